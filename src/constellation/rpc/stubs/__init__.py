@@ -1,0 +1,1 @@
+"""Generated from rpc/protos by `make stubs`."""
