@@ -1,0 +1,28 @@
+# Two commands matter: `./constellation mini up` and `make test`. The rest is for people who work on the code.
+
+PYTHON ?= python3
+ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
+RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
+
+.PHONY: check test golden bench docs stubs format
+
+check: ## format, lint, types, floors, unit and scenario tests: no root, no network
+	$(RUN) tools/test.py check
+
+test: ## everything, the cluster tests on this machine included (root)
+	$(RUN) tools/test.py all
+
+golden: ## write generated files anew; then read the diff
+	$(RUN) tools/golden.py
+
+bench: ## measure; writes bench/results/*.json and prints the table
+	$(RUN) bench/run.py
+
+docs: ## write the reference pages anew
+	$(RUN) tools/golden.py docs
+
+stubs: ## generate src/constellation/rpc/stubs
+	$(RUN) tools/generate_stubs.py
+
+format:
+	$(RUN) -m ruff format src tests tools bench
