@@ -1,3 +1,3 @@
-"""See the modules; each answers one question."""
+"""Whose cluster it is and what it accepts: node document, cluster policy, artifact list; pure."""
 
 __all__: list[str] = []
