@@ -1,0 +1,92 @@
+"""How our errors cross a gRPC call: the exit code as the status, message and hint as text.
+
+A peer's error is a claim of that peer: it is shown to people and decides nothing but "try again".
+Source: gRPC, doc/statuscodes.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+
+from constellation.base.errors import (
+    Conflict,
+    ConstellationError,
+    FormatError,
+    Rejected,
+    Unavailable,
+    Untrusted,
+    UserError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["from_status", "raise_ours", "raise_status", "to_status"]
+
+_LONGEST_TEXT = 4000
+_HINT = "\nhint: "
+
+
+def to_status(error: ConstellationError) -> GRPCError:
+    """Give the gRPC error that tells a peer about `error`."""
+    match error:
+        case FormatError() | UserError():
+            status = Status.INVALID_ARGUMENT
+        case Untrusted():
+            status = Status.UNAUTHENTICATED
+        case Rejected():
+            status = Status.PERMISSION_DENIED
+        case Unavailable():
+            status = Status.UNAVAILABLE
+        case Conflict():
+            status = Status.FAILED_PRECONDITION
+        case _:
+            status = Status.INTERNAL
+    text = str(error)[:_LONGEST_TEXT]
+    return GRPCError(status, text + (_HINT + error.hint if error.hint else ""))
+
+
+def from_status(error: GRPCError, *, who: str) -> ConstellationError:
+    """Give our error for what `who` answered."""
+    text, _, hint = (error.message or error.status.name).partition(_HINT)
+    message = f"{who}: {text[:_LONGEST_TEXT]}"
+    match error.status:
+        case Status.INVALID_ARGUMENT:
+            return FormatError(message, hint=hint)
+        case Status.UNAUTHENTICATED:
+            return Untrusted(message, hint=hint)
+        case Status.PERMISSION_DENIED:
+            return Rejected((message,), hint=hint)
+        case Status.FAILED_PRECONDITION:
+            return Conflict(message, hint=hint)
+        case _:
+            return Unavailable(message, hint=hint)
+
+
+@contextlib.contextmanager
+def raise_status() -> Iterator[None]:
+    """Around a handler: our errors leave it as gRPC errors."""
+    try:
+        yield
+    except ConstellationError as error:
+        raise to_status(error) from error
+
+
+@contextlib.contextmanager
+def raise_ours(who: str) -> Iterator[None]:
+    """Around calls to `who`: gRPC's errors and lost connections leave it as ours.
+
+    Raises:
+        Unavailable: the connection was lost or could not be made.
+        ConstellationError: what the peer said.
+    """
+    try:
+        yield
+    except GRPCError as error:
+        raise from_status(error, who=who) from error
+    except (StreamTerminatedError, ProtocolError, OSError, TimeoutError) as error:
+        raise Unavailable(f"{who}: {error or type(error).__name__}") from error
