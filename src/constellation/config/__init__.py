@@ -1,3 +1,3 @@
-"""See the modules; each answers one question."""
+"""The user's files: configuration, state, secrets' places, the lock between two runs."""
 
 __all__: list[str] = []

@@ -1,0 +1,108 @@
+"""How the table of fields becomes files for people: example, JSON schema, reference page."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel
+
+from constellation.config.schema import Config
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+__all__ = ["dump_example", "dump_reference", "dump_schema"]
+
+_WIDTH = 98
+
+
+def dump_example(config: Config) -> str:
+    """Write a configuration with a comment at every field."""
+    lines = [f"# {Config.__doc__}", ""]
+    _write(config, 0, lines)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def dump_schema() -> str:
+    """Write the JSON schema (2020-12) of the configuration file."""
+    return json.dumps(Config.model_json_schema(by_alias=True), indent=2, sort_keys=True) + "\n"
+
+
+def dump_reference() -> str:
+    """Write the reference page (Markdown)."""
+    lines = [
+        "# constellation-conf.yaml",
+        "",
+        "Generated from `src/constellation/config/schema.py`; `make docs` writes it anew.",
+        "Unknown keys and wrong types are errors that name file and line.",
+        "",
+        "| key | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    _reference(Config, "", lines)
+    return "\n".join(lines) + "\n"
+
+
+def _write(section: BaseModel, depth: int, lines: list[str]) -> None:
+    pad = "  " * depth
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        text = " ".join((field.description or "").split())
+        lines += textwrap.wrap(
+            text, _WIDTH, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# "
+        )
+        key = field.alias or name
+        if isinstance(value, BaseModel):
+            lines.append(f"{pad}{key}:")
+            _write(value, depth + 1, lines)
+        elif isinstance(value, dict):
+            lines.append(f"{pad}{key}:")
+            for group, item in value.items():
+                lines.append(f"{pad}  {group}:")
+                _write(item, depth + 2, lines)
+        else:
+            lines.append(f"{pad}{key}: {_scalar(value)}")
+        if depth == 0:
+            lines.append("")
+
+
+def _reference(model: type[BaseModel], prefix: str, lines: list[str]) -> None:
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        text = " ".join((field.description or "").split()).replace("|", "\\|")
+        nested = _nested(field)
+        if nested is None:
+            default = "" if field.is_required() else f"`{_scalar(field.default)}`"
+            lines.append(f"| `{key}` | {_kind(field)} | {default} | {text} |")
+        else:
+            inner, is_map = nested
+            lines.append(f"| `{key}` | section | | {text} |")
+            _reference(inner, f"{key}.NAME." if is_map else f"{key}.", lines)
+
+
+def _nested(field: FieldInfo) -> tuple[type[BaseModel], bool] | None:
+    annotation: Any = field.annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    for argument in get_args(annotation):
+        if isinstance(argument, type) and issubclass(argument, BaseModel):
+            return argument, True
+    return None
+
+
+def _kind(field: FieldInfo) -> str:
+    annotation: Any = field.annotation
+    if isinstance(annotation, type):
+        if issubclass(annotation, StrEnum):
+            return ", ".join(f"`{v}`" for v in annotation)
+        return {"str": "text", "int": "number", "bool": "true or false"}[annotation.__name__]
+    return ", ".join(f"`{_scalar(v)}`" for v in get_args(annotation))
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
