@@ -89,4 +89,4 @@ def raise_ours(who: str) -> Iterator[None]:
     except GRPCError as error:
         raise from_status(error, who=who) from error
     except (StreamTerminatedError, ProtocolError, OSError, TimeoutError) as error:
-        raise Unavailable(f"{who}: {error or type(error).__name__}") from error
+        raise Unavailable(f"{who}: {str(error) or type(error).__name__}") from error

@@ -1,0 +1,189 @@
+"""The disk mapper: `measure` (node document into PCR 8), then `open` (state disk). Wiring only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from constellation.atls import server
+from constellation.atls.limits import USUAL
+from constellation.attestation.platforms import local_vtpm
+from constellation.base import decode, logs
+from constellation.base.errors import ConstellationError, Rejected
+from constellation.base.files import write_atomic
+from constellation.base.proc import run
+from constellation.base.secret import Secret
+from constellation.disk import state_disk
+from constellation.kube.node_record import NODE_JSON, load_node_record
+from constellation.providers.local.metadata import LocalMetadata
+from constellation.rpc.agent_client import AgentClient
+from constellation.rpc.errors import raise_ours
+from constellation.rpc.stubs import join_pb2
+from constellation.services.diskmapper.measure import measure
+from constellation.services.diskmapper.open_disk import NeedsReboot, Opener, Rejoined, open_disk
+from constellation.services.diskmapper.recovery import RecoveryService
+from constellation.services.diskmapper.unlock import Unlock
+from constellation.services.join_channel import judged_channel
+from constellation.services.machine import EVENT_LOG, NODE_DOCUMENT, machine_settings
+from constellation.services.peer_lists import verified_peer_list
+from constellation.trust.disk_key import DISK_KEY_BYTES
+from constellation.trust.node_document import parse_node_document
+
+if TYPE_CHECKING:
+    from constellation.attestation.model import AttestationResult
+    from constellation.disk.superblock import DiskState
+    from constellation.providers.protocols import Instance
+    from constellation.trust.node_document import NodeDocument
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+_AGENT_SOCKET = Path("/run/constellation/agent/diskmapper.sock")
+_TPM_SOCKET = Path("/run/constellation/host/tpm.sock")
+_FIRMWARE_LOG = Path("/run/constellation/host/binary_bios_measurements")
+_PEERS = Path("/var/lib/constellation/peers.json")
+_RECOVERY_PORT = 9999
+_REJOIN_DEADLINE_S = 20.0
+_REBOOT_PAUSE_S = 10.0
+
+
+def main() -> None:
+    """Run `measure` or `open`; the exit code is the error's (design, section 4)."""
+    os.umask(0o077)
+    logs.set_up("diskmapper")
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    try:
+        match verb:
+            case "measure":
+                asyncio.run(_measure())
+            case "open":
+                asyncio.run(_open())
+            case _:
+                sys.exit(2)
+    except ConstellationError as error:
+        _log.error("the disk mapper failed", extra={"step": verb, "reason": str(error)})
+        sys.exit(error.exit_code)
+
+
+async def _measure() -> None:
+    settings = machine_settings()
+    await measure(
+        LocalMetadata(),
+        variant=settings.variant,
+        document_path=NODE_DOCUMENT,
+        extend=lambda data: local_vtpm.measure_node_document(
+            _TPM_SOCKET, data, firmware_log=_FIRMWARE_LOG, event_log=EVENT_LOG
+        ),
+    )
+
+
+async def _open() -> None:
+    document = parse_node_document(NODE_DOCUMENT.read_bytes())
+    agent = await AgentClient.connect(_AGENT_SOCKET)
+    try:
+        state = await open_disk(
+            metadata=LocalMetadata(),
+            agent=agent,
+            door=_RealDoor(),
+            cluster_id=document.cluster_id,
+            ask=_Asker(agent, document),
+            listen=_Listener(agent, document),
+        )
+        _log.info("state disk", extra={"state": state})
+    except NeedsReboot as error:
+        _log.exception("rebooting, since PCR 15 is extended", extra={"reason": str(error)})
+        await asyncio.sleep(_REBOOT_PAUSE_S)
+        await run("systemctl", "reboot", timeout_s=30)
+        raise
+    finally:
+        agent.close()
+
+
+class _RealDoor:
+    """The state disk that the machine gives its guest."""
+
+    def __init__(self) -> None:
+        self._device = state_disk.device_from_host()
+
+    async def inspect(self) -> DiskState:
+        return await asyncio.to_thread(state_disk.inspect, self._device)
+
+    def new_uuid(self) -> bytes:
+        return secrets.token_bytes(16)
+
+    def record(self, record: state_disk.DiskRecord) -> None:
+        state_disk.write_record(record)
+
+    async def open(self, uuid: bytes, key: Secret) -> str:
+        await state_disk.open_known(self._device, uuid, key)
+        await state_disk.bind_folders()
+        with contextlib.suppress(FileNotFoundError):
+            return load_node_record(NODE_JSON.read_bytes()).name
+        return ""  # init or join did not finish before the power went
+
+    def keep_peers(self, peers: bytes) -> None:
+        write_atomic(_PEERS, peers, mode=0o600)
+
+
+class _Asker:
+    """Asks one JoinService for a rejoin ticket."""
+
+    def __init__(self, agent: AgentClient, document: NodeDocument) -> None:
+        self._agent, self._document = agent, document
+
+    async def __call__(self, address: str, own: Instance, uuid: bytes) -> Rejoined:
+        # what this node has seen before lies on the disk that is still closed: serial 1
+        async with judged_channel(
+            address,
+            purpose="rejoin-client",
+            attester=self._agent,
+            document=self._document,
+            minimum_serial=1,
+        ) as join_server:
+            request = join_pb2.RejoinRequest(
+                instance_id=own.instance_id, disk_uuid=uuid, address=own.address
+            )
+            with raise_ours(f"JoinService {address}"):
+                ticket = await join_server.stub.Rejoin(request, timeout=_REJOIN_DEADLINE_S)
+        peers = verified_peer_list(ticket.peers, policy=join_server.judged.policy, minimum_serial=0)
+        if len(ticket.disk_key) != DISK_KEY_BYTES:
+            raise Rejected((f"rejoin ticket: a disk key of {len(ticket.disk_key)} bytes",))
+        return Rejoined(
+            unlock=Unlock(key=Secret(ticket.disk_key), time=ticket.time),
+            peers=decode.dump(peers),
+        )
+
+
+class _Listener:
+    """Serves recovery until the disk is open."""
+
+    def __init__(self, agent: AgentClient, document: NodeDocument) -> None:
+        self._agent, self._document = agent, document
+
+    async def __call__(self, uuid: bytes, opener: Opener) -> None:
+        service = RecoveryService(self._document, disk_uuid=uuid, opened=opener.open)
+        listening = await server.serve(
+            [service],
+            host="0.0.0.0",  # noqa: S104 - the owner comes from outside
+            port=_RECOVERY_PORT,
+            purpose="recover-server",
+            attester=self._agent,
+            appraisers={"": _nobody_attests},
+            limits=USUAL,
+        )
+        try:
+            await opener.opened.wait()
+            await service.answered()
+        finally:
+            listening.close()
+            await listening.wait_closed()
+
+
+def _nobody_attests(*_: object) -> AttestationResult:
+    raise ValueError("the owner does not attest")

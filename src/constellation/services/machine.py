@@ -1,0 +1,61 @@
+"""What this machine is, as its measured command line says, and where its programs meet.
+
+Names of paths: docs/architecture/seams.md. In a container the command line is that of PID 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from constellation.attestation.model import Variant
+from constellation.base.errors import FormatError
+
+__all__ = ["EVENT_LOG", "NODE_DOCUMENT", "MachineSettings", "machine_settings", "parse_settings"]
+
+NODE_DOCUMENT = Path("/run/constellation/node-document.json")
+EVENT_LOG = Path("/run/constellation/event-log")
+
+_COMMAND_LINES = (Path("/proc/cmdline"), Path("/proc/1/cmdline"))
+_PREFIX = "constellation."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSettings:
+    """`constellation.provider` and `constellation.variant` of the command line."""
+
+    provider: str
+    variant: Variant
+
+
+def machine_settings() -> MachineSettings:
+    """Read the settings of this machine.
+
+    Raises:
+        FormatError: a setting is missing or stands there twice with different values.
+    """
+    words: list[str] = []
+    for path in _COMMAND_LINES:
+        words += path.read_text("utf-8", "replace").replace("\0", " ").split()
+    return parse_settings(tuple(words))
+
+
+def parse_settings(words: tuple[str, ...]) -> MachineSettings:
+    """Read the settings from the words of a command line.
+
+    Raises:
+        FormatError: see `machine_settings`.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name.startswith(_PREFIX) and found.setdefault(name, value) != value:
+            raise FormatError(f"command line: {name} is both {found[name]!r} and {value!r}")
+    try:
+        return MachineSettings(
+            provider=found[_PREFIX + "provider"], variant=Variant(found[_PREFIX + "variant"])
+        )
+    except KeyError as error:
+        raise FormatError(f"command line: {error.args[0]} is missing") from None
+    except ValueError as error:
+        raise FormatError(f"command line: {error}") from None

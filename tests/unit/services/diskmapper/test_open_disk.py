@@ -1,0 +1,186 @@
+"""A new disk is only said; a known one opens with the first good key, after PCR 15."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from constellation.base.errors import Rejected, Unavailable, Untrusted
+from constellation.base.secret import Secret
+from constellation.disk.superblock import DiskState, State
+from constellation.providers.protocols import Instance, Role
+from constellation.services.diskmapper import open_disk as module
+from constellation.services.diskmapper.open_disk import NeedsReboot, Opener, Rejoined, open_disk
+from constellation.services.diskmapper.unlock import Unlock
+
+if TYPE_CHECKING:
+    from constellation.disk.state_disk import DiskRecord
+
+UUID = bytes(range(16))
+CLUSTER_ID = bytes(range(32))
+KEY = Secret(bytes(64))
+NEW = DiskState(state=State.NEW, uuid=b"")
+KNOWN = DiskState(state=State.KNOWN, uuid=UUID)
+
+
+def instance(name: str, role: Role, address: str) -> Instance:
+    return Instance(instance_id=name, group=str(role), role=role, address=address, state="running")
+
+
+class FakeCloud:
+    def __init__(self, own: Instance, *others: Instance) -> None:
+        self.own, self.others = own, others
+
+    async def self_(self) -> Instance:
+        return self.own
+
+    async def peers(self) -> tuple[Instance, ...]:
+        return (self.own, *self.others)
+
+    async def user_data(self) -> bytes:
+        return b""
+
+
+class FakeMachine:
+    """Agent and disk in one, so that the order of what happens to both is on record."""
+
+    def __init__(self, disk: DiskState, *, given: bool = False, good_key: Secret = KEY) -> None:
+        self.disk, self.given, self.good_key = disk, given, good_key
+        self.events: list[str] = []
+        self.records: list[DiskRecord] = []
+
+    async def given_to_cluster(self) -> bool:
+        return self.given
+
+    async def give_to_cluster(self, cluster_id: bytes) -> None:
+        assert cluster_id == CLUSTER_ID
+        self.events.append("given")
+
+    async def inspect(self) -> DiskState:
+        return self.disk
+
+    def new_uuid(self) -> bytes:
+        return UUID
+
+    def record(self, record: DiskRecord) -> None:
+        self.records.append(record)
+
+    async def open(self, uuid: bytes, key: Secret) -> str:
+        assert uuid == UUID
+        if key != self.good_key:
+            raise Rejected(("wrong key",))
+        self.events.append("opened")
+        return "control-plane-0"
+
+    def keep_peers(self, peers: bytes) -> None:
+        self.events.append(peers.decode())
+
+
+WORKER = instance("w", Role.WORKER, "10.42.2.10")
+PLANE = instance("c", Role.CONTROL_PLANE, "10.42.1.10")
+OTHER_PLANE = instance("d", Role.CONTROL_PLANE, "10.42.1.11")
+
+
+async def never(uuid: bytes, opener: Opener) -> None:
+    del uuid, opener
+    raise AssertionError("a worker listens for nobody")
+
+
+async def run(
+    machine: FakeMachine,
+    cloud: FakeCloud,
+    *,
+    ask: object = None,
+    listen: object = never,
+) -> State:
+    return await open_disk(
+        metadata=cloud,
+        agent=machine,
+        door=machine,
+        cluster_id=CLUSTER_ID,
+        ask=ask,  # type: ignore[arg-type]
+        listen=listen,  # type: ignore[arg-type]
+    )
+
+
+async def ticket(address: str, own: Instance, uuid: bytes) -> Rejoined:
+    del address, own, uuid
+    return Rejoined(unlock=Unlock(key=KEY, time=0), peers=b"peers kept")
+
+
+async def test_a_new_disk_is_only_said() -> None:
+    machine = FakeMachine(NEW)
+    assert await run(machine, FakeCloud(WORKER, PLANE)) is State.NEW
+    assert machine.events == []
+    assert [(r.state, r.uuid) for r in machine.records] == [(State.NEW, UUID.hex())]
+
+
+async def test_a_known_disk_opens_after_pcr_15_was_extended() -> None:
+    machine = FakeMachine(KNOWN)
+    assert await run(machine, FakeCloud(WORKER, PLANE), ask=ticket) is State.OPEN
+    assert machine.events == ["given", "opened", "peers kept"]
+    assert machine.records[-1].state is State.OPEN
+
+
+async def test_a_node_asks_every_control_plane_in_turn_but_not_itself() -> None:
+    asked = []
+
+    async def ask(address: str, own: Instance, uuid: bytes) -> Rejoined:
+        asked.append(address)
+        if address == "10.42.1.11":
+            raise Untrusted("somebody else's JoinService")
+        return await ticket(address, own, uuid)
+
+    third = instance("e", Role.CONTROL_PLANE, "10.42.1.12")
+
+    async def listen(uuid: bytes, opener: Opener) -> None:
+        del uuid
+        await opener.opened.wait()
+
+    cloud = FakeCloud(PLANE, OTHER_PLANE, WORKER, third)
+    assert await run(FakeMachine(KNOWN), cloud, ask=ask, listen=listen) is State.OPEN
+    assert asked == ["10.42.1.11", "10.42.1.12"]
+
+
+async def test_the_owner_opens_the_last_control_plane() -> None:
+    machine = FakeMachine(KNOWN)
+
+    async def nobody(address: str, own: Instance, uuid: bytes) -> Rejoined:
+        del address, own, uuid
+        raise Unavailable("nobody")
+
+    async def listen(uuid: bytes, opener: Opener) -> None:
+        assert uuid == UUID
+        assert await opener.open(Unlock(key=KEY, time=0)) == "control-plane-0"
+
+    found = await asyncio.wait_for(
+        run(machine, FakeCloud(PLANE, OTHER_PLANE), ask=nobody, listen=listen), 5
+    )
+    assert found is State.OPEN
+    assert machine.events == ["given", "opened"]
+
+
+async def test_a_wrong_key_after_pcr_15_asks_for_a_reboot() -> None:
+    machine = FakeMachine(KNOWN, good_key=Secret(bytes(63) + b"x"))
+    with pytest.raises(NeedsReboot, match="wrong key"):
+        await run(machine, FakeCloud(WORKER, PLANE), ask=ticket)
+    assert machine.events == ["given"]
+
+
+async def test_a_boot_that_is_spent_asks_nobody() -> None:
+    with pytest.raises(Rejected, match="PCR 15"):
+        await run(FakeMachine(KNOWN, given=True), FakeCloud(WORKER, PLANE))
+
+
+async def test_refusals_are_tried_again_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
+    answers = iter([Unavailable("starting"), Rejected(("not yet",)), None])
+
+    async def ask(address: str, own: Instance, uuid: bytes) -> Rejoined:
+        if (error := next(answers)) is not None:
+            raise error
+        return await ticket(address, own, uuid)
+
+    assert await run(FakeMachine(KNOWN), FakeCloud(WORKER, PLANE), ask=ask) is State.OPEN
