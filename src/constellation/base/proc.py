@@ -9,18 +9,20 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-__all__ = ["Failed", "Finished", "run"]
+__all__ = ["Failed", "Finished", "run", "stream"]
 
 _KEPT_OUTPUT_BYTES = 4 * 1024 * 1024
+_LINE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,3 +92,63 @@ async def run(
         tail = finished.stderr.decode(errors="replace").strip()[-1500:]
         raise Failed(f"{name} ended with {finished.returncode}: {tail}", finished=finished)
     return finished
+
+
+async def stream(
+    *argv: str | Path,
+    timeout_s: float,
+    on_line: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> None:
+    """Run a program that takes long; hand each line of both its outputs over as it comes.
+
+    A line longer than 64 KiB comes in parts. If the caller is cancelled, the program is killed.
+
+    Raises:
+        Failed: as `run`; the message has the last 20 lines.
+    """
+    name = os.path.basename(str(argv[0]))  # noqa: PTH119 - argv[0] may be a bare name
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *map(str, argv),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=dict(env) if env is not None else None,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Failed(f"{name} did not start: {error}", finished=None) from error
+    assert process.stdout is not None  # noqa: S101 - asked for above
+    kept: deque[str] = deque(maxlen=20)
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for line in _lines(process.stdout):
+                kept.append(line)
+                on_line(line)
+            returncode = await process.wait()
+    except BaseException as error:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        if isinstance(error, TimeoutError):
+            raise Failed(f"{name} did not end within {timeout_s:g} s", finished=None) from None
+        raise
+    if returncode != 0:
+        tail = "\n".join(kept)
+        finished = Finished(returncode=returncode, stdout=tail.encode(), stderr=b"")
+        raise Failed(f"{name} ended with {returncode}: {tail[-1500:]}", finished=finished)
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
+    rest = b""
+    while chunk := await reader.read(_LINE_BYTES):
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LINE_BYTES:
+            whole, rest = [*whole, rest], b""
+        for line in whole:
+            yield line.decode(errors="replace")
+    if rest:
+        yield rest.decode(errors="replace")
