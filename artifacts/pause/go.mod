@@ -1,0 +1,3 @@
+module constellation.internal/artifacts/pause
+
+go 1.26.0
