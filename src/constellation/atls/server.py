@@ -1,0 +1,230 @@
+"""Serving gRPC to appraised peers: a handler runs only for a peer whose evidence was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from grpclib.server import Server
+
+from constellation.atls.binding import NONCE_BYTES
+from constellation.atls.channel import EXTRA_INFO, Appraise, ChannelAttester, Connection, Peer
+from constellation.atls.frames import Hello
+from constellation.atls.handshake import Expected, Handshake
+from constellation.atls.limits import Gate, Limits
+from constellation.atls.tls import context
+from constellation.base import clock
+from constellation.base.errors import ConstellationError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from grpclib._typing import IServable
+    from grpclib.server import Stream
+
+__all__ = ["Appraise", "AtlsServer", "ChannelAttester", "Refused", "ServerPeer", "peer_of", "serve"]
+
+ServerPeer = Peer
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A peer that did not get in: for the join log. `purpose` is what it claimed, or empty."""
+
+    remote_address: str
+    purpose: str
+    error: ConstellationError
+
+
+class AtlsServer:
+    """A listening server; made by `serve`."""
+
+    def __init__(
+        self,
+        handlers: Collection[IServable],
+        *,
+        purpose: str,
+        attester: ChannelAttester,
+        appraisers: Mapping[str, Appraise],
+        limits: Limits,
+        on_refused: Callable[[Refused], None],
+    ) -> None:
+        self._grpc = Server(handlers)
+        self._purpose, self._attester, self._appraisers = purpose, attester, appraisers
+        self._expected = Expected(
+            purposes=frozenset(appraisers) - {""}, unattested="" in appraisers
+        )
+        self._limits, self._gate = limits, Gate(limits)
+        self._on_refused = on_refused
+        self._context = context(server=True, now=clock.now())
+        self._live: dict[_Served, asyncio.Task[None] | None] = {}
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on."""
+        assert self._listener is not None  # noqa: S101 - `serve` started it
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def start(self, host: str, port: int) -> None:
+        """Begin to listen.
+
+        Raises:
+            Unavailable: the address is taken or not this machine's.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            self._listener = await loop.create_server(self._accept, host, port)
+        except OSError as error:
+            raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Stop listening and end every connection."""
+        if self._listener is not None:
+            self._listener.close()
+        for connection, task in list(self._live.items()):
+            if task is not None:
+                task.cancel()
+            connection.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until `close` has taken effect."""
+        tasks = [t for t in self._live.values() if t is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._listener is not None:
+            await self._listener.wait_closed()
+
+    def _accept(self) -> Connection:
+        hello = Hello(purpose=self._purpose, nonce=secrets.token_bytes(NONCE_BYTES), attests=True)
+        return _Served(
+            self,
+            self._context,
+            Handshake("server", hello=hello, expected=self._expected),
+            purpose=self._purpose,
+            attester=self._attester,
+            appraisers=self._appraisers,
+        )
+
+    def made(self, connection: _Served) -> None:
+        """Begin a connection's handshake, if the limits let it."""
+        address = connection.remote_address
+        if not self._gate.enter(address, now_s=clock.monotonic_s()):
+            _LOG.warning("too many connections, one was closed", extra={"address": address})
+            connection.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._handshake(connection, address))
+        self._live[connection] = task
+
+    def lost(self, connection: _Served) -> None:
+        """Forget a connection."""
+        if self._live.pop(connection, self) is not self:
+            self._gate.left()
+
+    async def _handshake(self, connection: _Served, address: str) -> None:
+        error: ConstellationError | None = None
+        try:
+            async with asyncio.timeout(self._limits.handshake_s):
+                await connection.run(self._application)
+        except ConstellationError as refused:
+            error = refused
+        except TimeoutError:
+            error = Unavailable(f"the handshake did not end within {self._limits.handshake_s:g} s")
+            connection.abort()
+        except Exception:  # noqa: BLE001 - a task's top
+            _LOG.exception("handshake failed by a bug", extra={"address": address})
+            connection.abort()
+        finally:
+            self._gate.settled(address)
+        if error is not None:
+            claimed = connection.claimed_purpose
+            self._on_refused(Refused(remote_address=address, purpose=claimed, error=error))
+            await connection.linger()
+        if connection in self._live:
+            self._live[connection] = None
+
+    def _application(self) -> asyncio.Protocol:
+        return self._grpc._protocol_factory()  # noqa: SLF001 - grpclib's one hook for transports
+
+
+class _Served(Connection):
+    """A connection that tells its server when it begins and ends."""
+
+    def __init__(self, owner: AtlsServer, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, server=True, **kwargs)
+        self._owner = owner
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._owner.made(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._owner.lost(self)
+
+
+async def serve(
+    handlers: Collection[IServable],
+    *,
+    host: str,
+    port: int,
+    purpose: str,
+    attester: ChannelAttester,
+    appraisers: Mapping[str, Appraise],
+    limits: Limits,
+    on_refused: Callable[[Refused], None] | None = None,
+) -> AtlsServer:
+    """Listen, attest to every peer, appraise those that must attest, then serve gRPC.
+
+    Args:
+        handlers: gRPC services; `peer_of(stream)` gives them the peer.
+        host: IP address to listen on.
+        port: TCP port; 0 takes a free one, see `AtlsServer.port`.
+        purpose: of this side's evidence, e.g. `join-server`.
+        attester: makes this side's evidence.
+        appraisers: by the peer's purpose; the key "" lets peers in that do not attest (its value is
+            never called): their handlers must ask for another proof.
+        limits: bounds before a peer is known.
+        on_refused: told of every peer that did not get in.
+
+    Raises:
+        Unavailable: the address is taken or not this machine's.
+    """
+    server = AtlsServer(
+        handlers,
+        purpose=purpose,
+        attester=attester,
+        appraisers=appraisers,
+        limits=limits,
+        on_refused=on_refused or _log_refused,
+    )
+    await server.start(host, port)
+    return server
+
+
+def peer_of(stream: Stream[Any, Any]) -> ServerPeer:
+    """Give the peer of the call that a handler serves.
+
+    Raises:
+        ValueError: the call did not come over aTLS.
+    """
+    peer = stream.peer._transport.get_extra_info(EXTRA_INFO)  # noqa: SLF001 - grpclib has no other way
+    if not isinstance(peer, Peer):
+        raise ValueError(  # noqa: TRY004 - a bug in wiring, not in types
+            "this call did not come over an attested channel"
+        )
+    return peer
+
+
+def _log_refused(refused: Refused) -> None:
+    _LOG.warning(
+        "a peer was refused",
+        extra={
+            "address": refused.remote_address,
+            "purpose": refused.purpose,
+            "reason": str(refused.error),
+        },
+    )
