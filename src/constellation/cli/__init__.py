@@ -1,3 +1,3 @@
-"""See the modules; each answers one question."""
+"""People in front of a terminal: commands, progress, exit codes."""
 
 __all__: list[str] = []

@@ -116,8 +116,8 @@ class Config(_Section):
     version: Literal[1] = CONFIG_VERSION
     """Version of this file's format."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,14}$")] = "constell"
-    """Name of the cluster: lower-case letters, digits and dashes, 15 at most."""
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,12}$")] = "constell"
+    """Name of the cluster: lower-case letters, digits and dashes, 13 at most."""
 
     kubernetes_version: KubernetesVersion = DEFAULT_KUBERNETES_VERSION
     """Version of Kubernetes. `constellation config kubernetes-versions` lists what is supported."""

@@ -8,6 +8,7 @@ secret moves.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -88,6 +89,11 @@ class State:
     cluster_ca: bytes = b""
     join_log_head: bytes = b""
     etcd_revision: int = 0
+
+    @property
+    def artifact_list_digest(self) -> bytes:
+        """Give the SHA-256 of the artifact list, as the cluster policy names it."""
+        return hashlib.sha256(self.artifact_list).digest()
 
 
 def dump_state(state: State) -> bytes:

@@ -1,3 +1,3 @@
-"""See the modules; each answers one question."""
+"""The steps from nothing to a running cluster, one module each; every one may be repeated."""
 
 __all__: list[str] = []

@@ -1,0 +1,158 @@
+"""`create`, `init`, `apply`, `terminate`: from a configuration to a cluster, and away again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from constellation.cli.output import Steps, result
+from constellation.cli.run import confirm, run, settings, standard_options
+
+if TYPE_CHECKING:
+    from constellation.cli.run import Settings
+    from constellation.config.state import State
+
+__all__ = ["apply", "create", "init", "terminate"]
+
+
+@click.command()
+@standard_options
+@click.pass_context
+def create(context: click.Context, /, **chosen: Any) -> None:
+    """Make keys, node image and machines; the machines wait for `init`."""
+    state = _create(settings(context, chosen))
+    assert state.infrastructure is not None  # noqa: S101 - the last step made it
+    count = len(state.infrastructure.instances)
+    result(
+        _summary(state),
+        output=settings_of(context).output,
+        text=lambda: f"{count} machines of {state.uid} wait. Next: constellation init",
+    )
+
+
+@click.command()
+@click.option("--abandon", is_flag=True, help="Leave the node that an earlier init chose.")
+@standard_options
+@click.pass_context
+def init(context: click.Context, /, abandon: bool, **chosen: Any) -> None:
+    """Attest one control plane, give it the cluster's secret, wait for all nodes."""
+    chosen_settings = settings(context, chosen)
+    state = _initialise(chosen_settings, abandon=abandon)
+    _tell(chosen_settings, state)
+
+
+@click.command("apply")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; do nothing.")
+@standard_options
+@click.pass_context
+def apply(context: click.Context, /, only_plan: bool, **chosen: Any) -> None:
+    """Bring the cluster to what the configuration says: create and init, each only if needed."""
+    from constellation.cli.world import real_context
+    from constellation.cluster.apply import make_plan
+    from constellation.config.reader import read_config
+
+    chosen_settings = settings(context, chosen)
+    workspace = chosen_settings.workspace()
+    if only_plan:
+        with Steps() as steps:
+            conf = read_config(workspace.config)
+            planned = run(make_plan(real_context(workspace, conf, report=steps.report)))
+        result(
+            {"steps": [{"step": p.step, "why": p.why} for p in planned]},
+            output=chosen_settings.output,
+            text=lambda: "\n".join(f"{p.step}: {p.why}" for p in planned) or "Nothing to do.",
+        )
+        return
+    _create(chosen_settings)
+    _tell(chosen_settings, _initialise(chosen_settings, abandon=False))
+
+
+@click.command()
+@standard_options
+@click.pass_context
+def terminate(context: click.Context, /, **chosen: Any) -> None:
+    """Remove the machines and all their data; keep configuration and master secret."""
+    from constellation.cli.privilege import authenticate
+    from constellation.cli.world import real_context
+    from constellation.cluster.terminate import terminate as terminate_cluster
+    from constellation.config.schema import Config
+
+    chosen_settings = settings(context, chosen)
+    workspace = chosen_settings.workspace()
+    confirm(f"Remove the cluster in {workspace.folder} with all its data?", chosen=chosen_settings)
+    run(authenticate())
+    with Steps() as steps, workspace.locked():
+        # the configuration may be gone or broken: removing must still work
+        done = run(terminate_cluster(real_context(workspace, Config(), report=steps.report)))
+    result(
+        {"kept": [str(p) for p in done.kept], "removed": list(done.removed)},
+        output=chosen_settings.output,
+        text=lambda: (
+            "\n".join((*(f"Removed {r}" for r in done.removed), *(f"Kept {p}" for p in done.kept)))
+            or "Nothing to remove."
+        ),
+    )
+
+
+def settings_of(context: click.Context) -> Settings:
+    """Give the settings that `settings` has merged for this run."""
+    merged: Settings = context.find_root().obj
+    return merged
+
+
+def _create(chosen: Settings) -> State:
+    from constellation.cli.privilege import REASONS, authenticate, is_root
+    from constellation.cli.world import real_context
+    from constellation.cluster.apply import create as create_cluster
+    from constellation.config.reader import read_config
+
+    workspace = chosen.workspace()
+    conf = read_config(workspace.config)
+    if not is_root():
+        listed = "\n".join(f"  - {reason}" for reason in REASONS)
+        confirm(f"As root, by sudo, this will\n{listed}\nGo on?", chosen=chosen)
+        run(authenticate())
+    with Steps() as steps, workspace.locked():
+        return run(create_cluster(real_context(workspace, conf, report=steps.report)))
+
+
+def _initialise(chosen: Settings, *, abandon: bool) -> State:
+    from constellation.cli.world import real_context
+    from constellation.cluster.apply import initialise
+    from constellation.config.reader import read_config
+
+    workspace = chosen.workspace()
+    conf = read_config(workspace.config)
+    with Steps() as steps, workspace.locked():
+        context = real_context(workspace, conf, report=steps.report, abandon=abandon)
+        state, _ = run(initialise(context))
+    return state
+
+
+def _summary(state: State) -> dict[str, Any]:
+    import base64
+
+    machines = state.infrastructure.instances if state.infrastructure is not None else ()
+    return {
+        "cluster_id": base64.b64encode(state.cluster_id).decode(),
+        "machines": [{"id": m.instance_id, "role": m.role, "state": m.state} for m in machines],
+        "name": state.name,
+        "uid": state.uid,
+    }
+
+
+def _tell(chosen: Settings, state: State) -> None:
+    workspace, summary = chosen.workspace(), _summary(state)
+    result(
+        {**summary, "kubeconfig": str(workspace.kubeconfig)},
+        output=chosen.output,
+        text=lambda: "\n".join(
+            (
+                f"The cluster runs. clusterID:     {summary['cluster_id']}",
+                f"Master secret (keep a copy):     {workspace.master_secret}",
+                f"Administrator's kubeconfig:      {workspace.kubeconfig}",
+                f"Next: kubectl --kubeconfig {workspace.kubeconfig} get nodes",
+            )
+        ),
+    )

@@ -1,0 +1,110 @@
+"""The command `constellation`: which verbs there are and how errors become exit codes.
+
+0 done, 1 a bug, 2 usage, 3 bad input, 4 not authentic, 5 refused by policy, 6 unavailable, 7
+conflict, 130 interrupted (design, section 4). Commands import what they need when they run, so that
+`--help` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from constellation.base.errors import ConstellationError
+from constellation.cli.commands import ALL
+from constellation.cli.output import show_error
+from constellation.cli.run import settings, standard_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["constellation", "main"]
+
+_INTERRUPTED = 130
+_BUG = 1
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@standard_options
+@click.pass_context
+def constellation(context: click.Context, /, **chosen: Any) -> None:
+    """Kubernetes whose every node proves its boot before it gets a secret.
+
+    Start with `constellation mini up`, or step by step: `config generate local`, `create`, `init`,
+    `verify`, `terminate`.
+    """
+    settings(context, chosen)
+
+
+for _command in ALL:
+    constellation.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    code = 0
+    try:
+        with constellation.make_context("constellation", words) as context:
+            constellation.invoke(context)
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except ConstellationError as error:
+        code = _failed(error, words)
+    except BaseExceptionGroup as group:
+        ours, _ = group.split(ConstellationError)
+        if ours is None:
+            raise
+        code = _failed(_first(ours), words)
+    except (KeyboardInterrupt, click.Abort):
+        code = _interrupted(words)
+    except BrokenPipeError:
+        # whoever read us has gone: nothing more to say to them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _BUG
+    return code
+
+
+def _failed(error: ConstellationError, words: Sequence[str]) -> int:
+    show_error(error, output=_output(words))
+    return error.exit_code
+
+
+def _interrupted(words: Sequence[str]) -> int:
+    again = " ".join(("constellation", *words))
+    click.echo(
+        f"Interrupted. What was finished is kept.\nGo on:  {again}\nRemove: {_remove(words)}",
+        err=True,
+    )
+    return _INTERRUPTED
+
+
+def _first(group: BaseExceptionGroup[Any]) -> ConstellationError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ConstellationError)  # noqa: S101 - split() kept only these
+    return error
+
+
+def _output(words: Sequence[str]) -> str:
+    flags = ("json", "-ojson", "--output=json", "-o=json")
+    return "json" if any(word in flags for word in words) else "text"
+
+
+def _remove(words: Sequence[str]) -> str:
+    folder = next(
+        (f" -C {words[n + 1]}" for n, w in enumerate(words[:-1]) if w in ("-C", "--workspace")), ""
+    )
+    verb = "mini down" if "mini" in words else "terminate"
+    return f"constellation{folder} {verb}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

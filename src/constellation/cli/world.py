@@ -1,0 +1,136 @@
+"""How the engine meets the real world: caches, builds, the local cloud, the clock.
+
+`cluster` and `image` do not know each other; here, above both, one is handed to the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from constellation.base import clock
+from constellation.base.errors import Unavailable
+from constellation.base.progress import Progress
+from constellation.cli.privilege import run_as_root
+from constellation.cluster.context import Context, NodeImage
+from constellation.cluster.kubernetes import list_nodes
+from constellation.config.workspace import Workspace, cache_folder
+from constellation.providers.local.infrastructure import (
+    LocalInfrastructure,
+    daemon_command,
+    destroy_command,
+)
+from constellation.trust.cluster_policy import AcceptedRelease
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from constellation.base.progress import Report
+    from constellation.config.schema import Config
+    from constellation.providers.protocols import Desired, Infrastructure, InfrastructureState
+    from constellation.trust.artifact_list import ArtifactList
+
+__all__ = ["LocalCloud", "LocalSupplies", "real_context"]
+
+_DAEMON_S = 60.0
+_DESTROY_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSupplies:
+    """Supplies for clusters on this machine, from the user's cache folder."""
+
+    cache: Path
+
+    async def artifacts(self, config: Config, *, report: Report) -> ArtifactList:
+        """Have Kubernetes and the services bundle; see `cluster.context.Supplies`."""
+        from constellation.image import build, tools
+        from constellation.releases import mirror
+
+        root = await tools.ensure_tools_root(self.cache, report)
+        listed = await mirror.ensure(
+            config.kubernetes_version, cache=self.cache, report=report, tools=root
+        )
+        return listed.with_artifacts(await build.ensure_services_bundle(self.cache, report=report))
+
+    async def node_image(self, *, report: Report) -> NodeImage:
+        """Have the node image; see `cluster.context.Supplies`."""
+        from constellation.image import build
+
+        image = await build.ensure_node_image(self.cache, report=report)
+        return NodeImage(
+            path=image.path,
+            release=AcceptedRelease(
+                name=image.manifest.version,
+                not_before=0,
+                not_after=None,
+                image_digest=image.manifest.image_digest,
+                reference=image.reference_values,
+            ),
+            release_root=image.release_root,
+        )
+
+
+class LocalCloud:
+    """The local provider together with its daemon, which root starts when machines are wanted."""
+
+    def __init__(self, uid: str, *, cache: Path) -> None:
+        self._uid, self._cache = uid, cache
+        self._inner = LocalInfrastructure(uid)
+
+    async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
+        """Start the daemon if it does not run, then create what is missing."""
+        await self.start(report=report)
+        return await self._inner.apply(desired, report=report)
+
+    async def start(self, *, report: Report) -> None:
+        """Start the daemon, or find it running."""
+        from constellation.image import tools
+
+        report(Progress(step="Local cloud", detail="starting its daemon"))
+        root = await tools.ensure_tools_root(self._cache, report)
+        await run_as_root(daemon_command(self._uid, tools_root=root), timeout_s=_DAEMON_S)
+        report(Progress(step="Local cloud", finished=True))
+
+    async def observe(self) -> InfrastructureState | None:
+        """Say what exists; None where no daemon runs."""
+        return await self._inner.observe()
+
+    async def destroy(self, *, report: Report) -> None:
+        """Remove everything, through the daemon or, where it does not answer, without it."""
+        try:
+            await self._inner.destroy(report=report)
+        except Unavailable as error:
+            report(Progress(step="Local cloud", detail=f"without its daemon: {error}"))
+        await run_as_root(destroy_command(self._uid), timeout_s=_DESTROY_S)
+
+    async def console(self, instance_id: str) -> bytes:
+        """Give the end of a machine's console."""
+        return await self._inner.console(instance_id)
+
+
+def real_context(
+    workspace: Workspace,
+    config: Config,
+    *,
+    report: Report,
+    wait_s: float = 300.0,
+    abandon: bool = False,
+) -> Context:
+    """Give the context of a run on this machine."""
+    cache = cache_folder()
+
+    def infrastructure(uid: str) -> Infrastructure:
+        return LocalCloud(uid, cache=cache)
+
+    return Context(
+        workspace=workspace,
+        config=config,
+        supplies=LocalSupplies(cache=cache),
+        infrastructure=infrastructure,
+        list_nodes=list_nodes,
+        now=clock.now,
+        report=report,
+        wait_s=wait_s,
+        abandon=abandon,
+    )

@@ -1,0 +1,89 @@
+"""What every step works with: the workspace, the wish, and the outside world as a few callables.
+
+The node image, Kubernetes and the services come as `Supplies`, so that the engine builds nothing
+itself; machines come from a provider, clocks and the Kubernetes API as functions. A scenario test
+puts its own world in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from constellation.base.progress import Report
+    from constellation.config.schema import Config
+    from constellation.config.workspace import Workspace
+    from constellation.providers.protocols import Infrastructure
+    from constellation.trust.artifact_list import ArtifactList
+    from constellation.trust.cluster_policy import AcceptedRelease
+
+__all__ = ["Context", "KubernetesNode", "NodeImage", "Supplies"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeImage:
+    """A node image on this machine: the file, what its registers must hold, who signed it.
+
+    `release_root` is DER SubjectPublicKeyInfo of the key that signed the image's manifest.
+    """
+
+    path: Path
+    release: AcceptedRelease
+    release_root: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesNode:
+    """A node as the Kubernetes API shows it (for people: it decides nothing about trust)."""
+
+    name: str
+    role: str
+    ready: bool
+    version: str
+    address: str
+    reason: str
+
+
+class Supplies(Protocol):
+    """What a cluster is made of, ready in the cache folder `cache` (files in `sha256/HEX`)."""
+
+    @property
+    def cache(self) -> Path:
+        """Give the folder that the nodes' provider serves artifacts from."""
+        ...
+
+    async def artifacts(self, config: Config, *, report: Report) -> ArtifactList:
+        """Have every file of the wanted Kubernetes version and the services bundle."""
+        ...
+
+    async def node_image(self, *, report: Report) -> NodeImage:
+        """Have the node image."""
+        ...
+
+
+ListNodes = Callable[[Path], Awaitable[tuple[KubernetesNode, ...]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One run of the engine.
+
+    `infrastructure` gives the provider's view of the resources with this uid; `list_nodes` asks
+    the API that a kubeconfig names; `now` reads the clock (UTC); `wait_s` bounds each wait;
+    `abandon`: init may leave the node that it chose before.
+    """
+
+    workspace: Workspace
+    config: Config
+    supplies: Supplies
+    infrastructure: Callable[[str], Infrastructure]
+    list_nodes: ListNodes
+    now: Callable[[], datetime]
+    report: Report
+    wait_s: float
+    abandon: bool = False

@@ -1,0 +1,52 @@
+"""What becomes of the kubeconfig that the first node made: the user's endpoint, mode 0600."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from constellation.base import files
+from constellation.base.errors import FormatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["with_endpoint", "write"]
+
+_MAX_BYTES = 256 * 1024
+
+
+def write(path: Path, data: bytes, *, endpoint: str) -> None:
+    """Write the kubeconfig for the user.
+
+    Raises:
+        FormatError: it is not a kubeconfig.
+    """
+    files.write_atomic(path, with_endpoint(data, endpoint=endpoint), mode=0o600)
+
+
+def with_endpoint(data: bytes, *, endpoint: str) -> bytes:
+    """Give the same kubeconfig with `endpoint` (host:port) as the server of its only cluster.
+
+    Raises:
+        FormatError: not a kubeconfig with one cluster.
+    """
+    if len(data) > _MAX_BYTES:
+        raise FormatError(f"kubeconfig: {len(data)} bytes, at most {_MAX_BYTES} are read")
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.width = 100_000
+    try:
+        value: Any = yaml.load(data.decode())
+        clusters = value["clusters"]
+        if value["kind"] != "Config" or len(clusters) != 1:
+            raise FormatError("kubeconfig: want kind Config and one cluster")
+        clusters[0]["cluster"]["server"] = f"https://{endpoint}"
+    except (YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
+        raise FormatError(f"kubeconfig: not one: {type(error).__name__}") from None
+    text = io.StringIO()
+    yaml.dump(value, text)
+    return text.getvalue().encode()

@@ -1,0 +1,80 @@
+"""Which steps lead from what is to what the conf wants: a plain function, shown by `--plan`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from constellation.cluster.context import KubernetesNode
+    from constellation.config.schema import Config
+    from constellation.config.state import State
+    from constellation.providers.protocols import InfrastructureState
+
+__all__ = ["Observed", "Planned", "Step", "plan"]
+
+
+class Step(StrEnum):
+    """The steps, in their order."""
+
+    ARTIFACTS = "artifacts"
+    IMAGE = "image"
+    IDENTITY = "identity"
+    MACHINES = "machines"
+    INIT = "init"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What there is: machines as the provider shows them, nodes as Kubernetes does."""
+
+    infrastructure: InfrastructureState | None
+    has_kubeconfig: bool
+    nodes: tuple[KubernetesNode, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One step that will act, and why."""
+
+    step: Step
+    why: str
+
+
+def plan(config: Config, state: State | None, observed: Observed) -> tuple[Planned, ...]:
+    """List the steps that have something to do; empty where the cluster is as the conf says."""
+    steps: list[Planned] = []
+    if state is None or state.infrastructure is None or observed.infrastructure is None:
+        steps += [
+            Planned(step=Step.ARTIFACTS, why=f"Kubernetes {config.kubernetes_version}"),
+            Planned(step=Step.IMAGE, why="node image and services"),
+        ]
+    if state is None:
+        steps.append(Planned(step=Step.IDENTITY, why="no master secret and node document yet"))
+    if why := _machines(config, observed.infrastructure):
+        steps.append(Planned(step=Step.MACHINES, why=why))
+    if state is None or not state.cluster_ca or not observed.has_kubeconfig:
+        started = state is not None and state.init is not None
+        why = "an earlier init goes on" if started else "the cluster was not initialised"
+        steps.append(Planned(step=Step.INIT, why=why))
+    wanted = sum(group.size for group in config.node_groups.values())
+    ready = sum(node.ready for node in observed.nodes)
+    if ready < wanted:
+        steps.append(Planned(step=Step.READY, why=f"{ready} of {wanted} nodes are Ready"))
+    return tuple(steps)
+
+
+def _machines(config: Config, infrastructure: InfrastructureState | None) -> str:
+    reasons = []
+    for name, group in config.node_groups.items():
+        machines = [
+            m
+            for m in (infrastructure.instances if infrastructure is not None else ())
+            if m.group == name
+        ]
+        running = sum(m.state in ("running", "starting") for m in machines)
+        if running < group.size:
+            reasons.append(f"{name}: {running} of {group.size} run")
+    return ", ".join(reasons)

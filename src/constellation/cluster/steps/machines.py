@@ -1,0 +1,46 @@
+"""Machines as the conf wants them, from the provider; whatever exists already stays."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from constellation.base.errors import Conflict
+from constellation.providers.protocols import Desired, Group
+
+if TYPE_CHECKING:
+    from constellation.cluster.context import Context
+    from constellation.config.state import State
+
+__all__ = ["desired", "run"]
+
+
+async def run(context: Context, state: State) -> State:
+    """Create what is missing and note what exists.
+
+    Raises:
+        Unavailable: the provider cannot do it now.
+    """
+    infrastructure = context.infrastructure(state.uid)
+    found = await infrastructure.apply(desired(context, state), report=context.report)
+    return dataclasses.replace(state, infrastructure=found)
+
+
+def desired(context: Context, state: State) -> Desired:
+    """Say what the provider is asked for.
+
+    Raises:
+        Conflict: the node image was not noted yet.
+    """
+    if state.image is None:
+        raise Conflict("no node image yet", hint="run `constellation create`")
+    return Desired(
+        groups=tuple(
+            Group(name=name, role=group.role, size=group.size)
+            for name, group in context.config.node_groups.items()
+        ),
+        image_path=state.image.path,
+        node_document=state.node_document,
+        artifacts_path=str(context.supplies.cache),
+        state_disk_bytes=context.config.provider.local.state_disk_bytes,
+    )

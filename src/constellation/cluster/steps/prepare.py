@@ -1,0 +1,75 @@
+"""What a cluster needs before its first machine: artifacts, node image, secrets, node document."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets as randomness
+from typing import TYPE_CHECKING
+
+from constellation.attestation.model import Variant
+from constellation.base.errors import Conflict
+from constellation.cluster.secrets import make_secrets
+from constellation.config.state import STATE_VERSION, Image, State
+from constellation.trust import artifact_list
+from constellation.trust.node_document import NodeDocument, dump_node_document
+
+if TYPE_CHECKING:
+    from constellation.cluster.context import Context, NodeImage
+
+__all__ = ["SERVICES_ARTIFACT", "artifacts", "identity", "node_image"]
+
+SERVICES_ARTIFACT = "services"
+
+_UID_BYTES = 3
+
+
+async def identity(context: Context, state: State | None, image: NodeImage) -> State:
+    """Make master secret, owner key, clusterID, node document and the name of all resources.
+
+    Raises:
+        Conflict: the state file is of a cluster with another name.
+    """
+    config = context.config
+    if state is not None:
+        if state.name != config.name:
+            raise Conflict(
+                f"the conf names the cluster {config.name!r}, the existing one is {state.name!r}",
+                hint="`constellation terminate` first, or use another workspace (-C)",
+            )
+        return state
+    owner = make_secrets(context.workspace)
+    document = NodeDocument(
+        version=1,
+        cluster_id=owner.cluster_id,
+        owner_public_key=owner.owner_public_key,
+        release_root=image.release_root,
+        minimum_release=config.attestation.minimum_release,
+        variant=Variant(config.attestation.variant),
+    )
+    return State(
+        version=STATE_VERSION,
+        name=config.name,
+        uid=f"{config.name}-{randomness.token_hex(_UID_BYTES)}",
+        cluster_id=owner.cluster_id,
+        node_document=dump_node_document(document),
+        kubernetes_version=config.kubernetes_version,
+    )
+
+
+def node_image(state: State, image: NodeImage) -> State:
+    """Note which image the machines boot; machines that exist keep theirs."""
+    if state.infrastructure is not None and state.image is not None:
+        return state
+    return dataclasses.replace(state, image=Image(path=str(image.path), release=image.release))
+
+
+def artifacts(state: State, listed: artifact_list.ArtifactList) -> State:
+    """Note the files of this Kubernetes version; an initialised cluster keeps its list."""
+    if state.policy is not None:
+        return state
+    return dataclasses.replace(
+        state,
+        kubernetes_version=listed.kubernetes_version,
+        artifact_list=artifact_list.dump(listed),
+        services_bundle=bytes.fromhex(listed.get(SERVICES_ARTIFACT).sha256),
+    )
