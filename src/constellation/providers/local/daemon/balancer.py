@@ -1,0 +1,147 @@
+"""haproxy in front of the cloud: its configuration (pure) and its one running process.
+
+It listens on the cloud's loopback address and inside the cloud's network, and connects inside only.
+A reload starts a new process that takes the listening sockets over; connections that are open stay
+with the old one. Source: HAProxy configuration manual, sections 4.2, 5.1 (`namespace`), 5.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from constellation.base.errors import Unavailable
+from constellation.base.files import write_atomic
+from constellation.base.proc import run
+from constellation.base.tools_root import command
+from constellation.providers.local.daemon import kernel, spawn
+from constellation.providers.local.daemon.network import BALANCER
+from constellation.providers.protocols import Role
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from constellation.providers.local.daemon.cgroups import Cgroups
+    from constellation.providers.local.daemon.layout import Layout
+    from constellation.providers.local.daemon.records import CloudRecord, NodeRecord, Process
+
+__all__ = ["configuration", "reload"]
+
+_API = 6443
+_INIT, _RECOVERY, _VERIFY = 9000, 9999, 30081
+_KUBELET = 10250
+_NODE_PORTS = "30100-32767"
+_PART = "services"
+_LOG_KEPT_BYTES = 1024 * 1024
+
+
+def configuration(cloud: CloudRecord, *, netns: str, socket: Path) -> str:
+    """Write haproxy.cfg for the nodes that exist.
+
+    NodePorts go to the same port of any node whose kubelet answers; 6443 to control planes only.
+    """
+    control = [n for n in cloud.nodes if n.role is Role.CONTROL_PLANE]
+    text = [
+        "global",
+        "  maxconn 8000",
+        "  nbthread 1",
+        "  hard-stop-after 1h",
+        f"  stats socket {socket} mode 600 level admin expose-fd listeners",
+        "defaults",
+        "  mode tcp",
+        "  timeout connect 2s",
+        # a watch is silent for long
+        "  timeout client 24h",
+        "  timeout server 24h",
+        "  timeout tunnel 24h",
+        "  timeout check 1s",
+        "  retries 2",
+        "  option redispatch",
+        "  option clitcpka",
+        "  option srvtcpka",
+        "frontend api",
+        f"  bind {cloud.address}:{_API}",
+        f"  bind {BALANCER}:{_API} namespace {netns}",
+        "  default_backend api",
+        "backend api",
+        "  balance leastconn",
+        "  default-server check inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions",
+        *(f"  server {_server(n)} {n.address}:{_API} namespace {netns}" for n in control),
+        "frontend node-ports",
+        f"  bind {cloud.address}:{_NODE_PORTS}",
+        "  default_backend node-ports",
+        "backend node-ports",
+        "  balance roundrobin",
+        f"  default-server check port {_KUBELET} inter 1s fall 2 rise 1",
+        *(f"  server {_server(n)} {n.address} namespace {netns}" for n in cloud.nodes),
+    ]
+    for node in cloud.nodes:
+        ports = (
+            (node.init_port, _INIT),
+            (node.recovery_port, _RECOVERY),
+            (node.verify_port, _VERIFY),
+        )
+        for outer, inner in ports:
+            text += [
+                f"listen {_server(node)}-{inner}",
+                f"  bind {cloud.address}:{outer}",
+                f"  server {_server(node)} {node.address}:{inner} namespace {netns}",
+            ]
+    return "\n".join(text) + "\n"
+
+
+async def reload(
+    layout: Layout, cloud: CloudRecord, *, cgroups: Cgroups, tools_root: Path
+) -> Process:
+    """Bring haproxy to the present nodes; gives the new process.
+
+    Raises:
+        Unavailable: the configuration was refused, or a port is taken.
+    """
+    file, socket = layout.run / "haproxy.cfg", layout.run / "haproxy.sock"
+    text = configuration(cloud, netns=layout.name, socket=socket).encode()
+    old = cloud.haproxy
+    running = kernel.alive(old.pid, old.started)
+    if running and file.exists() and file.read_bytes() == text:
+        return old
+    write_atomic(file, text, mode=0o600)
+    haproxy = command(tools_root, "haproxy")
+    await run(*haproxy, "-c", "-q", "-f", file, timeout_s=20, env=spawn.ENVIRONMENT)
+    log = layout.state / "haproxy.log"
+    await asyncio.to_thread(_bound, log)
+    # -x: sockets come from the old process, so that no connection is refused meanwhile
+    handover = ("-x", str(socket), "-sf", str(old.pid)) if running else ()
+    new = spawn.start(
+        (*haproxy, "-db", "-f", str(file), *handover),
+        cgroups=cgroups,
+        part=_PART,
+        log=log,
+    )
+    await _listening(cloud, new, log)
+    return new
+
+
+async def _listening(cloud: CloudRecord, process: Process, log: Path) -> None:
+    for _ in range(200):
+        if not kernel.alive(process.pid, process.started):
+            words = (await asyncio.to_thread(log.read_bytes))[-800:].decode(errors="replace")
+            raise Unavailable(
+                f"haproxy ended: {words.strip()}", hint=f"is a port of {cloud.address} in use?"
+            )
+        try:
+            _, writer = await asyncio.open_connection(cloud.address, _API)
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        writer.close()
+        return
+    raise Unavailable(f"haproxy does not listen on {cloud.address}:{_API}")
+
+
+def _bound(log: Path) -> None:
+    if log.exists() and log.stat().st_size > _LOG_KEPT_BYTES:
+        log.unlink()
+
+
+def _server(node: NodeRecord) -> str:
+    return f"n{node.index}"

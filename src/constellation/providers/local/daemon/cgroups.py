@@ -1,0 +1,176 @@
+"""The cloud's control groups, on cgroup v1 (one tree a controller) and v2 (one tree).
+
+Each part of the cloud has its own group `NAME/PART`: processes are found and ended by it, and a
+node's systemd gets the group as the root of its own tree. Sources: cgroups(7),
+Documentation/admin-guide/cgroup-v1/{cpusets,devices}.rst, cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from constellation.base.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["NODE_DEVICES", "Cgroups"]
+
+NODE_DEVICES = (
+    "c *:* m",
+    "b *:* m",  # making a device node is no access to the device; runc asks for both
+    "c 1:3 rwm",  # null
+    "c 1:5 rwm",  # zero
+    "c 1:7 rwm",  # full
+    "c 1:8 rwm",  # random
+    "c 1:9 rwm",  # urandom
+    "c 1:11 rw",  # kmsg
+    "c 5:0 rwm",  # tty
+    "c 5:2 rwm",  # ptmx
+    "c 136:* rwm",  # pts
+    "c 10:200 rwm",  # net/tun
+    "c 10:229 rwm",  # fuse
+)
+"""What a node may touch; its state disk is added. Without this list CAP_MKNOD reads every disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cgroups:
+    """The trees of this host and the cloud's folder in each; `trees` has one item on v2."""
+
+    version: int
+    trees: tuple[Path, ...]
+    name: str
+
+    @classmethod
+    def find(cls, name: str) -> Cgroups:
+        """Read from /proc what is mounted; on v2, `name` lies in our own (delegated) group.
+
+        Raises:
+            Unavailable: no cgroup tree with controllers is mounted.
+        """
+        v1: list[Path] = []
+        v2 = None
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            left, _, right = line.partition(" - ")
+            kind, point = right.split(" ")[0], Path(left.split(" ")[4])
+            # a host may have mounted a tree twice; once is enough
+            if kind == "cgroup" and point not in v1:
+                v1.append(point)
+            elif kind == "cgroup2":
+                v2 = point
+        if v1:
+            # a v2 tree beside v1's has no controllers, but nspawn makes groups in it too
+            both = (*v1, v2) if v2 is not None else tuple(v1)
+            return cls(version=1, trees=both, name=name)
+        if v2 is None:
+            raise Unavailable("no cgroup tree is mounted", hint="mount cgroup2 on /sys/fs/cgroup")
+        return cls(version=2, trees=(_unit_folder(v2, name),), name=name)
+
+    def folders(self, part: str = "") -> tuple[Path, ...]:
+        """Give the cloud's folder, or a part's, in every tree."""
+        return tuple(tree / self.name / part for tree in self.trees)
+
+    def ensure(self, part: str) -> None:
+        """Make a part's group in every tree; where cpuset asks for it, with all CPUs and memory."""
+        for folder in self.folders(part):
+            for level in (folder.parent, folder):
+                level.mkdir(exist_ok=True)
+                for name in ("cpuset.cpus", "cpuset.mems"):
+                    file = level / name
+                    if self.version == 1 and file.exists() and not file.read_text().strip():
+                        file.write_text((level.parent / name).read_text())
+            if self.version == 2:  # noqa: PLR2004 - the version
+                _delegate(folder.parent)
+
+    def restrict_devices(self, part: str, rules: Iterable[str]) -> None:
+        """Deny a part every device but these (v1; on v2 the daemon's unit has DevicePolicy)."""
+        for folder in self.folders(part):
+            if (folder / "devices.deny").exists():
+                (folder / "devices.deny").write_text("a")
+                for rule in rules:
+                    (folder / "devices.allow").write_text(rule)
+
+    def enter(self, part: str) -> None:
+        """Move the calling process there; for use between fork and exec as well."""
+        for folder in self.folders(part):
+            (folder / "cgroup.procs").write_text("0")
+
+    def leave(self) -> None:
+        """Move the calling process to the root of each tree, so that its group can be removed."""
+        for tree in self.trees:
+            (tree / "cgroup.procs").write_text("0")
+
+    def parts(self) -> tuple[str, ...]:
+        """List the parts that exist in any tree."""
+        names = {
+            entry.name
+            for folder in self.folders()
+            if folder.is_dir()
+            for entry in folder.iterdir()
+            if entry.is_dir()
+        }
+        return tuple(sorted(names))
+
+    def processes(self, part: str = "") -> tuple[int, ...]:
+        """List all processes in a part and in everything below it."""
+        pids: set[int] = set()
+        for top in self.folders(part):
+            for folder, _, _ in os.walk(top):
+                with contextlib.suppress(OSError):
+                    pids.update(map(int, (Path(folder) / "cgroup.procs").read_text().split()))
+        return tuple(sorted(pids))
+
+    async def kill(self, part: str, *, deadline_s: float) -> None:
+        """Kill everything in a part but ourselves.
+
+        Raises:
+            Unavailable: a process is still there at the deadline.
+        """
+        end = asyncio.get_running_loop().time() + deadline_s
+        while pids := [p for p in self.processes(part) if p not in (os.getpid(), 0)]:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if asyncio.get_running_loop().time() > end:
+                raise Unavailable(f"processes of {self.name}/{part} do not end: {pids[:5]}")
+            await asyncio.sleep(0.02)
+
+    async def remove(self, part: str = "") -> None:
+        """Remove the groups of a part, or of the whole cloud, innermost first."""
+        tops = self.folders(part)
+        for _ in range(50):
+            left = [top for top in tops if not _removed(top)]
+            if not left:
+                break
+            # a group stays busy for a moment after its last process
+            await asyncio.sleep(0.02)
+
+
+def _removed(top: Path) -> bool:
+    for folder, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()
+    return not top.exists()
+
+
+def _unit_folder(mount: Path, name: str) -> Path:
+    own = Path("/proc/self/cgroup").read_text().splitlines()
+    path = next((line[3:] for line in own if line.startswith("0::")), "/")
+    # once we moved into our own part the unit's group is above it
+    inner = f"/{name}/"
+    return mount / (path.partition(inner)[0] if inner in f"{path}/" else path).lstrip("/")
+
+
+def _delegate(folder: Path) -> None:
+    for level in (folder.parent, folder):
+        have = (level / "cgroup.controllers").read_text().split()
+        for controller in have:
+            with contextlib.suppress(OSError):  # one that this level does not delegate
+                (level / "cgroup.subtree_control").write_text(f"+{controller}")
