@@ -1,0 +1,204 @@
+"""What a local machine does with its TPM: get an AK, measure, be given to a cluster, attest.
+
+The daemon calls `manufacture` once; on the node the disk mapper calls `measure_node_document`, then
+the attestation agent owns the TPM and calls the rest. Everything here does I/O; what evidence is
+worth is decided in `local_vtpm`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from constellation.attestation.model import Binding, Evidence, Variant
+from constellation.attestation.platforms.local_vtpm_log import (
+    BANK,
+    CLUSTER_PCR,
+    QUOTED_PCRS,
+    TpmEvidence,
+    cluster_event,
+    document_event,
+)
+from constellation.attestation.tpm import quote
+from constellation.attestation.tpm.device import CommandRefused, Tpm
+from constellation.attestation.tpm.eventlog import EventLog
+from constellation.base import decode
+from constellation.base.errors import Conflict, Unavailable
+from constellation.base.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from constellation.attestation.tpm.eventlog import Event
+    from constellation.attestation.tpm.public import Public
+
+__all__ = [
+    "AK_CERTIFICATE_INDEX",
+    "AK_HANDLE",
+    "LocalVtpmAttester",
+    "give_to_cluster",
+    "is_given_to_cluster",
+    "manufacture",
+    "measure_node_document",
+]
+
+AK_HANDLE = 0x81000003
+"""Persistent handle of the AK."""
+AK_CERTIFICATE_INDEX = 0x01C101D0
+"""NV index of the AK's certificate (DER)."""
+
+_CLUSTER_ID_BYTES = 32
+
+
+async def manufacture(tpm: Tpm, certify: Callable[[bytes], bytes]) -> None:
+    """Give a TPM its AK and the AK's certificate; a TPM that has both is left as it is.
+
+    Args:
+        tpm: started (swtpm: `startup-clear`, or call `Tpm.startup`).
+        certify: SubjectPublicKeyInfo (DER) -> certificate (DER or PEM). Its authority must certify
+            nothing but AKs that come from here: that is what makes a certified key an AK.
+    """
+    public = await _existing(tpm)
+    if public is None:
+        handle, public = await tpm.create_primary_ak()
+        try:
+            await tpm.persist(handle, AK_HANDLE)
+        finally:
+            await tpm.flush(handle)
+    elif await _certificate(tpm):
+        return
+    spki = quote.public_key(public).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    certificate = certify(spki)
+    if certificate.startswith(b"-----"):
+        certificate = x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER)
+    try:
+        await tpm.nv_define(AK_CERTIFICATE_INDEX, len(certificate))
+    except CommandRefused:
+        # defined, but not written: it was interrupted here, and the size may be another now
+        await tpm.nv_undefine(AK_CERTIFICATE_INDEX)
+        await tpm.nv_define(AK_CERTIFICATE_INDEX, len(certificate))
+    await tpm.nv_write(AK_CERTIFICATE_INDEX, certificate)
+
+
+async def measure_node_document(
+    tpm_path: Path, document: bytes, *, firmware_log: Path, event_log: Path
+) -> None:
+    """Extend PCR 8 by the node document and write the log of this boot: firmware's, then this.
+
+    Raises:
+        Conflict: PCR 8 was extended since power-on.
+        FormatError: the firmware's log is not one.
+        Unavailable: the TPM or the firmware's log is not there.
+    """
+    log = EventLog.parse(await _read(firmware_log))
+    async with await Tpm.connect(tpm_path) as tpm:
+        await _extend_once(tpm, document_event(document), log=log, path=event_log)
+
+
+async def is_given_to_cluster(tpm: Tpm) -> bool:
+    """Say whether PCR 15 was extended since power-on."""
+    values = await tpm.read_pcrs((CLUSTER_PCR,), bank=BANK)
+    return any(values[CLUSTER_PCR])
+
+
+async def give_to_cluster(tpm: Tpm, cluster_id: bytes, *, event_log: Path) -> None:
+    """Extend PCR 15 by the clusterID (32 bytes), once a boot, and append to the boot's log.
+
+    Raises:
+        Conflict: PCR 15 was extended since power-on.
+        ValueError: another size.
+    """
+    if len(cluster_id) != _CLUSTER_ID_BYTES:
+        raise ValueError(f"clusterID: {len(cluster_id)} bytes, want {_CLUSTER_ID_BYTES}")
+    log = EventLog.parse(await _read(event_log))
+    await _extend_once(tpm, cluster_event(cluster_id), log=log, path=event_log)
+
+
+class LocalVtpmAttester:
+    """Attests with the AK of `manufacture`; one call at a time (the agent serialises them)."""
+
+    def __init__(self, tpm: Tpm, event_log: Path) -> None:
+        self._tpm = tpm
+        self._event_log = event_log
+        self._identity: tuple[bytes, bytes] | None = None
+
+    async def attester_id(self) -> bytes:
+        """Give the SHA-256 (32 bytes) of the AK's public area.
+
+        Raises:
+            Unavailable: the TPM did not answer or was not manufactured.
+        """
+        public, _ = await self._own()
+        return hashlib.sha256(public).digest()
+
+    async def attest(self, binding: Binding) -> Evidence:
+        """Quote the registers over SHA-256 of `binding`; see `Attester`."""
+        public, certificate = await self._own()
+        pcrs = await self._tpm.read_pcrs(QUOTED_PCRS, bank=BANK)
+        quoted, signature = await self._tpm.quote(
+            AK_HANDLE,
+            qualifying_data=hashlib.sha256(binding).digest(),
+            pcrs=QUOTED_PCRS,
+            bank=BANK,
+        )
+        evidence = TpmEvidence(
+            quote=quoted,
+            signature=signature,
+            ak_public=public,
+            ak_certificate=certificate,
+            pcrs=dict(pcrs),
+            event_log=await _read(self._event_log),
+        )
+        return Evidence(variant=Variant.LOCAL_VTPM, data=decode.dump(evidence))
+
+    async def _own(self) -> tuple[bytes, bytes]:
+        if self._identity is None:
+            public, certificate = await _existing(self._tpm), await _certificate(self._tpm)
+            if public is None or not certificate:
+                raise Unavailable(
+                    "the TPM has no AK or no certificate for it",
+                    hint="the local daemon manufactures it when it creates the machine",
+                )
+            self._identity = (public.pack(), certificate)
+        return self._identity
+
+
+async def _extend_once(tpm: Tpm, event: Event, *, log: EventLog, path: Path) -> None:
+    values = await tpm.read_pcrs((event.pcr,), bank=BANK)
+    if any(values[event.pcr]):
+        raise Conflict(
+            f"PCR {event.pcr} was extended since power-on: {values[event.pcr].hex()}",
+            hint="reboot the node",
+        )
+    await tpm.extend(event.pcr, event.digests[0][1], bank=BANK)
+    await asyncio.to_thread(write_atomic, path, log.appended(event).pack(), mode=0o644)
+
+
+async def _existing(tpm: Tpm) -> Public | None:
+    try:
+        return await tpm.read_public(AK_HANDLE)
+    except CommandRefused as error:
+        if error.is_missing:
+            return None
+        raise
+
+
+async def _certificate(tpm: Tpm) -> bytes:
+    try:
+        return await tpm.nv_read(AK_CERTIFICATE_INDEX)
+    except CommandRefused as error:
+        if error.is_missing:
+            return b""
+        raise
+
+
+async def _read(path: Path) -> bytes:
+    try:
+        return await asyncio.to_thread(path.read_bytes)
+    except OSError as error:
+        raise Unavailable(f"event log {path}: {error.strerror}") from error

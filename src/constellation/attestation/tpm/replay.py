@@ -1,0 +1,156 @@
+"""Whether an event log tells the truth about quoted registers, and what its data may be used for.
+
+1. Extending the registers by the log's digests gives the quoted values, register by register.
+2. PCR 0 starts with the locality of one StartupLocality event, which comes before its first event.
+3. Separators: one a register, with the data that the specification names.
+4. Events whose digest covers their data have data that hashes to it; only such data is evidence.
+
+Replay alone proves digests, never data: step 4 must not be left out before reading any. Source: TCG
+PC Client Platform Firmware Profile 1.06, sections 3.3.4 (PCR use), 10.4.1 (event types, table 27)
+and 10.4.5.3 (StartupLocality).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from constellation.attestation.model import Authentic
+from constellation.attestation.tpm import pcr
+from constellation.attestation.tpm.eventlog import (
+    STARTUP_LOCALITY,
+    EventType,
+    TaggedEvent,
+    type_name,
+)
+from constellation.base.errors import FormatError, Untrusted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from constellation.attestation.tpm.eventlog import Event, EventLog
+    from constellation.attestation.tpm.structures import Alg
+
+__all__ = ["CLUSTER_ID_TAG", "NODE_DOCUMENT_TAG", "extended", "registers", "verify"]
+
+NODE_DOCUMENT_TAG = 0x434E0001
+"""taggedEventID of the node document's event; its digest covers taggedEventData."""
+CLUSTER_ID_TAG = 0x434E0002
+"""taggedEventID of the clusterID's event; its digest covers taggedEventData."""
+
+_LOCALITIES = (0, 3, 4)  # TPM2_Startup from locality 0 or 3; 4: after an H-CRTM sequence
+_SEPARATORS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\x01", b"\x01\0\0\0")  # last two: error
+_FIRST_OS_PCR = 8
+_HASHED = frozenset(
+    {
+        EventType.EV_SEPARATOR,
+        EventType.EV_ACTION,
+        EventType.EV_EFI_ACTION,
+        EventType.EV_S_CRTM_VERSION,
+        EventType.EV_EFI_VARIABLE_DRIVER_CONFIG,
+        EventType.EV_EFI_VARIABLE_AUTHORITY,
+        EventType.EV_EFI_GPT_EVENT,
+    }
+)
+
+
+def verify(log: EventLog, *, bank: Alg, pcrs: Mapping[int, bytes]) -> Authentic[EventLog]:
+    """Verify a log against register values that a quote made authentic.
+
+    Only the registers in `pcrs` are proven; events of others stay claims.
+
+    Raises:
+        Untrusted: the first check that fails; says which register or event.
+    """
+    _check_events(log, bank)
+    found = registers(log, bank=bank, pcrs=tuple(pcrs))
+    for number in sorted(pcrs):
+        if found[number] != pcrs[number]:
+            raise Untrusted(
+                f"event log: PCR {number} replays to {found[number].hex()}, "
+                f"the TPM has {pcrs[number].hex()}"
+            )
+    return Authentic(log)
+
+
+def registers(log: EventLog, *, bank: Alg, pcrs: tuple[int, ...]) -> dict[int, bytes]:
+    """Replay: give the values of some registers after all events.
+
+    Raises:
+        Untrusted: the log has no digests of this bank, or StartupLocality is misplaced.
+    """
+    if bank not in log.banks:
+        raise Untrusted(f"event log: no digests of bank {bank.name}")
+    locality = _locality(log)
+    return {
+        number: pcr.replay(
+            bank,
+            (_digest(event, bank) for event in extended(log, pcr=number)),
+            pcr=number,
+            locality=locality,
+        )
+        for number in pcrs
+    }
+
+
+def extended(log: EventLog, *, pcr: int) -> tuple[Event, ...]:
+    """Give the events that extended a register; EV_NO_ACTION never does."""
+    return tuple(e for e in log.events if e.pcr == pcr and e.type != EventType.EV_NO_ACTION)
+
+
+def _digest(event: Event, bank: Alg) -> bytes:
+    digest = event.digest(bank)
+    if digest is None:
+        raise Untrusted(
+            f"event log: {type_name(event.type)} of PCR {event.pcr} lacks bank {bank.name}"
+        )
+    return digest
+
+
+def _locality(log: EventLog) -> int:
+    locality, seen, extended_0 = 0, False, False
+    for event in log.events:
+        if event.type == EventType.EV_NO_ACTION and event.data.startswith(STARTUP_LOCALITY):
+            value = event.data[len(STARTUP_LOCALITY) :]
+            if seen or extended_0 or event.pcr != 0:
+                # else it would reset PCR 0 in the replay, hiding what was measured before
+                raise Untrusted("event log: StartupLocality twice, late, or not in PCR 0")
+            if len(value) != 1 or value[0] not in _LOCALITIES:
+                raise Untrusted(f"event log: StartupLocality {value[:8].hex()}, want 0, 3 or 4")
+            locality, seen = value[0], True
+        elif event.pcr == 0 and event.type != EventType.EV_NO_ACTION:
+            extended_0 = True
+    return locality
+
+
+def _check_events(log: EventLog, bank: Alg) -> None:
+    separated: set[int] = set()
+    for index, event in enumerate(log.events):
+        if event.pcr >= pcr.COUNT and event.type != EventType.EV_NO_ACTION:
+            raise Untrusted(f"event log: event {index} is for PCR {event.pcr}")
+        if event.type == EventType.EV_SEPARATOR:
+            if event.pcr in separated:
+                raise Untrusted(f"event log: PCR {event.pcr} has two separators")
+            if event.pcr < _FIRST_OS_PCR and event.data not in _SEPARATORS:
+                raise Untrusted(f"event log: separator of PCR {event.pcr}: {event.data[:8].hex()}")
+            separated.add(event.pcr)
+        measured = _measured_data(event)
+        if measured is not None and pcr.digest_of(bank, measured) != _digest(event, bank):
+            raise Untrusted(
+                f"event log: data of event {index} ({type_name(event.type)}, PCR {event.pcr}) "
+                "does not hash to its digest"
+            )
+
+
+def _measured_data(event: Event) -> bytes | None:
+    """Give the bytes that an event's digest covers; None where the log does not have them."""
+    if event.type in _HASHED:
+        return event.data
+    if event.type == EventType.EV_EVENT_TAG:
+        # other tags (loaders, kernels, Windows) describe data that is not in the log
+        try:
+            tagged = TaggedEvent.parse(event.data)
+        except FormatError:
+            return None
+        if tagged.tag in (NODE_DOCUMENT_TAG, CLUSTER_ID_TAG):
+            return tagged.data
+    return None
