@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from constellation.base.files import lock
 from constellation.releases import lock as locks
 from constellation.releases import source
 from constellation.releases.lock import LockedFile, LockedImage, LockedWheel, VersionLock
@@ -89,14 +90,15 @@ async def _main(cache: Path, checksums: Path, images: Path, versions: list[str])
     kept = locks.load().versions if target.exists() else {}
     shared: dict[str, locks.LockedArtifact] = {}
     for version in versions:
-        made = await source.build(
-            version,
-            modules=locks.artifacts_folder(),
-            wheel=_WHEEL,
-            expected=None,
-            store=Store(cache),
-            report=_print,
-        )
+        with lock(cache / "mirror.lock", what="the artifact cache"):
+            made = await source.build(
+                version,
+                modules=locks.artifacts_folder(),
+                wheel=_WHEEL,
+                expected=None,
+                store=Store(cache),
+                report=_print,
+            )
         own = {
             name: made.pop(name)
             for name in tuple(made)
@@ -108,7 +110,7 @@ async def _main(cache: Path, checksums: Path, images: Path, versions: list[str])
             files=_official_files(sums, version),
             images=_official_images(indexes, version),
         )
-    lock = locks.Lock(
+    written = locks.Lock(
         schema=1,
         toolchain=_WHEEL,
         shared=VersionLock(
@@ -121,7 +123,7 @@ async def _main(cache: Path, checksums: Path, images: Path, versions: list[str])
         ),
         versions=kept,
     )
-    text = json.dumps(json.loads(locks.dump(lock)), indent=1, sort_keys=True) + "\n"
+    text = json.dumps(json.loads(locks.dump(written)), indent=1, sort_keys=True) + "\n"
     locks.parse(text.encode())
     target.write_text(text)
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,18 @@ __all__ = ["NAME", "ensure_content", "recorded_content"]
 
 NAME = "containerd-content"
 # what is inside; a change of the recipe below changes this and makes new files
-_RECIPE = 1
+_RECIPE = 2
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
 _IMPORT_TIMEOUT_S = 300.0
 _PACK_TIMEOUT_S = 600.0
 _RECORD_MAX_BYTES = 4096
+# a node needs no more; containerd's own identity (introspection) above all is not for copying
+_PACKED = (
+    "io.containerd.content.v1.content",
+    "io.containerd.metadata.v1.bolt",
+    "io.containerd.snapshotter.v1.overlayfs",
+)
 # zstd at level 3: 2.9 s and 270 MB here; higher levels cost more time than they save
 _SQUASHFS = ("-comp", "zstd", "-Xcompression-level", "3", "-noappend", "-quiet", "-no-progress")
 _SQUASHFS_TIMES = ("-mkfs-time", "0", "-all-time", "0")
@@ -93,6 +100,7 @@ async def ensure_content(
         report(Progress(step="Images for nodes", detail="packing"))
         pack = ("mksquashfs",) if tools is None else tools_root.command(tools, "mksquashfs")
         squashfs = folder / "content.squashfs"
+        await asyncio.to_thread(_keep_only, folder / "root", _PACKED)
         await proc.run(
             *pack, folder / "root", squashfs, *_SQUASHFS, *_SQUASHFS_TIMES,
             timeout_s=_PACK_TIMEOUT_S,
@@ -142,6 +150,12 @@ async def _fill(
                 "io.cri-containerd.image=managed",
                 timeout_s=_IMPORT_TIMEOUT_S,
             )  # fmt: skip
+
+
+def _keep_only(root: Path, names: tuple[str, ...]) -> None:
+    for path in root.iterdir():
+        if path.name not in names:
+            shutil.rmtree(path)
 
 
 @contextlib.asynccontextmanager

@@ -10,12 +10,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from constellation.base import proc
+from constellation.base.digest import WrongDigest
 from constellation.base.errors import Unavailable
 from constellation.base.progress import Progress
 from constellation.releases.lock import LockedArtifact
 from constellation.releases.oci import write_image
 from constellation.releases.recipes import BUILD_FLAGS, image_recipes, recipes
-from constellation.releases.store import WrongDigest
 from constellation.releases.toolchain import ensure_toolchain
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ all of them.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
@@ -17,26 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base import decode
-from constellation.base.errors import FormatError, Untrusted
+from constellation.base.digest import WrongDigest, digest_of
+from constellation.base.errors import FormatError
 from constellation.base.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Store", "WrongDigest", "digest_of"]
+__all__ = ["Store"]
 
 _INDEX_MAX_BYTES = 4 * 1024 * 1024
 _HEX_DIGITS = 64
-
-
-class WrongDigest(Untrusted):
-    """A file is not the one that was expected; `name` says which, nothing of it was kept."""
-
-    def __init__(self, name: str, *, expected: str, found: str, hint: str = "") -> None:
-        super().__init__(f"{name}: SHA-256 expected {expected}, found {found}", hint=hint)
-        self.name = name
-        self.expected = expected
-        self.found = found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +38,6 @@ class _Checked:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Index:
     files: dict[str, _Checked] = field(default_factory=dict)
-
-
-def digest_of(path: Path) -> str:
-    """Give the SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Store:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base import proc
+from constellation.base.digest import WrongDigest, digest_of
 from constellation.base.errors import Unavailable
 from constellation.base.progress import Progress
-from constellation.releases.store import WrongDigest, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
