@@ -1,0 +1,161 @@
+"""Join records as Kubernetes objects: one cluster-scoped JoinRecord a sequence number.
+
+Group constellation.internal/v1alpha1. `spec.record` is the signed JSON, `spec.signature` the join
+key's (base64); the other fields of the spec repeat it for people. What the API gives back is
+believed by nobody: `join_log.advance` verifies it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from lightkube.core.exceptions import ApiError
+from lightkube.generic_resource import create_global_resource
+from lightkube.models.meta_v1 import ObjectMeta
+
+from constellation.base.errors import FormatError
+from constellation.kube.client import raise_ours, status_of
+from constellation.kube.join_log import SignedRecord, load_record
+
+if TYPE_CHECKING:
+    from lightkube import AsyncClient
+
+__all__ = ["GROUP", "VERSION", "KubernetesRecords", "join_record_definition"]
+
+GROUP = "constellation.internal"
+VERSION = "v1alpha1"
+
+JoinRecord = create_global_resource(GROUP, VERSION, "JoinRecord", "joinrecords")
+
+
+class KubernetesRecords:
+    """The shared log in the Kubernetes API."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def get(self, sequence: int) -> SignedRecord | None:
+        """Read one record; None if there is none.
+
+        Raises:
+            Unavailable: the API does not answer, or does not know JoinRecords yet.
+            FormatError: the object is not one of ours.
+        """
+        with raise_ours():
+            try:
+                found = await self._client.get(JoinRecord, name=_name(sequence))
+            except ApiError as error:
+                if _absent(error):
+                    return None
+                raise
+        return _parse(found.get("spec") or {}, sequence)
+
+    async def create(self, sequence: int, record: SignedRecord) -> bool:
+        """Write one record; False if its number is taken.
+
+        Raises:
+            Unavailable: the API does not answer; the record may have been written.
+        """
+        body = JoinRecord(metadata=ObjectMeta(name=_name(sequence)), spec=_spec(record))
+        with raise_ours():
+            try:
+                await self._client.create(body)
+            except ApiError as error:
+                if status_of(error) == HTTPStatus.CONFLICT:
+                    return False
+                raise
+        return True
+
+    async def delete(self, sequence: int) -> None:
+        """Remove one record; absent is fine.
+
+        Raises:
+            Unavailable: the API does not answer.
+        """
+        with raise_ours():
+            try:
+                await self._client.delete(JoinRecord, name=_name(sequence))
+            except ApiError as error:
+                if not _absent(error):
+                    raise
+
+
+def _name(sequence: int) -> str:
+    return f"record-{sequence:010}"
+
+
+def _absent(error: ApiError) -> bool:
+    """Tell a missing object from a missing kind, which has no details of an object."""
+    details = error.status.details
+    return status_of(error) == HTTPStatus.NOT_FOUND and bool(details and details.name)
+
+
+def _spec(record: SignedRecord) -> dict[str, Any]:
+    entry = load_record(record).entry
+    return {
+        "record": record.data.decode(),
+        "signature": base64.b64encode(record.signature).decode(),
+        "kind": str(entry.kind),
+        "time": entry.time,
+        "node": entry.member.name if entry.member else entry.name,
+        "address": entry.member.address if entry.member else entry.address,
+        "reasons": list(entry.reasons),
+    }
+
+
+def _parse(spec: dict[str, Any], sequence: int) -> SignedRecord:
+    record, signature = spec.get("record"), spec.get("signature")
+    if not isinstance(record, str) or not isinstance(signature, str):
+        raise FormatError(f"JoinRecord {_name(sequence)}: record or signature is missing")
+    try:
+        return SignedRecord(
+            data=record.encode(), signature=base64.b64decode(signature, validate=True)
+        )
+    except binascii.Error:
+        raise FormatError(f"JoinRecord {_name(sequence)}: signature is not base64") from None
+
+
+def join_record_definition() -> dict[str, Any]:
+    """Give the CustomResourceDefinition that the API must know before the first record."""
+    text = {"type": "string"}
+    fields = {
+        "record": text,
+        "signature": text,
+        "kind": text,
+        "time": {"type": "integer", "format": "int64"},
+        "node": text,
+        "address": text,
+        "reasons": {"type": "array", "items": text},
+    }
+    column = [
+        {"name": name, "type": "string", "jsonPath": f".spec.{name.lower()}"}
+        for name in ("Kind", "Node", "Address")
+    ]
+    spec = {"type": "object", "required": ["record", "signature"], "properties": fields}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"joinrecords.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Cluster",
+            "names": {
+                "kind": "JoinRecord",
+                "listKind": "JoinRecordList",
+                "plural": "joinrecords",
+                "singular": "joinrecord",
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "additionalPrinterColumns": column,
+                    "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
+                }
+            ],
+        },
+    }

@@ -1,0 +1,78 @@
+"""A node's three certificates: for keys that it made itself, with the names admission gave it.
+
+Kubelet client: CN system:node:NAME, O system:nodes (Kubernetes, "Using Node Authorization").
+Kubelet serving: the node's name and own address. Service: one URI
+(`kube.service_identity`) and the node's own address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from constellation.kube.service_identity import ServiceIdentity, dump_identity
+
+if TYPE_CHECKING:
+    from constellation.crypto.x509 import CertificateAuthority
+    from constellation.kube.membership import Member
+
+__all__ = ["NodeCertificates", "certify"]
+
+_NODE_LIFETIME = timedelta(days=7)
+"""Kubelet's certificates and the service certificate: as long as kubelet's own renewals live."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeCertificates:
+    """Three PEM certificates."""
+
+    kubelet_client: bytes
+    kubelet_serving: bytes
+    service: bytes
+
+
+def certify(
+    member: Member,
+    *,
+    cluster_ca: CertificateAuthority,
+    services_ca: CertificateAuthority,
+    cluster_id: bytes,
+    now: datetime,
+) -> NodeCertificates:
+    """Certify a member's three public keys.
+
+    Raises:
+        FormatError: a key is not P-256.
+    """
+    name = f"system:node:{member.name}"
+    identity = ServiceIdentity(cluster_id=cluster_id, role=member.role, name=member.name)
+    return NodeCertificates(
+        kubelet_client=cluster_ca.issue(
+            member.kubelet_client_public_key,
+            common_name=name,
+            organizations=("system:nodes",),
+            usage="client",
+            now=now,
+            lifetime=_NODE_LIFETIME,
+        ),
+        kubelet_serving=cluster_ca.issue(
+            member.kubelet_serving_public_key,
+            common_name=name,
+            organizations=("system:nodes",),
+            dns=(member.name,),
+            ips=(member.address,),
+            usage="server",
+            now=now,
+            lifetime=_NODE_LIFETIME,
+        ),
+        service=services_ca.issue(
+            member.service_public_key,
+            common_name=member.name,
+            ips=(member.address,),
+            uris=(dump_identity(identity),),
+            usage="peer",
+            now=now,
+            lifetime=_NODE_LIFETIME,
+        ),
+    )

@@ -1,0 +1,104 @@
+"""This control plane's own copy of the join log: what it decides from when the API is away.
+
+A folder: `base.json` (the membership that the copy starts from, after the first checkpoint),
+`NNNNNNNNNN.json` (the records after it), `journal.json` (entries that wait for the API). Reading
+it verifies every record again; the disk is confidential but not always authentic (design, 10).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from constellation.base import decode
+from constellation.base.errors import FormatError
+from constellation.base.files import write_atomic
+from constellation.kube import join_log
+from constellation.kube.join_log import Entry, SignedRecord
+from constellation.kube.membership import Membership, load_membership
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["LogCopy"]
+
+_MAX_RECORD_FILE_BYTES = 2 * 1024 * 1024
+_MAX_JOURNAL_BYTES = 16 * 1024 * 1024
+_MAX_JOURNAL_ENTRIES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Journal:
+    entries: tuple[Entry, ...]
+
+
+class LogCopy:
+    """The copy in `folder`; `seed` is what the bootstrapper left for the very first start."""
+
+    def __init__(self, folder: Path, *, seed: Path) -> None:
+        self._folder = folder
+        self._seed = seed
+
+    def load(self, *, join_public_key: bytes) -> Membership:
+        """Fold the copy, checking every signature and link.
+
+        Raises:
+            Untrusted: a record was changed, exchanged or is missing.
+            FormatError: a file is not what it must be.
+            Unavailable: there is neither a copy nor a seed yet.
+        """
+        base = self._folder / "base.json"
+        start = base if base.exists() else self._seed
+        membership = load_membership(start.read_bytes(), what=str(start))
+        for path in sorted(self._folder.glob("[0-9]*.json")):
+            if int(path.stem) <= membership.sequence:
+                continue
+            membership = join_log.advance(
+                membership, self._read(path), join_public_key=join_public_key
+            )
+        return membership
+
+    def record(self, sequence: int) -> SignedRecord | None:
+        """Give one record of the copy, None where the copy starts later."""
+        path = self._path(sequence)
+        return self._read(path) if path.exists() else None
+
+    def add(self, sequence: int, record: SignedRecord) -> None:
+        """Keep the record that follows."""
+        write_atomic(self._path(sequence), decode.dump(record), mode=0o600)
+
+    def restart_from(self, membership: Membership) -> None:
+        """Let the copy begin after `membership` (a checkpoint) and drop what lies before it."""
+        write_atomic(self._folder / "base.json", decode.dump(membership), mode=0o600)
+        for path in self._folder.glob("[0-9]*.json"):
+            if int(path.stem) <= membership.sequence - join_log.CHECKPOINT_EVERY:
+                path.unlink()
+
+    def load_journal(self) -> tuple[Entry, ...]:
+        """Give what waits for the API, oldest first.
+
+        Raises:
+            FormatError: the journal is not what `save_journal` wrote.
+        """
+        path = self._folder / "journal.json"
+        if not path.exists():
+            return ()
+        return decode.load(
+            _Journal, path.read_bytes(), what=str(path), max_bytes=_MAX_JOURNAL_BYTES
+        ).entries
+
+    def save_journal(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        """Keep the newest 1000 entries; give those that were kept."""
+        kept = entries[-_MAX_JOURNAL_ENTRIES:]
+        write_atomic(self._folder / "journal.json", decode.dump(_Journal(entries=kept)), mode=0o600)
+        return kept
+
+    def _path(self, sequence: int) -> Path:
+        return self._folder / f"{sequence:010}.json"
+
+    def _read(self, path: Path) -> SignedRecord:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise FormatError(f"{path}: {error}") from error
+        return decode.load(SignedRecord, data, what=str(path), max_bytes=_MAX_RECORD_FILE_BYTES)

@@ -1,0 +1,79 @@
+"""What the join log says about a decision: admission, return, refusal, as entries. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from constellation.base.errors import ConstellationError, Rejected
+from constellation.kube.join_log import Entry, EvidenceSummary, Kind
+
+if TYPE_CHECKING:
+    from constellation.attestation.model import AttestationResult
+    from constellation.kube.membership import Member
+    from constellation.services.joinservice.admit import Admission
+
+__all__ = ["refused", "rejoined", "reserved"]
+
+_MAX_REASONS = 32
+_MAX_REASON_CHARS = 500
+
+
+def reserved(
+    admission: Admission, result: AttestationResult, *, policy_serial: int, now: int, node_time: int
+) -> Entry:
+    """Tell that a node got its place."""
+    return Entry(
+        kind=Kind.RESERVED,
+        time=now,
+        node_time=node_time,
+        name=admission.member.name,
+        address=admission.member.address,
+        instance_id=admission.member.instance_id,
+        role=str(admission.member.role),
+        member=admission.member,
+        expires_at=admission.expires_at,
+        evidence=_summary(result, policy_serial=policy_serial),
+    )
+
+
+def rejoined(
+    member: Member, result: AttestationResult, *, policy_serial: int, now: int, node_time: int
+) -> Entry:
+    """Tell that a node opens its disk again."""
+    return Entry(
+        kind=Kind.REJOINED,
+        time=now,
+        node_time=node_time,
+        name=member.name,
+        address=member.address,
+        instance_id=member.instance_id,
+        role=str(member.role),
+        evidence=_summary(result, policy_serial=policy_serial),
+    )
+
+
+def refused(
+    error: ConstellationError, *, address: str, instance_id: str, role: str, now: int
+) -> Entry:
+    """Tell that an attempt was refused, and every reason; all texts are cut, they are a peer's."""
+    reasons = error.findings if isinstance(error, Rejected) else (str(error),)
+    return Entry(
+        kind=Kind.REFUSED,
+        time=now,
+        address=address[:80],
+        instance_id=instance_id[:80],
+        role=role[:40],
+        reasons=tuple(r[:_MAX_REASON_CHARS] for r in reasons[:_MAX_REASONS]),
+    )
+
+
+def _summary(result: AttestationResult, *, policy_serial: int) -> EvidenceSummary:
+    return EvidenceSummary(
+        variant=str(result.variant),
+        attester_id=result.attester_id,
+        claims={
+            name: value.hex() if isinstance(value, bytes) else str(value)
+            for name, value in result.claims.items()
+        },
+        policy_serial=policy_serial,
+    )

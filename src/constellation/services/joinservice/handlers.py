@@ -1,0 +1,244 @@
+"""What a JoinService answers on an attested channel: introduction, ticket, rejoin ticket.
+
+Every handler gets a peer whose evidence was accepted for the purpose of its channel. The order in
+`Join` matters: decide and record first, then make the ticket, so that no secret is ever given that
+the log does not tell of (design, section 10).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from constellation.atls.server import peer_of
+from constellation.base import clock
+from constellation.base.errors import ConstellationError, Rejected, Unavailable
+from constellation.kube import membership as members
+from constellation.kube.join_log import Entry, Kind
+from constellation.rpc.errors import raise_status
+from constellation.rpc.stubs import join_pb2
+from constellation.rpc.stubs.join_grpc import JoinServiceBase
+from constellation.services.joinservice import admit, entries
+from constellation.trust.channel_proof import JOIN_CHANNEL_LABEL, prove_join_channel
+
+if TYPE_CHECKING:
+    from grpclib.server import Stream
+
+    from constellation.atls.server import ServerPeer
+    from constellation.attestation.model import AttestationResult
+    from constellation.base.secret import Secret
+    from constellation.kube.membership import Member, Membership
+    from constellation.providers.protocols import Instance
+    from constellation.services.joinservice.ledger import Ledger
+    from constellation.services.joinservice.refused import Refusals
+    from constellation.services.joinservice.secrets_on_disk import NodeFiles
+    from constellation.services.joinservice.tickets import Tickets
+    from constellation.trust.node_document import NodeDocument
+
+__all__ = ["JOIN", "REJOIN", "DiskKeys", "JoinHandlers", "Provider"]
+
+JOIN, REJOIN = "join-client", "rejoin-client"
+"""Purposes of the two kinds of channels."""
+
+_PEERS_LEARN_WITHIN_S = 2.0
+_log = logging.getLogger(__name__)
+
+
+class DiskKeys(Protocol):
+    """KeyService, as far as tickets need it."""
+
+    async def state_disk(self, uuid: bytes) -> Secret:
+        """Give the key (64 bytes) of a state disk by its uuid (16 bytes). Raises Unavailable."""
+        ...
+
+
+class Provider(Protocol):
+    """The provider's list of machines; `providers.protocols.Metadata` has it."""
+
+    async def peers(self) -> tuple[Instance, ...]:
+        """List the machines of this cluster. Raises Unavailable."""
+        ...
+
+
+class PeersLearned(Protocol):
+    """Who in the mesh has which peer list."""
+
+    async def wait(self, serial: int, *, deadline_s: float) -> None:
+        """Wait until all peers that listen here have `serial`, `deadline_s` at most."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinHandlers(JoinServiceBase):
+    """The JoinService protocol on one control plane."""
+
+    files: NodeFiles
+    document: NodeDocument
+    ledger: Ledger
+    provider: Provider
+    keys: DiskKeys
+    tickets: Tickets
+    learned: PeersLearned
+    refusals: Refusals
+
+    async def Introduce(  # noqa: N802 - the protocol's name
+        self, stream: Stream[join_pb2.IntroduceRequest, join_pb2.Introduction]
+    ) -> None:
+        """Show the policy and prove that this channel ends at a holder of the join key."""
+        with raise_status():
+            await stream.recv_message()
+            signed = self.files.signed_policy()
+            proof = prove_join_channel(
+                self.files.join_key(),
+                exporter=peer_of(stream).exporter(JOIN_CHANNEL_LABEL),
+                cluster_id=self.document.cluster_id,
+            )
+            await stream.send_message(
+                join_pb2.Introduction(
+                    policy=signed.policy,
+                    policy_signature=signed.signature,
+                    channel_signature=proof,
+                )
+            )
+
+    async def Join(  # noqa: N802 - the protocol's name
+        self, stream: Stream[join_pb2.JoinRequest, join_pb2.JoinTicket]
+    ) -> None:
+        """Give a new node its place and everything it needs to take it."""
+        with raise_status():
+            request = await _message(stream)
+            peer = peer_of(stream)
+            try:
+                result = _attested(peer, purpose=JOIN)
+                member = await self._reserve(request, result)
+            except ConstellationError as error:
+                self._refused(error, peer, request.instance_id, request.role)
+                raise
+            serial = self.ledger.membership.peers_serial
+            await self.learned.wait(serial, deadline_s=_PEERS_LEARN_WITHIN_S)
+            key = await self.keys.state_disk(member.disk_uuid)
+            ticket = self.tickets.join(
+                member, self.ledger.membership, disk_key=key, now=clock.now()
+            )
+            _log.info("a node got a ticket", extra={"node": member.name, "address": member.address})
+            await stream.send_message(ticket)
+
+    async def Rejoin(  # noqa: N802 - the protocol's name
+        self, stream: Stream[join_pb2.RejoinRequest, join_pb2.RejoinTicket]
+    ) -> None:
+        """Give a rebooted node the key of its own disk; needs no API server."""
+        with raise_status():
+            request = await _message(stream)
+            peer = peer_of(stream)
+            try:
+                result = _attested(peer, purpose=REJOIN)
+                member = await self._returning(request, result)
+            except ConstellationError as error:
+                self._refused(error, peer, request.instance_id, "")
+                raise
+            key = await self.keys.state_disk(member.disk_uuid)
+            ticket = self.tickets.rejoin(self.ledger.membership, disk_key=key, now=clock.now())
+            _log.info("a node came back", extra={"node": member.name, "address": member.address})
+            await stream.send_message(ticket)
+
+    async def Settled(  # noqa: N802 - the protocol's name
+        self, stream: Stream[join_pb2.SettledRequest, join_pb2.SettledReply]
+    ) -> None:
+        """End a node's reservation: it works. Asked on the channel that the ticket came over."""
+        with raise_status():
+            request = await _message(stream)
+            result = _attested(peer_of(stream), purpose=JOIN)
+            now = _seconds()
+
+            def decide(membership: Membership) -> Entry | None:
+                member = members.member_by_name(membership, request.node_name)
+                if member is None or member.attester_id != result.attester_id:
+                    raise Rejected((f"{request.node_name[:80]!r} is not this node's name",))
+                if member in membership.nodes:
+                    return None
+                return Entry(kind=Kind.SETTLED, time=now, name=member.name)
+
+            await self.ledger.write(decide, now=now)
+            await stream.send_message(join_pb2.SettledReply())
+
+    async def _reserve(self, request: join_pb2.JoinRequest, result: AttestationResult) -> Member:
+        facts = admit.JoinFacts(
+            instance_id=request.instance_id,
+            role=request.role,
+            address=request.address,
+            disk_uuid=request.disk_uuid,
+            kubelet_client_public_key=request.kubelet_client_public_key,
+            kubelet_serving_public_key=request.kubelet_serving_public_key,
+            service_public_key=request.service_public_key,
+            mesh_public_key=request.mesh_public_key,
+        )
+        instances = await self.provider.peers()
+        serial, now = self.files.policy(self.document).serial, _seconds()
+
+        def decide(membership: Membership) -> Entry:
+            admission = admit.admit(membership, facts, result=result, instances=instances, now=now)
+            return entries.reserved(
+                admission, result, policy_serial=serial, now=now, node_time=request.time
+            )
+
+        membership = await self.ledger.write(decide, now=now)
+        member = next(
+            (
+                r.member
+                for r in membership.reservations
+                if r.member.attester_id == result.attester_id
+            ),
+            None,
+        )
+        if member is None:
+            raise Unavailable("the reservation was taken back before its ticket was made")
+        return member
+
+    async def _returning(
+        self, request: join_pb2.RejoinRequest, result: AttestationResult
+    ) -> Member:
+        facts = admit.RejoinFacts(
+            instance_id=request.instance_id,
+            disk_uuid=request.disk_uuid,
+            address=request.address,
+        )
+        try:
+            instances = await self.provider.peers()
+        except Unavailable:
+            instances = None
+        now = _seconds()
+        returning = admit.admit_again(
+            self.ledger.membership, facts, result=result, instances=instances
+        )
+        entry = entries.rejoined(
+            returning.member,
+            result,
+            policy_serial=self.files.policy(self.document).serial,
+            now=now,
+            node_time=request.time,
+        )
+        await self.ledger.write_later(entry, now=now)
+        return returning.member
+
+    def _refused(
+        self, error: ConstellationError, peer: ServerPeer, instance_id: str, role: str
+    ) -> None:
+        self.refusals.record(error, address=peer.remote_address, instance_id=instance_id, role=role)
+
+
+def _attested(peer: ServerPeer, *, purpose: str) -> AttestationResult:
+    if peer.result is None or peer.purpose != purpose:
+        raise Rejected((f"channel's purpose: found {peer.purpose!r}, expected {purpose!r}",))
+    return peer.result
+
+
+async def _message(stream: Stream[Any, Any]) -> Any:
+    request = await stream.recv_message()
+    if request is None:
+        raise Unavailable("the caller ended the call before its request")
+    return request
+
+
+def _seconds() -> int:
+    return int(clock.now().timestamp())

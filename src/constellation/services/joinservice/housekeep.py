@@ -1,0 +1,84 @@
+"""What time and observation change in the membership: settled, lapsed, removed, forgotten. Pure.
+
+Kubernetes and the provider are observed, not trusted: what they say can end a reservation or free
+a name, never give one. A node is removed only after both have not known it for a while.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from constellation.kube.join_log import Entry, Kind
+from constellation.kube.membership import member_by_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from constellation.kube.membership import Member, Membership
+
+__all__ = ["GONE_AFTER_S", "Observed", "gone_since", "next_entry", "still_due"]
+
+GONE_AFTER_S = 60.0
+"""Seconds for which neither Kubernetes nor the provider may know a node before it is removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One look at the world: names of Kubernetes' nodes, those that are Ready, listed instances."""
+
+    nodes: frozenset[str]
+    ready: frozenset[str]
+    instances: frozenset[str]
+
+
+def gone_since(
+    before: Mapping[str, float], membership: Membership, observed: Observed, *, now_s: float
+) -> dict[str, float]:
+    """Say since when (seconds of a steady clock) each absent node has been absent."""
+    everybody = (*membership.nodes, *membership.retired)
+    return {m.name: before.get(m.name, now_s) for m in everybody if _absent(m, observed)}
+
+
+def next_entry(
+    membership: Membership,
+    observed: Observed,
+    *,
+    gone: Mapping[str, float],
+    now: int,
+    now_s: float,
+) -> Entry | None:
+    """Give the next thing that has to be recorded, None if nothing has.
+
+    `now` is in seconds since 1970 (for windows), `now_s` of the steady clock that `gone` has.
+    """
+    for reservation in membership.reservations:
+        name = reservation.member.name
+        if name in observed.ready:
+            return Entry(kind=Kind.SETTLED, time=now, name=name)
+        if now >= reservation.expires_at:
+            return Entry(kind=Kind.LAPSED, time=now, name=name)
+    for members, kind in ((membership.nodes, Kind.REMOVED), (membership.retired, Kind.FORGOTTEN)):
+        for member in members:
+            since = gone.get(member.name)
+            if since is not None and now_s - since >= GONE_AFTER_S:
+                return Entry(kind=kind, time=now, name=member.name)
+    return None
+
+
+def still_due(membership: Membership, entry: Entry) -> Entry | None:
+    """Drop an entry that another JoinService has recorded meanwhile."""
+    placed = member_by_name(membership, entry.name)
+    reserved = any(r.member.name == entry.name for r in membership.reservations)
+    retired = any(m.name == entry.name for m in membership.retired)
+    match entry.kind:
+        case Kind.SETTLED | Kind.LAPSED:
+            return entry if reserved else None
+        case Kind.REMOVED:
+            return entry if placed is not None and not reserved else None
+        case _:
+            return entry if retired else None
+
+
+def _absent(member: Member, observed: Observed) -> bool:
+    return member.name not in observed.nodes and member.instance_id not in observed.instances

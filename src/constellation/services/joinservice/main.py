@@ -1,0 +1,78 @@
+"""Starts the JoinService of a control plane: wiring only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from constellation.base import clock, logs
+from constellation.base.errors import Unavailable
+from constellation.base.retry import until_available
+from constellation.kube.membership import member_by_name
+from constellation.providers.local.metadata import LocalMetadata
+from constellation.rpc.agent_client import AgentClient
+from constellation.services.joinservice.copy import LogCopy
+from constellation.services.joinservice.judge import fresh_node
+from constellation.services.joinservice.ledger import Ledger
+from constellation.services.joinservice.outside import (
+    KubernetesLog,
+    KubernetesWorld,
+    LocalKeyService,
+)
+from constellation.services.joinservice.secrets_on_disk import NodeFiles
+from constellation.services.joinservice.server import JoinServer
+
+__all__ = ["main"]
+
+_STATE = Path("/var/lib/constellation")
+_KUBERNETES = Path("/etc/kubernetes")
+_RUN = Path("/run/constellation")
+_FILES_WITHIN_S = 300.0
+_log = logging.getLogger(__name__)
+
+
+async def _serve() -> None:
+    files = NodeFiles(
+        state=_STATE, pki=_KUBERNETES / "pki", node_document=_RUN / "node-document.json"
+    )
+    document = files.document()
+    identity = files.identity(document)
+    records = KubernetesLog(_KUBERNETES / "admin.conf")
+    ledger = Ledger.open_(
+        LogCopy(_STATE / "join-log", seed=_STATE / "keys" / "membership.json"),
+        records=records,
+        writer=identity.name,
+        join_private_key=files.join_key(),
+    )
+    me = member_by_name(ledger.membership, identity.name)
+    if me is None:
+        raise Unavailable(f"{identity.name} is not in the membership yet")
+    provider = LocalMetadata()
+    server = JoinServer(
+        files=files,
+        document=document,
+        ledger=ledger,
+        attester=await AgentClient.connect(_RUN / "agent" / "joinservice.sock"),
+        appraise=fresh_node(files, document),
+        provider=provider,
+        keys=LocalKeyService(me.address, tls=files.service_tls()),
+        world=KubernetesWorld(records, provider=provider),
+        host=me.address,
+    )
+    await server.run(
+        started=lambda join, peers: _log.info(
+            "JoinService listens",
+            extra={"port": join, "peer_port": peers, "time": str(clock.now())},
+        )
+    )
+
+
+def main() -> None:
+    """Run until stopped; what is missing on the disk is waited for, 5 minutes at most."""
+    logs.set_up("joinservice")
+    asyncio.run(until_available(_serve, deadline_s=_FILES_WITHIN_S))
+
+
+if __name__ == "__main__":
+    main()

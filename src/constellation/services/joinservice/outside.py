@@ -1,0 +1,119 @@
+"""Whom a JoinService asks: KeyService for disk keys, Kubernetes and provider for what exists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
+from lightkube.resources.core_v1 import Node
+
+from constellation.base.errors import FormatError
+from constellation.base.secret import Secret
+from constellation.kube.client import connect, raise_ours
+from constellation.kube.join_records import KubernetesRecords, join_record_definition
+from constellation.rpc import errors as rpc_errors
+from constellation.rpc.mutual_tls import ServiceTls, channel
+from constellation.rpc.stubs import key_pb2
+from constellation.rpc.stubs.key_grpc import KeyServiceStub
+from constellation.services.joinservice.housekeep import Observed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightkube import AsyncClient
+
+    from constellation.kube.join_log import SignedRecord
+    from constellation.services.joinservice.handlers import Provider
+
+__all__ = ["KubernetesLog", "KubernetesWorld", "LocalKeyService"]
+
+_KEY_PORT = 9090
+_KEY_BYTES = 64
+_KEY_DEADLINE_S = 10.0
+
+
+class LocalKeyService:
+    """KeyService of this very control plane, at the node's own address."""
+
+    def __init__(self, address: str, *, tls: ServiceTls) -> None:
+        self._address = address
+        self._tls = tls
+
+    async def state_disk(self, uuid: bytes) -> Secret:
+        """Give a state disk's key, 64 bytes. Raises Unavailable, Rejected."""
+        keys = channel(self._address, _KEY_PORT, tls=self._tls)
+        try:
+            with rpc_errors.raise_ours("KeyService"):
+                reply = await KeyServiceStub(keys).GetDataKey(
+                    key_pb2.GetDataKeyRequest(id=f"state-disk/{uuid.hex()}", size_bytes=_KEY_BYTES),
+                    timeout=_KEY_DEADLINE_S,
+                )
+        finally:
+            keys.close()
+        if len(reply.key) != _KEY_BYTES:
+            raise FormatError(f"KeyService: a key of {len(reply.key)} bytes, expected {_KEY_BYTES}")
+        return Secret(reply.key)
+
+
+class KubernetesLog:
+    """`ledger.Records` in the Kubernetes API; connects, and defines JoinRecord, at first use."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+        self._client: AsyncClient | None = None
+        self._defined = False
+
+    async def get(self, sequence: int) -> SignedRecord | None:
+        """Read a record. Raises Unavailable."""
+        return await (await self._records()).get(sequence)
+
+    async def create(self, sequence: int, record: SignedRecord) -> bool:
+        """Write a record; False if the number is taken. Raises Unavailable."""
+        return await (await self._records()).create(sequence, record)
+
+    async def delete(self, sequence: int) -> None:
+        """Remove a record. Raises Unavailable."""
+        await (await self._records()).delete(sequence)
+
+    def client(self) -> AsyncClient:
+        """Give the client. Raises Unavailable while there is no kubeconfig."""
+        if self._client is None:
+            self._client = connect(self._kubeconfig)
+        return self._client
+
+    async def _records(self) -> KubernetesRecords:
+        client = self.client()
+        if not self._defined:
+            with raise_ours():
+                definition = cast(
+                    "CustomResourceDefinition",
+                    CustomResourceDefinition.from_dict(join_record_definition()),
+                )
+                await client.apply(definition, force=True)
+            self._defined = True
+        return KubernetesRecords(client)
+
+
+class KubernetesWorld:
+    """What housekeeping sees: Node objects and the provider's list."""
+
+    def __init__(self, log: KubernetesLog, *, provider: Provider) -> None:
+        self._log = log
+        self._provider = provider
+
+    async def observe(self) -> Observed:
+        """Look once. Raises Unavailable if either does not answer."""
+        instances = await self._provider.peers()
+        nodes, ready = set(), set()
+        with raise_ours():
+            async for node in self._log.client().list(Node):
+                name = (node.metadata.name if node.metadata else None) or ""
+                nodes.add(name)
+                conditions = (node.status.conditions if node.status else None) or []
+                if any(c.type == "Ready" and c.status == "True" for c in conditions):
+                    ready.add(name)
+        return Observed(
+            nodes=frozenset(nodes),
+            ready=frozenset(ready),
+            instances=frozenset(i.instance_id for i in instances),
+        )

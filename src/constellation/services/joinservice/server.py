@@ -1,0 +1,172 @@
+"""One control plane's JoinService: two listeners and the loops that keep log and world in step."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from grpclib.server import Server
+
+from constellation.atls import server as atls_server
+from constellation.atls.limits import USUAL
+from constellation.base import clock
+from constellation.base.errors import ConstellationError, Unavailable
+from constellation.rpc import mutual_tls
+from constellation.services.joinservice import housekeep
+from constellation.services.joinservice.handlers import JOIN, REJOIN, JoinHandlers
+from constellation.services.joinservice.peer_service import PORT as PEER_PORT
+from constellation.services.joinservice.peer_service import Learned, PeerHandlers
+from constellation.services.joinservice.refused import Refusals
+from constellation.services.joinservice.tickets import Tickets
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from constellation.atls.channel import Appraise, ChannelAttester
+    from constellation.services.joinservice.handlers import DiskKeys, Provider
+    from constellation.services.joinservice.housekeep import Observed
+    from constellation.services.joinservice.ledger import Ledger
+    from constellation.services.joinservice.secrets_on_disk import NodeFiles
+    from constellation.trust.node_document import NodeDocument
+
+__all__ = ["JOIN_PORT", "JoinServer", "World"]
+
+JOIN_PORT = 30090
+_SERVER_PURPOSE = "join-server"
+_FOLLOW_EVERY_S = 1.0
+_HOUSEKEEP_EVERY_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class World(Protocol):
+    """What housekeeping looks at."""
+
+    async def observe(self) -> Observed:
+        """Ask Kubernetes and the provider. Raises Unavailable if either does not answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinServer:
+    """Everything that runs; `join_port` and `peer_port` 0 take free ones (tests)."""
+
+    files: NodeFiles
+    document: NodeDocument
+    ledger: Ledger
+    attester: ChannelAttester
+    appraise: Appraise
+    provider: Provider
+    keys: DiskKeys
+    world: World
+    host: str
+    join_port: int = JOIN_PORT
+    peer_port: int = PEER_PORT
+
+    async def run(self, *, started: Callable[[int, int], None]) -> None:
+        """Serve until cancelled; `started` gets the two ports.
+
+        Raises:
+            Unavailable: an address is taken, or a file is not on the disk.
+        """
+        tickets, learned = Tickets(files=self.files), Learned()
+        refusals = Refusals(self.ledger)
+        handlers = JoinHandlers(
+            files=self.files,
+            document=self.document,
+            ledger=self.ledger,
+            provider=self.provider,
+            keys=self.keys,
+            tickets=tickets,
+            learned=learned,
+            refusals=refusals,
+        )
+        peers = Server(
+            [
+                PeerHandlers(
+                    self.ledger,
+                    tickets=tickets,
+                    learned=learned,
+                    cluster_id=self.document.cluster_id,
+                )
+            ]
+        )
+        await peers.start(
+            self.host, self.peer_port, ssl=mutual_tls.server_context(self.files.service_tls())
+        )
+        join = await atls_server.serve(
+            [handlers],
+            host=self.host,
+            port=self.join_port,
+            purpose=_SERVER_PURPOSE,
+            attester=self.attester,
+            appraisers={JOIN: self.appraise, REJOIN: self.appraise},
+            limits=USUAL,
+            on_refused=lambda r: refusals.record(
+                r.error, address=r.remote_address, instance_id="", role=""
+            ),
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(refusals.run())
+                tasks.create_task(_every(_FOLLOW_EVERY_S, self._follow))
+                tasks.create_task(_every(_HOUSEKEEP_EVERY_S, _Housekeeper(self).once))
+                started(join.port, _port(peers))
+        finally:
+            join.close()
+            peers.close()
+            await join.wait_closed()
+
+    async def _follow(self) -> None:
+        await self.ledger.follow(now=int(clock.now().timestamp()))
+
+
+class _Housekeeper:
+    """Remembers, between looks, since when which node has been gone."""
+
+    def __init__(self, server: JoinServer) -> None:
+        self._server = server
+        self._gone: dict[str, float] = {}
+
+    async def once(self) -> None:
+        ledger = self._server.ledger
+        observed = await self._server.world.observe()
+        self._gone = housekeep.gone_since(
+            self._gone, ledger.membership, observed, now_s=clock.monotonic_s()
+        )
+        for _ in range(len(ledger.membership.nodes) + len(ledger.membership.reservations) + 1):
+            now = int(clock.now().timestamp())
+            entry = housekeep.next_entry(
+                ledger.membership,
+                observed,
+                gone=self._gone,
+                now=now,
+                now_s=clock.monotonic_s(),
+            )
+            if entry is None:
+                return
+            due = entry
+            await ledger.write(lambda m, due=due: housekeep.still_due(m, due), now=now)  # type: ignore[misc]
+            _log.info("membership changed", extra={"kind": str(due.kind), "node": due.name})
+
+
+async def _every(seconds: float, once: Callable[[], Awaitable[None]]) -> None:
+    """Repeat for ever; what is `Unavailable` comes back, anything else of ours is said aloud."""
+    said = ""
+    while True:
+        try:
+            await once()
+            said = ""
+        except ConstellationError as error:
+            if str(error) != said:
+                level = logging.INFO if isinstance(error, Unavailable) else logging.ERROR
+                _log.log(level, "will try again", extra={"reason": str(error)})
+            said = str(error)
+        await asyncio.sleep(seconds)
+
+
+def _port(server: Server) -> int:
+    listening = server._server  # noqa: SLF001 - grpclib has no other way to a chosen port
+    assert isinstance(listening, asyncio.Server)  # noqa: S101 - it was started
+    return int(listening.sockets[0].getsockname()[1])

@@ -1,0 +1,116 @@
+"""What a node takes home: the messages that carry its place, its certificates and its disk key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from constellation.base import decode
+from constellation.kube.membership import Member, Membership, NodeRole
+from constellation.kube.node_certificates import certify
+from constellation.kube.peers import SignedPeers, sign_peers
+from constellation.rpc.stubs import join_pb2
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from constellation.base.secret import Secret
+    from constellation.services.joinservice.secrets_on_disk import NodeFiles
+
+__all__ = ["Tickets", "peer_message"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tickets:
+    """Makes tickets from what lies on this control plane's disk."""
+
+    files: NodeFiles
+
+    def join(
+        self, member: Member, membership: Membership, *, disk_key: Secret, now: datetime
+    ) -> join_pb2.JoinTicket:
+        """Make the ticket of a node that was admitted.
+
+        Raises:
+            Unavailable: a key is not on the disk.
+            FormatError: a key of the node is not P-256.
+        """
+        settings = membership.settings
+        cluster_ca, services_ca = self.files.cluster_ca(), self.files.services_ca()
+        certificates = certify(
+            member,
+            cluster_ca=cluster_ca,
+            services_ca=services_ca,
+            cluster_id=settings.cluster_id,
+            now=now,
+        )
+        ticket = join_pb2.JoinTicket(
+            node_name=member.name,
+            group=member.group,
+            disk_key=disk_key.reveal(),
+            kubelet_client_certificate=certificates.kubelet_client,
+            kubelet_serving_certificate=certificates.kubelet_serving,
+            service_certificate=certificates.service,
+            cluster_ca_certificate=cluster_ca.certificate_pem,
+            services_ca_certificate=services_ca.certificate_pem,
+            pod_cidr=member.pod_cidr,
+            mesh_address=member.mesh_address,
+            peers=self.peers(membership),
+            artifact_list=settings.artifact_list,
+            endpoint=settings.endpoint,
+            kubernetes_version=settings.kubernetes_version,
+            service_cidr=settings.service_cidr,
+            pod_network=settings.pod_cidr,
+            time=int(now.timestamp()),
+        )
+        if member.role is NodeRole.CONTROL_PLANE:
+            ticket.control_plane.CopyFrom(self._control_plane(membership))
+        return ticket
+
+    def rejoin(
+        self, membership: Membership, *, disk_key: Secret, now: datetime
+    ) -> join_pb2.RejoinTicket:
+        """Make the ticket of a node that comes back."""
+        return join_pb2.RejoinTicket(
+            disk_key=disk_key.reveal(), peers=self.peers(membership), time=int(now.timestamp())
+        )
+
+    def peers(self, membership: Membership) -> join_pb2.PeerList:
+        """Make the signed peer list of this moment."""
+        return peer_message(sign_peers(membership, join_private_key=self.files.join_key()))
+
+    def _control_plane(self, membership: Membership) -> join_pb2.ControlPlaneTicket:
+        settings, signed = membership.settings, self.files.signed_policy()
+        key, salt = self.files.master_secret()
+        return join_pb2.ControlPlaneTicket(
+            pki={name: secret.reveal() for name, secret in self.files.pki_files().items()},
+            services_ca_key=self.files.file("services-ca.key").reveal(),
+            join_private_key=self.files.file("join.pem").reveal(),
+            master_key=key.reveal(),
+            master_salt=salt.reveal(),
+            api_sans=settings.api_sans,
+            policy=signed.policy,
+            policy_signature=signed.signature,
+            user_endpoint=settings.user_endpoint,
+            mesh_cidr=settings.mesh_cidr,
+            membership=decode.dump(membership),
+        )
+
+
+def peer_message(signed: SignedPeers) -> join_pb2.PeerList:
+    """Give a peer list as `join.proto` has it."""
+    return join_pb2.PeerList(
+        serial=signed.serial,
+        signature=signed.signature,
+        peers=[
+            join_pb2.Peer(
+                node_name=p.node_name,
+                address=p.address,
+                mesh_public_key=p.mesh_public_key,
+                mesh_address=p.mesh_address,
+                pod_cidr=p.pod_cidr,
+                role=p.role,
+            )
+            for p in signed.peers
+        ],
+    )

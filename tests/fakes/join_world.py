@@ -1,0 +1,303 @@
+"""A control plane's disk, a shared log in memory, and machines that attest with a made-up TPM."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from constellation.atls import client
+from constellation.attestation.model import AttestationResult, Evidence, Variant
+from constellation.base import decode
+from constellation.base.errors import Rejected, Unavailable, Untrusted
+from constellation.base.secret import Secret
+from constellation.crypto import signing
+from constellation.crypto.derive import MasterSecret
+from constellation.crypto.x509 import CertificateAuthority
+from constellation.kube.membership import GroupSlots, Member, NodeRole, Settings, allocate, found
+from constellation.kube.node_certificates import certify
+from constellation.rpc.stubs import join_pb2
+from constellation.rpc.stubs.join_grpc import JoinServiceStub
+from constellation.services.joinservice.copy import LogCopy
+from constellation.services.joinservice.ledger import Ledger
+from constellation.services.joinservice.secrets_on_disk import NodeFiles
+from constellation.services.joinservice.server import JoinServer
+from constellation.trust.cluster_policy import (
+    AcceptedRelease,
+    ClusterPolicy,
+    dump_signed_policy,
+    sign_policy,
+)
+from constellation.trust.node_document import NodeDocument, dump_node_document
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from constellation.attestation.model import Binding
+    from constellation.kube.join_log import SignedRecord
+    from constellation.providers.protocols import Instance
+    from constellation.services.joinservice.housekeep import Observed
+    from tests.fakes.members import JoinFacts
+
+CLUSTER_ID = bytes(range(32))
+IMAGE = hashlib.sha256(b"image").digest()
+
+
+@dataclass(kw_only=True)
+class SharedLog:
+    """`ledger.Records` in memory; `away` makes it not answer."""
+
+    records: dict[int, SignedRecord] = field(default_factory=dict)
+    away: bool = False
+
+    async def get(self, sequence: int) -> SignedRecord | None:
+        self._answer()
+        return self.records.get(sequence)
+
+    async def create(self, sequence: int, record: SignedRecord) -> bool:
+        self._answer()
+        return self.records.setdefault(sequence, record) is record
+
+    async def delete(self, sequence: int) -> None:
+        self._answer()
+        self.records.pop(sequence, None)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise Unavailable("the log is away")
+
+
+@dataclass(kw_only=True)
+class Chip:
+    """Evidence is the machine's id, its registers and the binding's inputs, in plain text."""
+
+    name: str
+    image: bytes = IMAGE
+    pcr15: bytes = bytes(32)
+    variant: Variant = Variant.LOCAL_VTPM
+
+    async def attest(
+        self, *, purpose: str, exporter: bytes, spki_digest: bytes, peer_nonce: bytes
+    ) -> Evidence:
+        del purpose, exporter, spki_digest, peer_nonce
+        data = f"{self.name}/{self.image.hex()}/{self.pcr15.hex()}"
+        return Evidence(variant=self.variant, data=data.encode())
+
+
+def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
+    """The rule of the test cluster: one image, PCR 15 zero."""
+    del binding
+    name, image, pcr15 = evidence.data.decode().split("/")
+    if image != IMAGE.hex():
+        raise Rejected((f"pcr4: found {image}, expected {IMAGE.hex()}",))
+    return AttestationResult(
+        variant=evidence.variant,
+        attester_id=hashlib.sha256(f"ak {name}".encode()).digest(),
+        claims={"pcr4": bytes.fromhex(image), "pcr15": bytes.fromhex(pcr15)},
+        unchecked=(),
+        warnings=(),
+    )
+
+
+@dataclass(kw_only=True)
+class Provider:
+    """`Metadata.peers` with a list that tests change."""
+
+    instances: tuple[Instance, ...]
+    away: bool = False
+
+    async def peers(self) -> tuple[Instance, ...]:
+        if self.away:
+            raise Unavailable("the provider is away")
+        return self.instances
+
+
+class Keys:
+    """KeyService: one key a disk."""
+
+    async def state_disk(self, uuid: bytes) -> Secret:
+        return Secret(hashlib.sha512(uuid).digest())
+
+
+@dataclass(kw_only=True)
+class World:
+    """What housekeeping sees; None: nobody answers."""
+
+    seen: Observed | None = None
+
+    async def observe(self) -> Observed:
+        if self.seen is None:
+            raise Unavailable("nobody answers")
+        return self.seen
+
+
+def write_control_plane(root: Path, *, workers: int = 2) -> NodeFiles:
+    """Write what the first node's bootstrapper leaves on its disk; its address is 127.0.0.1."""
+    now = datetime.now(UTC)
+    files = NodeFiles(
+        state=root / "state", pki=root / "pki", node_document=root / "node-document.json"
+    )
+    keys = files.state / "keys"
+    for folder in (keys, files.pki / "etcd"):
+        folder.mkdir(parents=True)
+    owner, join, service = (signing.generate_key() for _ in range(3))
+    cluster_ca, services_ca = (
+        CertificateAuthority.create(name, now=now, lifetime=timedelta(days=1))
+        for name in ("kubernetes", "services")
+    )
+    _write_pki(files.pki, cluster_ca)
+    first = first_member(service, workers=workers)
+    document = NodeDocument(
+        version=1,
+        cluster_id=CLUSTER_ID,
+        owner_public_key=signing.spki(owner.public_key()),
+        release_root=b"root",
+        minimum_release="0.1.0",
+        variant=Variant.LOCAL_VTPM,
+    )
+    policy = ClusterPolicy(
+        cluster_id=CLUSTER_ID,
+        serial=1,
+        releases=(
+            AcceptedRelease(
+                name="r", not_before=0, not_after=None, image_digest=IMAGE, reference={4: (IMAGE,)}
+            ),
+        ),
+        trust_roots=(b"ca",),
+        artifact_lists={"v1.36.2": bytes(32)},
+        services_bundle=bytes(32),
+        kubernetes_version="v1.36.2",
+        join_public_key=signing.spki(join.public_key()),
+    )
+    files.node_document.write_bytes(dump_node_document(document))
+    (files.state / "policy.json").write_bytes(dump_signed_policy(sign_policy(policy, owner)))
+    certificates = certify(
+        first, cluster_ca=cluster_ca, services_ca=services_ca, cluster_id=CLUSTER_ID, now=now
+    )
+    master = MasterSecret(key=Secret(bytes(32)), salt=Secret(bytes(32)))
+    for name, data in {
+        "join.pem": signing.dump_private_key(join).reveal(),
+        "services-ca.crt": services_ca.certificate_pem,
+        "services-ca.key": services_ca.key_pem.reveal(),
+        "service.pem": signing.dump_private_key(service).reveal(),
+        "service.crt": certificates.service,
+        "master-secret.json": decode.dump(master),
+        "membership.json": decode.dump(found(settings(workers=workers), first)),
+    }.items():
+        (keys / name).write_bytes(data)
+    return files
+
+
+def settings(*, workers: int) -> Settings:
+    return Settings(
+        name="test",
+        cluster_id=CLUSTER_ID,
+        endpoint="10.42.0.1:6443",
+        user_endpoint="127.0.0.1:6443",
+        api_sans=("127.0.0.1",),
+        service_cidr="10.96.0.0/12",
+        pod_cidr="10.244.0.0/16",
+        mesh_cidr="10.43.0.0/16",
+        kubernetes_version="v1.36.2",
+        artifact_list=b"{}",
+        groups=(
+            GroupSlots(name="control-plane-default", role=NodeRole.CONTROL_PLANE, size=3),
+            GroupSlots(name="worker-default", role=NodeRole.WORKER, size=workers),
+        ),
+    )
+
+
+def first_member(service: signing.ec.EllipticCurvePrivateKey, *, workers: int) -> Member:
+    plan = settings(workers=workers)
+    free = allocate(plan, (), group=plan.groups[0])
+    public = signing.spki(service.public_key())
+    return Member(
+        name=free.name,
+        instance_id="cp-0",
+        role=NodeRole.CONTROL_PLANE,
+        group="control-plane-default",
+        attester_id=hashlib.sha256(b"ak cp-0").digest(),
+        address="127.0.0.1",
+        mesh_address=free.mesh_address,
+        pod_cidr=free.pod_cidr,
+        disk_uuid=hashlib.sha256(b"disk cp-0").digest()[:16],
+        kubelet_client_public_key=public,
+        kubelet_serving_public_key=public,
+        service_public_key=public,
+        mesh_public_key=hashlib.sha256(b"mesh cp-0").digest(),
+        joined=0,
+    )
+
+
+def _write_pki(pki: Path, ca: CertificateAuthority) -> None:
+    for name in ("ca", "front-proxy-ca", "etcd/ca"):
+        (pki / f"{name}.crt").write_bytes(ca.certificate_pem)
+        (pki / f"{name}.key").write_bytes(ca.key_pem.reveal())
+    (pki / "sa.key").write_bytes(b"service account key")
+    (pki / "sa.pub").write_bytes(b"service account public key")
+
+
+def ledger_of(files: NodeFiles, log: SharedLog, *, copy: str = "join-log") -> Ledger:
+    return Ledger.open_(
+        LogCopy(files.state / copy, seed=files.state / "keys" / "membership.json"),
+        records=log,
+        writer=copy,
+        join_private_key=files.join_key(),
+    )
+
+
+def server_of(files: NodeFiles, ledger: Ledger, provider: Provider, world: World) -> JoinServer:
+    return JoinServer(
+        files=files,
+        document=files.document(),
+        ledger=ledger,
+        attester=Chip(name="cp-0", pcr15=IMAGE),
+        appraise=appraise,
+        provider=provider,
+        keys=Keys(),
+        world=world,
+        host="127.0.0.1",
+        join_port=0,
+        peer_port=0,
+    )
+
+
+@contextlib.asynccontextmanager
+async def channel_to(
+    port: int, chip: Chip, *, purpose: str
+) -> AsyncIterator[tuple[client.AtlsChannel, JoinServiceStub]]:
+    def server_is_fine(evidence: Evidence, binding: Binding) -> AttestationResult:
+        if evidence.data.split(b"/")[0] != b"cp-0":
+            raise Untrusted("not the control plane")
+        return appraise(evidence, binding)
+
+    channel = await client.connect(
+        "127.0.0.1",
+        port,
+        purpose=purpose,
+        server_purpose="join-server",
+        attester=chip,
+        appraise=server_is_fine,
+        deadline_s=10,
+    )
+    try:
+        yield channel, JoinServiceStub(channel.grpc)
+    finally:
+        channel.close()
+
+
+def request_of(facts: JoinFacts) -> join_pb2.JoinRequest:
+    return join_pb2.JoinRequest(
+        instance_id=facts.instance_id,
+        role=facts.role,
+        address=facts.address,
+        disk_uuid=facts.disk_uuid,
+        kubelet_client_public_key=facts.kubelet_client_public_key,
+        kubelet_serving_public_key=facts.kubelet_serving_public_key,
+        service_public_key=facts.service_public_key,
+        mesh_public_key=facts.mesh_public_key,
+        time=1_800_000_000,
+    )

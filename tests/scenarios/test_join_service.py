@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from grpclib.exceptions import GRPCError
+
+from constellation.base import decode
+from constellation.base.errors import Rejected, Untrusted
+from constellation.crypto.x509 import uris
+from constellation.kube.join_log import Kind, SignedRecord, load_record, replay
+from constellation.kube.membership import load_membership, member_by_name
+from constellation.kube.service_identity import parse_identity
+from constellation.providers.protocols import Role
+from constellation.rpc.mutual_tls import ServiceTls, channel
+from constellation.rpc.stubs import join_pb2
+from constellation.rpc.stubs.join_grpc import PeerServiceStub
+from constellation.services.joinservice.housekeep import Observed
+from constellation.trust.channel_proof import JOIN_CHANNEL_LABEL, verify_join_channel
+from tests.fakes.join_world import (
+    CLUSTER_ID,
+    Chip,
+    Provider,
+    SharedLog,
+    World,
+    channel_to,
+    ledger_of,
+    request_of,
+    server_of,
+    write_control_plane,
+)
+from tests.fakes.members import asks, machine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from constellation.providers.protocols import Instance
+    from constellation.services.joinservice.ledger import Ledger
+    from constellation.services.joinservice.secrets_on_disk import NodeFiles
+
+ALL = (machine(0), machine(1), machine(1, role=Role.CONTROL_PLANE))
+
+
+class Cluster:
+    def __init__(self, files: NodeFiles, log: SharedLog, ledger: Ledger) -> None:
+        self.files, self.log, self.ledger = files, log, ledger
+        self.provider, self.world = Provider(instances=ALL), World()
+        self.port = self.peer_port = 0
+
+    def kinds(self) -> list[Kind]:
+        return [load_record(r).entry.kind for _, r in sorted(self.log.records.items())]
+
+    async def join(self, instance: Instance, *, life: int = 0) -> join_pb2.JoinTicket:
+        chip = Chip(name=instance.instance_id)
+        async with channel_to(self.port, chip, purpose="join-client") as (_, stub):
+            return await stub.Join(request_of(asks(instance, life=life)), timeout=10)
+
+    async def rejoin(self, instance: Instance, chip: Chip | None = None) -> join_pb2.RejoinTicket:
+        facts = asks(instance)
+        chip = chip or Chip(name=instance.instance_id)
+        async with channel_to(self.port, chip, purpose="rejoin-client") as (_, stub):
+            request = join_pb2.RejoinRequest(
+                instance_id=facts.instance_id, disk_uuid=facts.disk_uuid, address=facts.address
+            )
+            return await stub.Rejoin(request, timeout=10)
+
+
+@contextlib.asynccontextmanager
+async def running(root: Path) -> AsyncIterator[Cluster]:
+    files, log = write_control_plane(root), SharedLog()
+    cluster = Cluster(files, log, ledger_of(files, log))
+    started = asyncio.Event()
+
+    def listens(join: int, peers: int) -> None:
+        cluster.port, cluster.peer_port = join, peers
+        started.set()
+
+    server = server_of(files, cluster.ledger, cluster.provider, cluster.world)
+    task = asyncio.create_task(server.run(started=listens))
+    waits = asyncio.create_task(started.wait())
+    await asyncio.wait({task, waits}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        waits.cancel()
+        task.result()
+    try:
+        yield cluster
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_worker_gets_a_ticket_with_everything_it_needs(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        ticket = await cluster.join(ALL[0])
+        kinds = cluster.kinds()
+    assert ticket.node_name == "worker-default-0"
+    assert ticket.disk_key == hashlib.sha512(asks(ALL[0]).disk_uuid).digest()
+    assert [p.node_name for p in ticket.peers.peers] == [
+        "control-plane-default-0",
+        "worker-default-0",
+    ]
+    assert not ticket.HasField("control_plane")
+    certificate = x509.load_pem_x509_certificate(ticket.kubelet_client_certificate)
+    assert certificate.subject.rfc4514_string() == "CN=system:node:worker-default-0,O=system:nodes"
+    service = x509.load_pem_x509_certificate(ticket.service_certificate)
+    assert parse_identity(uris(service), cluster_id=CLUSTER_ID).name == "worker-default-0"
+    assert kinds == [Kind.FOUNDED, Kind.RESERVED]
+
+
+async def test_a_control_plane_gets_keys_and_membership_beyond_that(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        ticket = (await cluster.join(ALL[2])).control_plane
+        assert set(ticket.pki) >= {"ca.key", "etcd/ca.key", "sa.key", "front-proxy-ca.key"}
+        membership = load_membership(ticket.membership, what="ticket")
+        assert membership == cluster.ledger.membership
+        assert member_by_name(membership, "control-plane-default-1") is not None
+
+
+async def test_the_introduction_proves_the_join_key_on_this_channel(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        chip = Chip(name="w-0")
+        async with channel_to(cluster.port, chip, purpose="join-client") as (one, stub):
+            shown = await stub.Introduce(join_pb2.IntroduceRequest(), timeout=10)
+            exporter = one.exporter(JOIN_CHANNEL_LABEL)
+        policy = cluster.files.policy(cluster.files.document())
+        verify_join_channel(
+            policy.join_public_key,
+            shown.channel_signature,
+            exporter=exporter,
+            cluster_id=CLUSTER_ID,
+        )
+        with pytest.raises(Untrusted):
+            verify_join_channel(
+                policy.join_public_key,
+                shown.channel_signature,
+                exporter=bytes(32),
+                cluster_id=CLUSTER_ID,
+            )
+
+
+async def test_a_changed_image_is_refused_and_stands_in_the_log(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        chip = Chip(name="w-0", image=bytes(32))
+        with pytest.raises(Rejected, match="pcr4"):
+            async with channel_to(cluster.port, chip, purpose="join-client"):
+                pass
+        for _ in range(100):
+            if Kind.REFUSED in cluster.kinds():
+                break
+            await asyncio.sleep(0.02)
+        entry = load_record(cluster.log.records[2]).entry
+    assert entry.kind is Kind.REFUSED
+    assert "pcr4" in entry.reasons[0]
+    assert entry.address == "127.0.0.1"
+
+
+async def test_an_unknown_machine_is_refused_with_all_findings(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        cluster.provider.instances = ()
+        with pytest.raises(GRPCError, match="lists 0 of it"):
+            await cluster.join(ALL[0])
+
+
+async def test_a_channel_for_one_purpose_is_not_good_for_another(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        chip = Chip(name="w-0")
+        async with channel_to(cluster.port, chip, purpose="rejoin-client") as (_, stub):
+            with pytest.raises(GRPCError, match="purpose"):
+                await stub.Join(request_of(asks(ALL[0])), timeout=10)
+
+
+async def test_a_rejoin_needs_no_api_and_is_recorded_later(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        await cluster.join(ALL[0])
+        cluster.log.away = cluster.provider.away = True
+        ticket = await cluster.rejoin(ALL[0])
+        assert len(ticket.disk_key) == 64
+        with pytest.raises(GRPCError, match="away"):
+            await cluster.join(ALL[1])
+        cluster.log.away = False
+        for _ in range(200):
+            if Kind.REJOINED in cluster.kinds():
+                break
+            await asyncio.sleep(0.02)
+        assert Kind.REJOINED in cluster.kinds()
+
+
+async def test_a_stranger_does_not_get_a_disk_key(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        await cluster.join(ALL[0])
+        with pytest.raises(GRPCError, match="never joined"):
+            await cluster.rejoin(ALL[0], Chip(name="thief"))
+        with pytest.raises(GRPCError, match="pcr15"):
+            await cluster.rejoin(ALL[0], Chip(name="w-0", pcr15=b"\1" * 32))
+
+
+async def test_a_node_settles_on_its_channel_and_only_itself(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        name = (await cluster.join(ALL[0])).node_name
+        request = join_pb2.SettledRequest(node_name=name)
+        other, own = Chip(name="w-1"), Chip(name="w-0")
+        async with channel_to(cluster.port, other, purpose="join-client") as (_, stub):
+            with pytest.raises(GRPCError, match="not this node's name"):
+                await stub.Settled(request, timeout=10)
+        async with channel_to(cluster.port, own, purpose="join-client") as (_, stub):
+            await stub.Settled(request, timeout=10)
+        assert [m.name for m in cluster.ledger.membership.nodes][1:] == [name]
+
+
+async def test_a_ready_node_settles_by_itself(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        name = (await cluster.join(ALL[0])).node_name
+        seen = frozenset({name})
+        cluster.world.seen = Observed(nodes=seen, ready=seen, instances=frozenset({"cp-0", "w-0"}))
+        for _ in range(400):
+            if Kind.SETTLED in cluster.kinds():
+                break
+            await asyncio.sleep(0.02)
+        assert Kind.SETTLED in cluster.kinds()
+
+
+async def test_peers_are_told_of_a_new_node_while_they_wait(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        keys = cluster.files.state / "keys"
+        tls = ServiceTls(
+            certificate=keys / "service.crt",
+            private_key=keys / "service.pem",
+            ca=keys / "services-ca.crt",
+        )
+        peers = channel("127.0.0.1", cluster.peer_port, tls=tls)
+        stub = PeerServiceStub(peers)
+        first = await stub.Peers(join_pb2.PeersRequest(known_serial=0), timeout=30)
+        waiting = asyncio.create_task(
+            stub.Peers(join_pb2.PeersRequest(known_serial=first.serial), timeout=30)
+        )
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        ticket = await cluster.join(ALL[0])
+        told = await waiting
+        peers.close()
+    assert told.serial == ticket.peers.serial > first.serial
+    assert len(told.peers) == 2
+
+
+async def test_two_join_services_share_one_log(tmp_path: Path) -> None:
+    files, log = write_control_plane(tmp_path), SharedLog()
+    one, two = ledger_of(files, log), ledger_of(files, log, copy="other")
+    await one.follow(now=1)
+    await two.follow(now=1)
+    assert one.membership == two.membership
+    assert one.membership.sequence == 1
+    log.records.clear()
+    await one.follow(now=2)
+    assert sorted(log.records) == [1], "what the API lost comes back from the copy"
+    again = ledger_of(files, log)
+    assert again.membership == one.membership
+    public = files.policy(files.document()).join_public_key
+    assert (
+        replay(log.records.values(), join_public_key=public, cluster_id=CLUSTER_ID)
+        == one.membership
+    )
+
+
+async def test_a_replaced_record_in_the_api_stops_the_ledger(tmp_path: Path) -> None:
+    files, log = write_control_plane(tmp_path), SharedLog()
+    one = ledger_of(files, log)
+    await one.follow(now=1)
+    other, other_log = ledger_of(files, SharedLog(), copy="fork"), SharedLog()
+    other._records = other_log
+    await other.follow(now=99)
+    log.records[1] = other_log.records[1]
+    with pytest.raises(Untrusted, match="not the verified one"):
+        await one.follow(now=2)
+
+
+async def test_a_changed_copy_on_disk_is_untrusted(tmp_path: Path) -> None:
+    files, log = write_control_plane(tmp_path), SharedLog()
+    await ledger_of(files, log).follow(now=1)
+    (path,) = (files.state / "join-log").glob("0*.json")
+    record = decode.load(SignedRecord, path.read_bytes(), what="copy", max_bytes=1 << 20)
+    changed = record.data.replace(b'"writer":"join-log"', b'"writer":"somebody"')
+    assert changed != record.data
+    path.write_bytes(decode.dump(SignedRecord(data=changed, signature=record.signature)))
+    with pytest.raises(Untrusted):
+        ledger_of(files, log)

@@ -1,0 +1,90 @@
+import dataclasses
+
+import pytest
+
+from constellation.kube import membership as members
+from constellation.kube.join_log import Entry, Kind
+from constellation.kube.membership import Membership
+from constellation.services.joinservice.admit import RESERVATION_S, admit
+from constellation.services.joinservice.housekeep import (
+    GONE_AFTER_S,
+    Observed,
+    gone_since,
+    next_entry,
+    still_due,
+)
+from tests.fakes.members import asks, attested, founded, machine
+
+NOW = 1_800_000_000
+NAME = "worker-default-0"
+FIRST = "control-plane-default-0"
+QUIET = Observed(
+    nodes=frozenset({FIRST, NAME}), ready=frozenset({FIRST}), instances=frozenset({"cp-0", "w-0"})
+)
+GONE = Observed(nodes=frozenset({FIRST}), ready=frozenset({FIRST}), instances=frozenset({"cp-0"}))
+
+
+def reserved() -> Membership:
+    worker = machine(0)
+    place = admit(founded(), asks(worker), result=attested(worker), instances=(worker,), now=NOW)
+    return members.reserve(founded(), place.member, expires_at=place.expires_at)
+
+
+def due(
+    membership: Membership, observed: Observed, *, now: int = NOW, gone_for_s: float = 0.0
+) -> tuple[Kind, str] | None:
+    gone = gone_since({}, membership, observed, now_s=0.0)
+    entry = next_entry(membership, observed, gone=gone, now=now, now_s=gone_for_s)
+    return (entry.kind, entry.name) if entry else None
+
+
+def test_nothing_is_due_while_nothing_changes() -> None:
+    assert due(reserved(), QUIET) is None
+    assert due(members.settle(reserved(), NAME), QUIET, gone_for_s=1e6) is None
+
+
+def test_a_ready_node_is_settled_even_after_its_time() -> None:
+    ready = dataclasses.replace(QUIET, ready=frozenset({NAME}))
+    assert due(reserved(), ready, now=NOW + 10_000) == (Kind.SETTLED, NAME)
+
+
+def test_an_unused_reservation_lapses_when_its_time_is_over() -> None:
+    assert due(reserved(), QUIET, now=NOW + RESERVATION_S - 1) is None
+    assert due(reserved(), QUIET, now=NOW + RESERVATION_S) == (Kind.LAPSED, NAME)
+
+
+@pytest.mark.parametrize("known_to", ["nodes", "instances"])
+def test_a_node_that_kubernetes_or_the_provider_knows_is_not_removed(known_to: str) -> None:
+    seen = dataclasses.replace(GONE, **{known_to: getattr(QUIET, known_to)})
+    assert due(members.settle(reserved(), NAME), seen, gone_for_s=1e6) is None
+
+
+def test_a_node_that_nobody_knows_is_removed_then_forgotten_after_a_while() -> None:
+    live = members.settle(reserved(), NAME)
+    assert due(live, GONE, gone_for_s=GONE_AFTER_S - 1) is None
+    assert due(live, GONE, gone_for_s=GONE_AFTER_S) == (Kind.REMOVED, NAME)
+    retired = members.remove(live, NAME)
+    assert due(retired, GONE, gone_for_s=GONE_AFTER_S) == (Kind.FORGOTTEN, NAME)
+
+
+def test_a_node_that_comes_back_starts_anew() -> None:
+    live = members.settle(reserved(), NAME)
+    gone = gone_since({}, live, GONE, now_s=0.0)
+    gone = gone_since(gone, live, QUIET, now_s=30.0)
+    assert gone_since(gone, live, GONE, now_s=40.0) == {NAME: 40.0}
+
+
+def test_what_another_join_service_recorded_is_not_recorded_again() -> None:
+    live = members.settle(reserved(), NAME)
+    retired = members.remove(live, NAME)
+    forgotten = members.forget(retired, NAME)
+    table = {
+        Kind.SETTLED: (reserved(), live),
+        Kind.LAPSED: (reserved(), live),
+        Kind.REMOVED: (live, retired),
+        Kind.FORGOTTEN: (retired, forgotten),
+    }
+    for kind, (before, after) in table.items():
+        entry = Entry(kind=kind, time=NOW, name=NAME)
+        assert still_due(before, entry) is entry
+        assert still_due(after, entry) is None
