@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from constellation.providers.protocols import Desired, Infrastructure, InfrastructureState
     from constellation.trust.artifact_list import ArtifactList
 
-__all__ = ["LocalCloud", "LocalSupplies", "real_context"]
+__all__ = ["LocalCloud", "LocalSupplies", "ensure_artifacts", "real_context"]
 
 _DAEMON_S = 60.0
 _DESTROY_S = 120.0
@@ -44,13 +44,10 @@ class LocalSupplies:
 
     async def artifacts(self, config: Config, *, report: Report) -> ArtifactList:
         """Have Kubernetes and the services bundle; see `cluster.context.Supplies`."""
-        from constellation.image import build, tools
-        from constellation.releases import mirror
+        from constellation.image import build
 
-        root = await tools.ensure_tools_root(self.cache, report)
-        listed = await mirror.ensure(
-            config.kubernetes_version, cache=self.cache, report=report, tools=root
-        )
+        version = config.kubernetes_version
+        listed = await ensure_artifacts(version, cache=self.cache, report=report)
         return listed.with_artifacts(await build.ensure_services_bundle(self.cache, report=report))
 
     async def node_image(self, *, report: Report) -> NodeImage:
@@ -69,6 +66,21 @@ class LocalSupplies:
             ),
             release_root=image.release_root,
         )
+
+
+async def ensure_artifacts(version: str, *, cache: Path, report: Report) -> ArtifactList:
+    """Have Kubernetes `version` in the cache; unpacking its images is done as root, once.
+
+    Raises:
+        UserError: the version is not supported.
+        Untrusted: a file is not what the lock says.
+        Unavailable: an origin or a build failed; the same call goes on.
+    """
+    from constellation.image import tools
+    from constellation.releases import mirror
+
+    root = await tools.ensure_tools_root(cache, report)
+    return await mirror.ensure(version, cache=cache, report=report, tools=root)
 
 
 class LocalCloud:

@@ -70,7 +70,8 @@ class State:
 
     `uid` names the provider's resources; `cluster_id` has 32 bytes; `node_document` are the very
     bytes that nodes measure; `artifact_list` is canonical JSON, `services_bundle` a SHA-256;
-    `cluster_ca` is PEM, of Kubernetes; `join_log_head` the last seen digest of the join log.
+    `cluster_ca` is PEM, of Kubernetes; `join_log_head` and `join_log_sequence` name the
+    last record of the join log that was seen.
     """
 
     version: int
@@ -88,6 +89,7 @@ class State:
     policy_serial: int = 0
     cluster_ca: bytes = b""
     join_log_head: bytes = b""
+    join_log_sequence: int = 0
     etcd_revision: int = 0
 
     @property

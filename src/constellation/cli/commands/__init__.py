@@ -1,10 +1,16 @@
 """The verbs, one module a group of them; each imports what it needs when it runs."""
 
 from constellation.cli.commands.about import completion, version
+from constellation.cli.commands.artifacts import artifacts
 from constellation.cli.commands.config import config
 from constellation.cli.commands.inspect import recover, status, verify
 from constellation.cli.commands.lifecycle import apply, create, init, terminate
+from constellation.cli.commands.log import log
+from constellation.cli.commands.mini import mini
 
 __all__ = ["ALL"]
 
-ALL = (config, create, init, apply, status, verify, recover, terminate, version, completion)
+ALL = (
+    *(mini, config, create, init, apply, status, verify, recover, log, terminate),
+    *(artifacts, version, completion),
+)
