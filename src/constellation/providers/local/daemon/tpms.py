@@ -42,7 +42,7 @@ async def power_on(
     host = layout.host_folder(instance_id)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     host.mkdir(parents=True, exist_ok=True)
-    data, control = host / "tpm.sock", layout.node_run(instance_id) / "tpm-control.sock"
+    data, control = host / "tpm.sock", layout.node_run(instance_id) / "ctl.sock"
     for path in (data, control):
         path.unlink(missing_ok=True)
     log = layout.node_state(instance_id) / "swtpm.log"

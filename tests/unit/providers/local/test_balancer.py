@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from constellation.providers.local.daemon.balancer import configuration
+from constellation.providers.local.daemon.records import CloudRecord, with_node
+from constellation.providers.protocols import Group, Role
+
+
+def _sections() -> dict[str, list[str]]:
+    cloud = CloudRecord(id="mini", address="127.0.0.7")
+    cloud, _ = with_node(cloud, Group(name="control", role=Role.CONTROL_PLANE, size=1))
+    cloud, _ = with_node(cloud, Group(name="workers", role=Role.WORKER, size=1))
+    text = configuration(cloud, netns="constellation-mini", socket=Path("/run/x.sock"))
+    sections: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.startswith(" "):
+            sections[name].append(line.strip())  # noqa: F821 - the first line is a section
+        else:
+            name = line
+            sections[name] = []
+    return sections
+
+
+def test_the_api_goes_to_control_planes_only() -> None:
+    servers = [x for x in _sections()["backend api"] if x.startswith("server")]
+    assert servers == ["server n0 10.42.1.10:6443 namespace constellation-mini"]
+
+
+def test_node_ports_go_to_every_node_on_the_same_port() -> None:
+    servers = [x for x in _sections()["backend node-ports"] if x.startswith("server")]
+    assert [x.split(" ")[2] for x in servers] == ["10.42.1.10", "10.42.2.11"]
+
+
+def test_a_node_is_reached_for_init_recovery_and_verify() -> None:
+    sections = _sections()
+    assert "bind 127.0.0.7:20010" in sections["listen n1-9000"]
+    assert "server n1 10.42.2.11:9999 namespace constellation-mini" in sections["listen n1-9999"]
+    assert "bind 127.0.0.7:20012" in sections["listen n1-30081"]
+
+
+def test_nothing_is_bound_but_the_clouds_own_addresses() -> None:
+    binds = [x for lines in _sections().values() for x in lines if x.startswith("bind")]
+    assert all(
+        x.startswith("bind 127.0.0.7:") or x == "bind 10.42.0.1:6443 namespace constellation-mini"
+        for x in binds
+    )
+
+
+def test_a_silent_watch_is_not_cut() -> None:
+    assert "timeout server 24h" in _sections()["defaults"]
