@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from constellation.base import proc
+from constellation.base import decode, proc
 from constellation.base.errors import FormatError, Unavailable, UserError
 from constellation.base.files import write_atomic
 from constellation.base.progress import Progress
@@ -44,6 +44,8 @@ _DEBOOTSTRAP_SCRIPT = Path("/usr/share/debootstrap/scripts/trixie")
 _UPDATE_TIMEOUT_S = 180.0
 _DOWNLOAD_TIMEOUT_S = 1800.0
 _QUERY_TIMEOUT_S = 60.0
+_RESOLVED = "resolved.json"
+_MAX_RESOLVED_BYTES = 1024 * 1024
 _URI_LINE = re.compile(
     r"^'[^']+' (?P<file>[^ /]+\.deb) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$"
 )
@@ -76,6 +78,15 @@ class PackageSet:
 
     debs: tuple[Deb, ...]
     folder: Path
+    time: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resolved:
+    """What a list was resolved to (resolved.json)."""
+
+    names: tuple[str, ...]
+    debs: tuple[Deb, ...]
     time: int
 
 
@@ -167,7 +178,9 @@ async def host_mirror() -> Mirror:
 async def fetch(names: tuple[str, ...], *, folder: Path, step: str, report: Report) -> PackageSet:
     """Resolve `names` and all Essential packages, and download what is not there yet.
 
-    `folder` belongs to this list alone; it holds apt's state and the files.
+    `folder` belongs to this list alone; it holds apt's state, the files, and what was resolved: the
+    same list is resolved once, so that images do not change because an archive did. Removing
+    `folder` resolves anew.
 
     Raises:
         Unavailable: the mirror did not answer, or apt refused its answer.
@@ -177,6 +190,8 @@ async def fetch(names: tuple[str, ...], *, folder: Path, step: str, report: Repo
         raise UserError(
             f"Debian's archive keys are not at {_KEYRING}", hint="install debian-archive-keyring"
         )
+    if (kept := _kept(names, folder)) is not None:
+        return kept
     mirror = await host_mirror()
     options = _prepare(folder, mirror)
     report(Progress(step=step, detail="reading Debian's package index"))
@@ -196,12 +211,31 @@ async def fetch(names: tuple[str, ...], *, folder: Path, step: str, report: Repo
         timeout_s=_DOWNLOAD_TIMEOUT_S,
     )
     for deb in debs:
-        found = hashlib.sha256((folder / "debs" / deb.file).read_bytes()).digest()
-        if found != deb.sha256:
-            (folder / "debs" / deb.file).unlink()
-            raise Unavailable(f"{deb.file}: SHA-256 {found.hex()}, want {deb.sha256.hex()}")
-    report(Progress(step=step, done=len(debs), total=len(debs), unit="packages", finished=True))
-    return PackageSet(debs=debs, folder=folder / "debs", time=_index_time(folder))
+        if not _is_whole(folder, deb):
+            (folder / "debs" / deb.file).unlink(missing_ok=True)
+            raise Unavailable(f"{deb.file}: not the file whose SHA-256 is {deb.sha256.hex()}")
+    resolved = _Resolved(names=names, debs=debs, time=_index_time(folder))
+    write_atomic(folder / _RESOLVED, decode.dump(resolved))
+    return PackageSet(debs=debs, folder=folder / "debs", time=resolved.time)
+
+
+def _kept(names: tuple[str, ...], folder: Path) -> PackageSet | None:
+    try:
+        data = (folder / _RESOLVED).read_bytes()
+        kept = decode.load(_Resolved, data, what=_RESOLVED, max_bytes=_MAX_RESOLVED_BYTES)
+    except (FileNotFoundError, FormatError):
+        return None
+    if kept.names != names or not all(_is_whole(folder, deb) for deb in kept.debs):
+        return None
+    return PackageSet(debs=kept.debs, folder=folder / "debs", time=kept.time)
+
+
+def _is_whole(folder: Path, deb: Deb) -> bool:
+    try:
+        data = (folder / "debs" / deb.file).read_bytes()
+    except FileNotFoundError:
+        return False
+    return hashlib.sha256(data).digest() == deb.sha256
 
 
 def _prepare(folder: Path, mirror: Mirror) -> tuple[str, ...]:

@@ -36,26 +36,34 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 # what a node has no use for, or what differs from build to build
 _PRUNED = (
-    "boot", "home", "media", "mnt", "opt", "srv", "etc/apt", "etc/cron.*", "etc/kernel",
-    "etc/fstab", "etc/hostname", "etc/machine-id", "etc/resolv.conf", "etc/mtab", "etc/*-",
-    "etc/.pwd.lock", "etc/.updated", "etc/ld.so.cache.old", "etc/logrotate.d", "etc/dpkg", "etc/rc*.d", "etc/init.d",
-    "etc/default/wireguard*", "usr/lib/os-release", "etc/os-release", "usr/lib/dpkg", "usr/lib/apt", "usr/share/doc",
-    "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bug",
-    "usr/share/bash-completion", "usr/share/zsh", "usr/share/gcc*", "usr/share/gdb",
-    "usr/share/pixmaps", "usr/share/applications", "usr/share/menu", "usr/share/polkit-1",
-    "usr/share/debconf", "usr/share/debianutils", "usr/share/perl5", "usr/share/common-licenses",
-    "usr/share/python3", "usr/share/base-files", "usr/share/base-passwd", "usr/share/dpkg",
-    "usr/share/initramfs-tools", "usr/share/readline", "usr/share/tabset", "usr/share/doc-base",
-    "usr/share/ca-certificates", "usr/sbin/policy-rc.d",
-    "usr/bin/perl*", "usr/bin/dpkg*", "usr/sbin/dpkg*", "usr/bin/deb*", "usr/sbin/update-*", "usr/sbin/dpkg*",
-    "usr/lib/*-linux-gnu/perl-base", "usr/lib/*-linux-gnu/gconv",
-    "usr/lib/python3*/pydoc_data", "usr/lib/python3*/ensurepip", "usr/lib/python3*/idlelib", "usr/lib/python3*/turtle*",
-    "usr/lib/python3*/test", "usr/lib/python3*/tkinter", "usr/share/zoneinfo/right", "etc/systemd/system/*",
-    "etc/update-motd.d", "etc/skel", "etc/python3*", "etc/network", "etc/ssh", "etc/hosts.*",
-    "usr/lib/python3/dist-packages/*", "usr/lib/systemd/boot", "usr/lib/systemd/catalog",
-    "usr/lib/udev/hwdb.d", "usr/lib/modules", "usr/lib/valgrind",
-    "var/cache/*", "var/log/*", "var/lib/*", "var/backups", "var/mail", "var/spool", "var/tmp/*",
-    "tmp/*", "run/*", "dev/*", "root/.*",
+    "boot", "home", "media", "mnt", "opt", "srv", "etc/*-", "etc/.pwd.lock", "etc/.updated",
+    # written by the layer above, from os/
+    "etc/hosts", "etc/hostname", "etc/machine-id", "etc/nsswitch.conf", "etc/resolv.conf",
+    "etc/os-release", "usr/lib/os-release", "etc/systemd/system/*", "usr/lib/sysctl.d",
+    "usr/lib/systemd/system/default.target", "usr/lib/systemd/system-preset/*",
+    # the package manager and what only it or a person needs
+    "etc/apt", "etc/cron.*", "etc/dpkg", "etc/fstab", "etc/hosts.*", "etc/init.d", "etc/kernel",
+    "etc/logrotate.d", "etc/mtab", "etc/network", "etc/python3*", "etc/rc*.d", "etc/skel",
+    "etc/ssh", "etc/sysctl.*", "etc/update-motd.d",
+    "usr/bin/deb*", "usr/bin/dpkg*", "usr/bin/perl*", "usr/sbin/dpkg*", "usr/sbin/policy-rc.d",
+    "usr/sbin/update-*", "usr/lib/apt", "usr/lib/dpkg", "usr/lib/*-linux-gnu/perl-base",
+    "usr/share/base-files", "usr/share/base-passwd", "usr/share/debconf", "usr/share/dpkg",
+    "usr/share/debianutils", "usr/share/perl5", "usr/share/python3",
+    "usr/share/applications", "usr/share/bash-completion", "usr/share/bug",
+    "usr/share/ca-certificates", "usr/share/common-licenses", "usr/share/doc",
+    "usr/share/doc-base", "usr/share/gcc*", "usr/share/gdb", "usr/share/info",
+    "usr/share/initramfs-tools", "usr/share/lintian", "usr/share/locale", "usr/share/man",
+    "usr/share/menu", "usr/share/pixmaps", "usr/share/polkit-1", "usr/share/readline",
+    "usr/share/tabset", "usr/share/zsh", "usr/share/zoneinfo/right",
+    # parts that no program here loads
+    "usr/lib/*-linux-gnu/gconv", "usr/lib/modules", "usr/lib/systemd/boot",
+    "usr/lib/systemd/catalog", "usr/lib/udev/hwdb.d", "usr/lib/valgrind",
+    "usr/lib/python3/dist-packages/*", "usr/lib/python3*/ensurepip", "usr/lib/python3*/idlelib",
+    "usr/lib/python3*/pydoc_data", "usr/lib/python3*/test", "usr/lib/python3*/tkinter",
+    "usr/lib/python3*/turtle*",
+    # state: made at boot
+    "var/backups", "var/cache/*", "var/lib/*", "var/log/*", "var/mail", "var/spool", "var/tmp/*",
+    "dev/*", "run/*", "tmp/*", "root/.*",
 )  # fmt: skip
 
 _POLICY = "#!/bin/sh\nexit 101\n"

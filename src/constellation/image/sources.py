@@ -1,4 +1,4 @@
-"""Where do package lists, units and the programs' sources lie? Beside this package."""
+"""Where do package lists, units and the programs' sources lie? In this package."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def package_folder() -> Path:
 
 
 def os_folder() -> Path:
-    """Give `os/`: package lists, units and files of the node image."""
-    return package_folder().parents[1] / "os"
+    """Give `os/`: package lists, units and files of the node image (package data)."""
+    return (package_folder() / "os").resolve()

@@ -1,0 +1,159 @@
+"""Where do finished images lie, and when are they believed? Signed, in folders by digest.
+
+cache/image/NAME-KEY/ has `image.squashfs`, `manifest.json`, `manifest.json.sig`; KEY is the digest
+of everything that the image is made of. What lies there is believed only if the manifest's
+signature, and size and digest of the file, hold; else it is refused, said so, and built again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import constellation
+from constellation.base.errors import FormatError, Untrusted
+from constellation.base.files import copy_digest, write_atomic
+from constellation.base.progress import Progress
+from constellation.crypto import signing
+from constellation.image import manifest as manifests
+from constellation.image.manifest import Content, Manifest
+from constellation.image.measure.local import predict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+    from constellation.base.progress import Report
+
+__all__ = ["NodeImage", "Plan", "ServicesBundle", "ensure", "load"]
+
+_FILE = "image.squashfs"
+_MANIFEST = "manifest.json"
+_SIGNATURE = "manifest.json.sig"
+_MAX_IMAGE_BYTES = 4 * 1024**3
+_KEY_CHARACTERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeImage:
+    """A node image: the squashfs, its signed manifest, and who signed it (DER, SPKI)."""
+
+    path: Path
+    manifest_path: Path
+    manifest: Manifest
+    release_public_key: bytes
+
+    @property
+    def reference_values(self) -> Mapping[int, tuple[bytes, ...]]:
+        """PCR -> accepted SHA-256 values (32 bytes each)."""
+        return manifests.reference_values(self.manifest)
+
+
+ServicesBundle = NodeImage
+"""The services bundle has the same parts; its manifest has no reference values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be built: `make` writes the squashfs to a path, given the version.
+
+    `key` is hexadecimal; `os_release` gives the bytes that firmware measures, None: never booted.
+    """
+
+    name: str
+    key: str
+    time: int
+    debs: tuple[Content, ...]
+    wheels: tuple[Content, ...]
+    make: Callable[[Path, str], Awaitable[None]]
+    os_release: Callable[[str], bytes] | None
+
+
+def load(folder: Path, *, public_key_der: bytes, name: str) -> NodeImage:
+    """Read an image from its folder and believe it only if signature, size and digest hold.
+
+    Raises:
+        Untrusted: manifest or image is not what the release key signed.
+        FormatError: the manifest is signed, but cannot be read.
+        FileNotFoundError: nothing there.
+    """
+    data = (folder / _MANIFEST).read_bytes()
+    signature = (folder / _SIGNATURE).read_bytes()
+    manifest = manifests.verify(data, signature, public_key_der=public_key_der, name=name)
+    with (folder / _FILE).open("rb") as file:
+        digest, size = copy_digest(file, None, max_bytes=_MAX_IMAGE_BYTES)
+    if (digest.hex(), size) != (manifest.sha256, manifest.size_bytes):
+        raise Untrusted(
+            f"{folder / _FILE}: SHA-256 {digest.hex()} ({size} bytes), the manifest says "
+            f"{manifest.sha256} ({manifest.size_bytes} bytes)"
+        )
+    return NodeImage(
+        path=folder / _FILE,
+        manifest_path=folder / _MANIFEST,
+        manifest=manifest,
+        release_public_key=public_key_der,
+    )
+
+
+async def ensure(
+    plan: Plan, image: Path, private_key: EllipticCurvePrivateKey, report: Report
+) -> NodeImage:
+    """Give the image that `plan` describes, from `image` (a folder) or built and signed now.
+
+    Raises:
+        Unavailable: a tool failed while building.
+    """
+    public_key = signing.spki(private_key.public_key())
+    folder = image / f"{plan.name}-{plan.key[:_KEY_CHARACTERS]}"
+    try:
+        found = await asyncio.to_thread(load, folder, public_key_der=public_key, name=plan.name)
+    except FileNotFoundError:
+        pass
+    except (Untrusted, FormatError) as error:
+        report(Progress(step=plan.name, detail=f"refused and built again: {error}"))
+    else:
+        report(Progress(step=plan.name, detail=found.manifest.version, finished=True))
+        return found
+    report(Progress(step=plan.name, detail="writing the file system"))
+    version = f"{constellation.__version__}+{plan.key[:_KEY_CHARACTERS]}"
+    work = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=image, prefix=".image-"))
+    try:
+        await plan.make(work / _FILE, version)
+        await asyncio.to_thread(_finish, plan, work, folder, version, private_key)
+    except BaseException:
+        await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+        raise
+    report(Progress(step=plan.name, detail=version, finished=True))
+    return await asyncio.to_thread(load, folder, public_key_der=public_key, name=plan.name)
+
+
+def _finish(
+    plan: Plan, work: Path, folder: Path, version: str, private_key: EllipticCurvePrivateKey
+) -> None:
+    with (work / _FILE).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    values = predict(digest, plan.os_release(version)) if plan.os_release else {}
+    manifest = Manifest(
+        name=plan.name,
+        version=version,
+        sha256=digest.hex(),
+        size_bytes=(work / _FILE).stat().st_size,
+        build_time=plan.time,
+        debs=plan.debs,
+        wheels=plan.wheels,
+        reference_values={pcr: tuple(v.hex() for v in found) for pcr, found in values.items()},
+    )
+    data = manifests.dump(manifest)
+    write_atomic(work / _MANIFEST, data)
+    write_atomic(work / _SIGNATURE, manifests.sign(data, private_key, name=plan.name))
+    (work / _FILE).chmod(0o644)
+    work.chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)
+    work.rename(folder)
