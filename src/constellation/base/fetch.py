@@ -72,7 +72,7 @@ async def get_bounded(
             if response.status_code != _OK:
                 raise HttpStatus(url, status=response.status_code, headers=dict(response.headers))
             body = bytearray()
-            async for chunk in response.aiter_raw(_CHUNK_BYTES):
+            async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > max_bytes:
                     raise TooLarge(f"{url}: more than {max_bytes} bytes")
@@ -145,7 +145,7 @@ async def _copy(
     on_bytes: Callable[[int, int], None] | None,
 ) -> tuple[bool, str, int]:
     """Fill the partial file; give whether it was begun before, its SHA-256, and its size."""
-    with part.open("wb" if fresh else "a+b") as file:
+    with part.open("w+b" if fresh else "a+b") as file:
         start = file.tell()
         ranged = {**headers, "Range": f"bytes={start}-"} if start else dict(headers)
         async with _answer(url, ranged) as response:
@@ -168,7 +168,7 @@ async def _copy(
             if total > max_bytes:
                 raise TooLarge(f"{url}: {total} bytes, at most {max_bytes} are read")
             size = start
-            async for chunk in response.aiter_raw(_CHUNK_BYTES):
+            async for chunk in response.aiter_raw():
                 size += len(chunk)
                 if size > max_bytes:
                     raise TooLarge(f"{url}: more than {max_bytes} bytes")
@@ -214,7 +214,7 @@ async def _answer(url: str, headers: Mapping[str, str]) -> AsyncIterator[httpx2.
                     # a token for one host is nobody else's; the range is for the file
                     sent = {k: v for k, v in sent.items() if k in ("Accept-Encoding", "Range")}
                 url = location
-        except (httpx2.TransportError, OSError) as error:
+        except httpx2.TransportError as error:
             raise Unavailable(f"{url}: {type(error).__name__}: {error}") from error
     raise Unavailable(f"{url}: more than {_MAX_REDIRECTS} redirects")
 

@@ -7,9 +7,11 @@ determined by them; its digests are recorded in the cache, so that a warm cache 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import shutil
 import tarfile
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -203,7 +205,7 @@ def _take_some(file: Path, programs: Mapping[str, str], store: Store) -> dict[st
                 with copy.open("wb") as target:
                     shutil.copyfileobj(source, target)
                 taken[name] = _keep(store, copy, name)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise FormatError(f"{file.name}: not a tar file that can be read: {error}") from error
     return taken
 
