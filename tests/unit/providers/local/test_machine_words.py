@@ -43,15 +43,15 @@ def test_a_node_gets_no_loop_control_and_no_disk() -> None:
     assert blocks == ["b *:* m"]
 
 
-@pytest.mark.parametrize("id_", ["", "-a", "a-", "A", "a/b", "..", "x" * 17])
+@pytest.mark.parametrize("id_", ["", "-a", "a-", "A", "a/b", "..", "x" * 21])
 def test_an_id_that_does_not_fit_is_refused(id_: str) -> None:
     with pytest.raises(UserError, match="cannot name a local cloud"):
         Layout.of(id_)
 
 
 def test_socket_paths_fit_into_an_address() -> None:
-    layout = Layout.of("x" * 16)
-    instance = f"{layout.id}-{'g' * 30}-999"
+    layout = Layout.of("x" * 20)
+    instance = f"{layout.id}-{'g' * 22}-999"
     assert len(str(layout.node_run(instance) / "ctl.sock")) < 108
     assert len(str(layout.host_folder(instance) / "tpm.sock")) < 108
 

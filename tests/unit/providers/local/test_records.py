@@ -34,6 +34,11 @@ def test_nodes_get_the_addresses_and_ports_of_their_role() -> None:
     assert (second.init_port, second.recovery_port, second.verify_port) == (20020, 20021, 20022)
 
 
+def test_an_instance_id_is_a_host_name() -> None:
+    default = Group(name="worker_default", role=Role.WORKER, size=1)
+    assert _cloud(default).nodes[0].instance_id == "mini-worker-default-0"
+
+
 def test_only_what_a_group_lacks_is_missing() -> None:
     cloud = _cloud(CONTROL)
     assert missing(cloud, (CONTROL, WORKERS)) == (WORKERS,)
@@ -62,7 +67,7 @@ def test_a_group_cannot_change_its_role() -> None:
         missing(_cloud(CONTROL), (Group(name="control", role=Role.WORKER, size=1),))
 
 
-@pytest.mark.parametrize("name", ["", "-a", "a/b", "A", "x" * 31])
+@pytest.mark.parametrize("name", ["", "-a", "a/b", "A", "x" * 23])
 def test_a_groups_name_must_fit_into_paths_and_host_names(name: str) -> None:
     with pytest.raises(UserError, match="cannot name"):
         missing(_cloud(), (Group(name=name, role=Role.WORKER, size=1),))

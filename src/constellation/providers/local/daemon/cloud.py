@@ -257,7 +257,7 @@ class Cloud:
 
 
 def _existing(folder: Path, otherwise: Path) -> Path:
-    return folder if folder.is_dir() else otherwise
+    return folder if (folder / "sha256").is_dir() else otherwise
 
 
 def _tail(path: Path, size_bytes: int) -> bytes:

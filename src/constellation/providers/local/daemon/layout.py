@@ -16,8 +16,8 @@ __all__ = ["RUN_ROOT", "STATE_ROOT", "Layout"]
 STATE_ROOT = Path("/var/lib/constellation")
 RUN_ROOT = Path("/run/constellation")
 
-# a unix socket's path has at most 107 bytes (unix(7)): id 16, instance 51, the rest is ours
-_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")
+# a unix socket's path has at most 107 bytes (unix(7)): id 20, instance 47, the rest is ours
+_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Layout:
             raise UserError(
                 f"{id_[:40]!r} cannot name a local cloud",
                 where="--id",
-                hint="1 to 16 of a-z, 0-9 and '-', not at either end",
+                hint="1 to 20 of a-z, 0-9 and '-', not at either end",
             )
         return cls(id=id_)
 

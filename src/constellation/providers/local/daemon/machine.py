@@ -86,7 +86,7 @@ async def _power_on(
     layout, name = host.layout, node.instance_id
     layout.node_state(name).mkdir(parents=True, exist_ok=True)
     folder = layout.host_folder(name)
-    (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    (folder / "artifacts" / "sha256").mkdir(parents=True, exist_ok=True)
     swtpm = await _tpm(host, name)
     if not node.manufactured:
         await tpms.manufacture(layout, name, host.certify)

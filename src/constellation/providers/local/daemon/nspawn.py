@@ -54,7 +54,7 @@ def arguments(
         "--timezone=off",
         "--link-journal=no",
         f"--bind-ro={host}:/run/constellation/host",
-        f"--bind-ro={artifacts}:/run/constellation/host/artifacts",
+        f"--bind-ro={artifacts}/sha256:/run/constellation/host/artifacts/sha256",
         "--bind=/dev/fuse",
         "--bind=/dev/kmsg",
         "--bind=/dev/net/tun",
