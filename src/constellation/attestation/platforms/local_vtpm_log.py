@@ -81,6 +81,7 @@ _ALLOWED: dict[int, frozenset[int]] = {
     11: frozenset({EventType.EV_IPL}),
     15: frozenset({EventType.EV_EVENT_TAG}),
 }
+_UNQUOTED = tuple(number for number in _SEPARATED if number not in QUOTED_PCRS)
 _TAGS = {DOCUMENT_PCR: NODE_DOCUMENT_TAG, CLUSTER_PCR: CLUSTER_ID_TAG}
 
 
@@ -152,9 +153,12 @@ def check(log: EventLog) -> None:
     """
     if log.spec_id != EventLog.new(BANK).spec_id:
         raise Untrusted("event log: its header is not that of a local machine")
+    unquoted = tuple(event.pcr for event in log.events if event.pcr not in QUOTED_PCRS)
+    if unquoted != _UNQUOTED:
+        raise Untrusted(f"event log: registers {unquoted} are not quoted, expected {_UNQUOTED}")
     for index, event in enumerate(log.events):
         where = f"event log: event {index} ({type_name(event.type)}, PCR {event.pcr})"
-        if event.type not in _ALLOWED.get(event.pcr, _ANYWHERE):
+        if event.type not in _ALLOWED.get(event.pcr, _ELSEWHERE[event.pcr in _UNQUOTED]):
             raise Untrusted(f"{where} is not one of a local machine")
         if event.type == EventType.EV_EFI_BOOT_SERVICES_APPLICATION:
             if event.data != _IMAGE_LOAD_EVENT:
@@ -170,7 +174,10 @@ def check(log: EventLog) -> None:
             raise Untrusted(f"{where}: its data does not hash to its digest")
 
 
-_ANYWHERE = frozenset({EventType.EV_SEPARATOR, EventType.EV_IPL})
+_ELSEWHERE = {
+    True: frozenset({EventType.EV_SEPARATOR}),
+    False: frozenset({EventType.EV_IPL}),  # PCR 12 to 14: refused by policy, and explained
+}
 
 
 def _hashed(number: int, kind: EventType, data: bytes) -> Event:
