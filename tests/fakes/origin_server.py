@@ -26,7 +26,7 @@ class OriginServer:
     ignores_ranges: bool = False
     # paths below this need the token; the realm is /token
     private: str = ""
-    token: str = "opensesame"  # noqa: S105 - a fake's
+    token: str = "opensesame"
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     @property

@@ -1,4 +1,4 @@
-"""A `go` that answers as the real one does, in a millisecond: what it "builds" depends on the flags."""
+"""A `go` that answers as the real one does, at once; what it "builds" depends on the flags."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,6 +21,7 @@ from constellation.base.digest import WrongDigest
 from constellation.base.errors import FormatError, Unavailable, UserError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
@@ -201,7 +203,8 @@ async def _answer(url: str, headers: Mapping[str, str]) -> AsyncIterator[httpx2.
     sent = {"Accept-Encoding": "identity", **headers}
     _allowed(url, before=None)
     # a pause of a minute within an answer counts as no answer; callers bound the whole
-    async with httpx2.AsyncClient(timeout=httpx2.Timeout(60.0, connect=10.0)) as client:
+    timeout = httpx2.Timeout(60.0, connect=10.0)
+    async with httpx2.AsyncClient(timeout=timeout, verify=_certificates()) as client:
         try:
             for _ in range(_MAX_REDIRECTS + 1):
                 async with client.stream("GET", url, headers=sent) as response:
@@ -217,6 +220,12 @@ async def _answer(url: str, headers: Mapping[str, str]) -> AsyncIterator[httpx2.
         except httpx2.TransportError as error:
             raise Unavailable(f"{url}: {type(error).__name__}: {error}") from error
     raise Unavailable(f"{url}: more than {_MAX_REDIRECTS} redirects")
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    # reading all root certificates takes longer than a request
+    return httpx2.create_ssl_context()
 
 
 def _allowed(url: str, *, before: str | None) -> None:
