@@ -7,13 +7,14 @@ already is asked nothing.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import constellation
-from constellation.base import proc
-from constellation.base.errors import UserError
+from constellation.base.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +46,6 @@ async def authenticate() -> None:
     hint = "run the command as root, or as a user who may use sudo"
     try:
         # with our terminal: sudo asks there, never through us
-        import asyncio
-
         process = await asyncio.create_subprocess_exec("sudo", "--validate")
         code = await process.wait()
     except OSError as error:
@@ -63,6 +62,31 @@ def as_root(argv: Sequence[str]) -> tuple[str, ...]:
     return (*(() if is_root() else ("sudo", "--non-interactive")), *environment, *argv)
 
 
-async def run_as_root(argv: Sequence[str], *, timeout_s: float) -> proc.Finished:
-    """Run a program as root to its end; see `base.proc.run`."""
-    return await proc.run(*as_root(argv), timeout_s=timeout_s)
+async def run_as_root(argv: Sequence[str], *, timeout_s: float) -> None:
+    """Run a program as root to its end, in our own session: sudo's permission is tied to it.
+
+    Raises:
+        Unavailable: it did not start, end in time, or end well; has the end of what it said.
+    """
+    name = argv[-1] if len(argv) == 1 else " ".join(argv[1:3])
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *as_root(argv),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    except OSError as error:
+        raise Unavailable(f"{name} did not start: {error.strerror}") from error
+    try:
+        async with asyncio.timeout(timeout_s):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        raise Unavailable(f"{name} did not end within {timeout_s:g} s") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                process.terminate()
+    if process.returncode != 0:
+        tail = said.decode(errors="replace").strip()[-1500:]
+        raise Unavailable(f"{name} ended with {process.returncode}: {tail}")

@@ -5,21 +5,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.base import clock
-from constellation.base.errors import Unavailable
+from constellation.base.errors import Unavailable, UserError
 from constellation.base.progress import Progress
-from constellation.cli.privilege import run_as_root
+from constellation.cli.privilege import is_root, run_as_root
 from constellation.cluster.context import Context, NodeImage
 from constellation.cluster.kubernetes import list_nodes
+from constellation.cluster.steps.prepare import SERVICES_ARTIFACT
 from constellation.config.workspace import Workspace, cache_folder
 from constellation.providers.local.infrastructure import (
     LocalInfrastructure,
     daemon_command,
     destroy_command,
 )
+from constellation.trust.artifact_list import Artifact, ArtifactKind
 from constellation.trust.cluster_policy import AcceptedRelease
 
 if TYPE_CHECKING:
@@ -27,12 +32,14 @@ if TYPE_CHECKING:
 
     from constellation.base.progress import Report
     from constellation.config.schema import Config
+    from constellation.image import build
     from constellation.providers.protocols import Desired, Infrastructure, InfrastructureState
     from constellation.trust.artifact_list import ArtifactList
 
 __all__ = ["LocalCloud", "LocalSupplies", "ensure_artifacts", "real_context"]
 
 _DAEMON_S = 60.0
+_CONTENT_S = 900.0
 _DESTROY_S = 120.0
 
 
@@ -48,23 +55,24 @@ class LocalSupplies:
 
         version = config.kubernetes_version
         listed = await ensure_artifacts(version, cache=self.cache, report=report)
-        return listed.with_artifacts(await build.ensure_services_bundle(self.cache, report=report))
+        bundle = await build.ensure_services_bundle(self.cache, report)
+        return listed.with_artifacts(await asyncio.to_thread(_keep, bundle, cache=self.cache))
 
     async def node_image(self, *, report: Report) -> NodeImage:
         """Have the node image; see `cluster.context.Supplies`."""
         from constellation.image import build
 
-        image = await build.ensure_node_image(self.cache, report=report)
+        image = await build.ensure_node_image(self.cache, report)
         return NodeImage(
             path=image.path,
             release=AcceptedRelease(
                 name=image.manifest.version,
-                not_before=0,
+                not_before=image.manifest.build_time,
                 not_after=None,
-                image_digest=image.manifest.image_digest,
-                reference=image.reference_values,
+                image_digest=bytes.fromhex(image.manifest.sha256),
+                reference=dict(image.reference_values),
             ),
-            release_root=image.release_root,
+            release_root=image.release_public_key,
         )
 
 
@@ -77,10 +85,45 @@ async def ensure_artifacts(version: str, *, cache: Path, report: Report) -> Arti
         Unavailable: an origin or a build failed; the same call goes on.
     """
     from constellation.image import tools
+    from constellation.releases import lock as locks
     from constellation.releases import mirror
 
+    locks.load().of(version)
     root = await tools.ensure_tools_root(cache, report)
+    try:
+        return await mirror.ensure(version, cache=cache, report=report, tools=root)
+    except UserError:
+        if is_root():
+            raise
+    # all but the unpacked images is there now; those are made as root, once
+    helper = (
+        sys.executable,
+        "-m",
+        "constellation.cli.root_content",
+        version,
+        str(cache),
+        str(root),
+    )
+    await run_as_root(helper, timeout_s=_CONTENT_S)
     return await mirror.ensure(version, cache=cache, report=report, tools=root)
+
+
+def _keep(bundle: build.ServicesBundle, *, cache: Path) -> Artifact:
+    """Put the services bundle where nodes get artifacts from."""
+    from constellation.releases.store import Store
+
+    store, manifest = Store(cache), bundle.manifest
+    if not store.has(manifest.sha256, size_bytes=manifest.size_bytes):
+        with store.staging() as folder:
+            copy = folder / SERVICES_ARTIFACT
+            shutil.copyfile(bundle.path, copy)
+            store.put(copy, name=SERVICES_ARTIFACT, expected=manifest.sha256)
+    return Artifact(
+        name=SERVICES_ARTIFACT,
+        kind=ArtifactKind.ARCHIVE,
+        sha256=manifest.sha256,
+        size_bytes=manifest.size_bytes,
+    )
 
 
 class LocalCloud:
