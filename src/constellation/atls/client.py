@@ -104,10 +104,23 @@ async def connect(
         appraisers={server_purpose: appraise},
     )
     grpc = _OneConnection(host, port)
+    peer = await _open(connection, grpc, host, port, deadline_s=deadline_s)
+    return AtlsChannel(
+        grpc=grpc,
+        peer=cast("AttestationResult", peer.result),  # Expected.unattested is False
+        remote_address=peer.remote_address,
+        _peer=peer,
+        _connection=connection,
+    )
+
+
+async def _open(
+    connection: Connection, grpc: _OneConnection, host: str, port: int, *, deadline_s: float
+) -> Peer:
     try:
         async with asyncio.timeout(deadline_s):
             await _tcp(connection, host, port)
-            peer = await connection.run(grpc.attach)
+            return await connection.run(grpc.attach)
     except TimeoutError:
         connection.abort()
         raise Unavailable(
@@ -119,13 +132,6 @@ async def connect(
     except BaseException:
         connection.abort()
         raise
-    return AtlsChannel(
-        grpc=grpc,
-        peer=cast("AttestationResult", peer.result),  # Expected.unattested is False
-        remote_address=peer.remote_address,
-        _peer=peer,
-        _connection=connection,
-    )
 
 
 async def _tcp(connection: Connection, host: str, port: int) -> None:

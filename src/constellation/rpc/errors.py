@@ -1,4 +1,4 @@
-"""How our errors cross a gRPC call: the exit code as the status, message and hint as text.
+"""How our errors cross a gRPC call: the exit code as the status; message, findings, hint as text.
 
 A peer's error is a claim of that peer: it is shown to people and decides nothing but "try again".
 Source: gRPC, doc/statuscodes.md.
@@ -29,6 +29,7 @@ __all__ = ["from_status", "raise_ours", "raise_status", "to_status"]
 
 _LONGEST_TEXT = 4000
 _HINT = "\nhint: "
+_FINDING = "\nfinding: "
 
 
 def to_status(error: ConstellationError) -> GRPCError:
@@ -46,8 +47,11 @@ def to_status(error: ConstellationError) -> GRPCError:
             status = Status.FAILED_PRECONDITION
         case _:
             status = Status.INTERNAL
-    text = str(error)[:_LONGEST_TEXT]
-    return GRPCError(status, text + (_HINT + error.hint if error.hint else ""))
+    text = str(error)
+    if isinstance(error, Rejected):
+        text = "refused" + "".join(_FINDING + _line(f) for f in error.findings)
+    text = text[:_LONGEST_TEXT]
+    return GRPCError(status, text + (_HINT + _line(error.hint) if error.hint else ""))
 
 
 def from_status(error: GRPCError, *, who: str) -> ConstellationError:
@@ -60,11 +64,17 @@ def from_status(error: GRPCError, *, who: str) -> ConstellationError:
         case Status.UNAUTHENTICATED:
             return Untrusted(message, hint=hint)
         case Status.PERMISSION_DENIED:
-            return Rejected((message,), hint=hint)
+            found = text[:_LONGEST_TEXT].split(_FINDING)[1:] or [text[:_LONGEST_TEXT]]
+            return Rejected(tuple(f"{who}: {f}" for f in found), hint=hint)
         case Status.FAILED_PRECONDITION:
             return Conflict(message, hint=hint)
         case _:
             return Unavailable(message, hint=hint)
+
+
+def _line(text: str) -> str:
+    # a line break would begin another finding or the hint
+    return text.replace("\n", " ")
 
 
 @contextlib.contextmanager

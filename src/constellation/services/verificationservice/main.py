@@ -1,0 +1,50 @@
+"""Starts the VerificationService of a node: wiring only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from grpclib.server import Server
+
+from constellation.base import logs
+from constellation.base.errors import Unavailable
+from constellation.base.retry import until_available
+from constellation.kube.node_record import NODE_JSON, load_node_record
+from constellation.rpc.agent_client import AgentClient
+from constellation.services.verificationservice.server import CALLS, PORT, Verification
+
+__all__ = ["main"]
+
+_AGENT = Path("/run/constellation/agent/verification.sock")
+_CLUSTER_CA = Path("/etc/kubernetes/pki/ca.crt")
+_FILES_WITHIN_S = 300.0
+_log = logging.getLogger(__name__)
+
+
+async def _serve() -> None:
+    try:
+        record = load_node_record(NODE_JSON.read_bytes())
+    except OSError as error:
+        raise Unavailable(f"{NODE_JSON}: {error.strerror}") from error
+    agent = await AgentClient.connect(_AGENT)
+    handlers = Verification(agent, cluster_ca=_CLUSTER_CA, node_name=record.name, limits=CALLS)
+    server = Server([handlers])
+    try:
+        await server.start(record.address, PORT)
+    except OSError as error:
+        agent.close()
+        raise Unavailable(f"cannot listen on {record.address}:{PORT}: {error}") from error
+    _log.info("VerificationService listens", extra={"port": PORT, "node": record.name})
+    await server.wait_closed()
+
+
+def main() -> None:
+    """Run until stopped; what is missing is waited for, 5 minutes at most."""
+    logs.set_up("verificationservice")
+    asyncio.run(until_available(_serve, deadline_s=_FILES_WITHIN_S))
+
+
+if __name__ == "__main__":
+    main()
