@@ -51,7 +51,7 @@ def test_an_id_that_does_not_fit_is_refused(id_: str) -> None:
 
 def test_socket_paths_fit_into_an_address() -> None:
     layout = Layout.of("x" * 20)
-    instance = f"{layout.id}-{'g' * 22}-999"
+    instance = f"{layout.id}-{'g' * 30}-999"
     assert len(str(layout.node_run(instance) / "ctl.sock")) < 108
     assert len(str(layout.host_folder(instance) / "tpm.sock")) < 108
 

@@ -16,7 +16,7 @@ __all__ = ["RUN_ROOT", "STATE_ROOT", "Layout"]
 STATE_ROOT = Path("/var/lib/constellation")
 RUN_ROOT = Path("/run/constellation")
 
-# a unix socket's path has at most 107 bytes (unix(7)): id 20, instance 47, the rest is ours
+# a unix socket's path has at most 107 bytes (unix(7)): id 20, index 3, the rest is ours
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?")
 
 
@@ -78,7 +78,8 @@ class Layout:
 
     def node_run(self, instance_id: str) -> Path:
         """Give the folder of a node's root mount, host folder and swtpm's control socket."""
-        return self.run / "nodes" / instance_id
+        # by the index alone: sockets lie below, and their paths are short (see _ID)
+        return self.run / "nodes" / instance_id.rpartition("-")[2]
 
     def host_folder(self, instance_id: str) -> Path:
         """Give what the node sees as /run/constellation/host."""

@@ -58,7 +58,8 @@ def arguments(
         "--bind=/dev/fuse",
         "--bind=/dev/kmsg",
         "--bind=/dev/net/tun",
-        "--console=pipe",
+        # a terminal of its own: only then is there a /dev/console, and journald writes to it
+        "--console=read-only",
         "--boot",
         *init.split(" "),
     )

@@ -26,7 +26,7 @@ _PORTS_A_NODE = 10
 _FIRST_NUMBER, _LAST_NUMBER = 10, 250
 _LAST_INDEX = 1000  # 20000 + 10 * 1000 stays below the NodePorts at 30100
 _SUBNET = {Role.CONTROL_PLANE: "10.42.1", Role.WORKER: "10.42.2"}
-_GROUP = re.compile(r"[a-z0-9]([a-z0-9_-]{0,20}[a-z0-9])?")
+_GROUP = re.compile(r"[a-z0-9]([a-z0-9_-]{0,28}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def missing(cloud: CloudRecord, groups: tuple[Group, ...]) -> tuple[Group, ...]:
         if not _GROUP.fullmatch(group.name):
             raise UserError(
                 f"{group.name[:40]!r} cannot name a node group",
-                hint="1 to 22 of a-z, 0-9, '_', '-'",
+                hint="1 to 30 of a-z, 0-9, '_', '-'",
             )
         present = [n for n in cloud.nodes if n.group == group.name]
         if any(n.role != group.role for n in present):

@@ -1,0 +1,270 @@
+"""The local cloud alone: nodes of the real image boot, are measured, survive, and leave nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from constellation.attestation.model import Binding
+from constellation.attestation.platforms import local_vtpm
+from constellation.attestation.tpm.device import Tpm
+from constellation.base.progress import silent
+from constellation.image import build, tools
+from constellation.image.measure import local as predicted
+from constellation.providers.local.daemon import kernel, loops
+from constellation.providers.local.daemon.layout import Layout
+from constellation.providers.local.infrastructure import (
+    LocalInfrastructure,
+    daemon_command,
+    destroy_command,
+    preflight_command,
+)
+from constellation.providers.local.metadata import LocalMetadata
+from constellation.providers.protocols import Desired, Group, Role
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(os.geteuid() != 0, reason="root makes the nodes"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+ID = "daemontest"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "constellation"
+SOURCE = str(Path(__file__).resolve().parents[2] / "src")
+DOCUMENT = b'{"test":true}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The cloud under test and what the machine looked like before it."""
+
+    infrastructure: LocalInfrastructure
+    desired: Desired
+    image: build.NodeImage
+    tools_root: Path
+    before: dict[str, list[str]]
+
+
+def _run(*argv: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        env={**os.environ, "PYTHONPATH": SOURCE},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def _machine() -> dict[str, list[str]]:
+    """Look at everything that a cloud makes: what must be the same afterwards."""
+    groups = [
+        str(path)
+        for tree in Path("/sys/fs/cgroup").glob("*")
+        for path in tree.glob("**")
+        if f"constellation-{ID}" in str(path) or path.name in ("payload", "supervisor")
+    ]
+    return {
+        "links": sorted(name for _, name in socket.if_nameindex()),
+        "mounts": Path("/proc/self/mountinfo").read_text().splitlines(),
+        "loops": [str(p) for p in loops.backing_devices(Layout.of(ID).state)],
+        "groups": groups,
+        "netns": sorted(p.name for p in Path("/run/netns").glob("*")),
+        "folders": sorted(str(p) for p in Path("/").glob(f"*/*/constellation/{ID}"))
+        + sorted(str(p) for p in Path("/run/constellation").glob(ID)),
+    }
+
+
+def _start(tools_root: Path) -> None:
+    started = _run(*daemon_command(ID, tools_root=tools_root))
+    assert started.returncode == 0, started.stderr
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cloud() -> AsyncIterator[Running]:
+    """Make a cloud with 1+1 nodes; removed by its id alone if a test left it."""
+    tools_root = await tools.ensure_tools_root(CACHE, silent)
+    image = await build.ensure_node_image(CACHE, silent)
+    _run(*destroy_command(ID))
+    before = _machine()
+    desired = Desired(
+        groups=(
+            Group(name="control", role=Role.CONTROL_PLANE, size=1),
+            Group(name="workers", role=Role.WORKER, size=1),
+        ),
+        image_path=str(image.path),
+        node_document=DOCUMENT,
+        artifacts_path="",
+        state_disk_bytes=256 * 1024**2,
+    )
+    _start(tools_root)
+    infrastructure = LocalInfrastructure(ID)
+    try:
+        await infrastructure.apply(desired, report=silent)
+        yield Running(
+            infrastructure=infrastructure,
+            desired=desired,
+            image=image,
+            tools_root=tools_root,
+            before=before,
+        )
+    finally:
+        removed = _run(*destroy_command(ID))
+        assert removed.returncode == 0, removed.stderr
+
+
+async def _pid(cloud: Running, group: str) -> int:
+    (node,) = [n for n in await cloud.infrastructure.nodes() if n.group == group]
+    assert node.state == "running"
+    return int(node.pid)
+
+
+def _in_node(pid: int, *argv: str) -> subprocess.CompletedProcess[str]:
+    return _run("nsenter", "-t", str(pid), "-a", *argv)
+
+
+async def _booted(pid: int) -> str:
+    state = ""
+    for _ in range(300):
+        state = _in_node(pid, "systemctl", "is-system-running").stdout.strip()
+        if state in ("running", "degraded"):
+            break
+        await asyncio.sleep(0.1)
+    return state
+
+
+async def test_preflight_finds_this_machine_good() -> None:
+    checks = json.loads(_run(*preflight_command()).stdout)
+    assert checks["ok"], [c for c in checks["checks"] if c["problem"]]
+
+
+async def test_both_nodes_boot_and_reach_metadata_and_each_other(cloud: Running) -> None:
+    control, worker = await _pid(cloud, "control"), await _pid(cloud, "workers")
+    assert await _booted(control) in ("running", "degraded")
+    assert await _booted(worker) in ("running", "degraded")
+
+    def of_worker() -> bytes:
+        return asyncio.run(LocalMetadata().user_data())
+
+    net = Path(f"/proc/{worker}/ns/net")
+    assert await kernel.inside(of_worker, net=net) == DOCUMENT
+    me = await kernel.inside(lambda: asyncio.run(LocalMetadata().self_()), net=net)
+    assert me.role is Role.WORKER
+    peers = await kernel.inside(lambda: asyncio.run(LocalMetadata().peers()), net=net)
+    assert {p.address.rpartition(".")[0] for p in peers} == {"10.42.1", "10.42.2"}
+    (other,) = [p for p in peers if p.role is Role.CONTROL_PLANE]
+
+    def listen() -> socket.socket:
+        return socket.create_server((other.address, 7000))
+
+    with await kernel.inside(listen, net=Path(f"/proc/{control}/ns/net")):
+        connection = await kernel.inside(
+            lambda: socket.create_connection((other.address, 7000), timeout=5), net=net
+        )
+        assert connection.getpeername()[0] == other.address
+        connection.close()
+
+
+async def test_the_host_itself_has_no_way_in(cloud: Running) -> None:
+    node = (await cloud.infrastructure.nodes())[0]
+    assert node.address not in Path("/proc/net/fib_trie").read_text()
+
+
+async def test_a_node_cannot_read_the_machines_disks(cloud: Running) -> None:
+    pid = await _pid(cloud, "workers")
+    root = os.stat("/").st_dev  # noqa: PTH116 - the number, not the path
+    script = f"mknod /dev/theirs b {os.major(root)} {os.minor(root)} && head -c 512 /dev/theirs"
+    # as a unit: only what systemd starts is in the node's cgroup
+    refused = _in_node(pid, "systemd-run", "--wait", "--pipe", "--quiet", "sh", "-c", script)
+    assert refused.returncode != 0
+    assert "Operation not permitted" in refused.stderr
+
+
+async def test_a_power_cycled_node_has_the_predicted_registers(cloud: Running) -> None:
+    infrastructure = cloud.infrastructure
+    (node,) = [n for n in await infrastructure.nodes() if n.group == "workers"]
+    pid = await _pid(cloud, "workers")
+    # the agent has the TPM's only slot
+    _in_node(pid, "systemctl", "stop", "constellation-agent.service", "constellation-*.service")
+    await infrastructure.power(node.instance_id, "cycle")
+    assert await _pid(cloud, "workers") != pid
+    pid = await _pid(cloud, "workers")
+    await _booted(pid)
+    _in_node(pid, "systemctl", "stop", "constellation-*.service")
+    async with await Tpm.connect(Layout.of(ID).host_folder(node.instance_id) / "tpm.sock") as tpm:
+        values = await tpm.read_pcrs(predicted.REGISTERS)
+        quote = await local_vtpm.LocalVtpmAttester(
+            tpm, Layout.of(ID).host_folder(node.instance_id) / "binary_bios_measurements"
+        ).attest(Binding(bytes(64)))
+    for register in predicted.REGISTERS:
+        assert values[register] in cloud.image.reference_values[register], f"PCR {register}"
+    assert quote.data
+
+
+async def test_a_killed_daemon_is_replaced_and_the_nodes_never_notice(cloud: Running) -> None:
+    control = await _pid(cloud, "control")
+    groups = Path("/sys/fs/cgroup").glob(f"**/constellation-{ID}/daemon/cgroup.procs")
+    daemon = int(next(groups).read_text().split()[0])
+    os.kill(daemon, signal.SIGKILL)
+    assert await kernel.until(lambda: not kernel.start_time(daemon), deadline_s=5)
+    assert kernel.start_time(control)
+    _start(cloud.tools_root)
+    assert await _pid(cloud, "control") == control
+    # what it adopted it can also switch, in the mount namespace of its predecessor
+    (node,) = [n for n in await cloud.infrastructure.nodes() if n.group == "control"]
+    await cloud.infrastructure.power(node.instance_id, "cycle")
+    assert await _pid(cloud, "control") != control
+
+
+async def test_a_node_that_reboots_itself_comes_back(cloud: Running) -> None:
+    pid = await _pid(cloud, "workers")
+    _in_node(pid, "systemctl", "reboot", "--force")
+
+    for _ in range(200):
+        (node,) = [n for n in await cloud.infrastructure.nodes() if n.group == "workers"]
+        if node.state == "running" and node.pid != pid:
+            break
+        await asyncio.sleep(0.1)
+    assert await _pid(cloud, "workers") != pid
+
+
+async def test_a_group_grows_and_shrinks(cloud: Running) -> None:
+    workers = Group(name="workers", role=Role.WORKER, size=2)
+    more = Desired(
+        groups=(cloud.desired.groups[0], workers),
+        image_path=cloud.desired.image_path,
+        node_document=DOCUMENT,
+        artifacts_path="",
+        state_disk_bytes=cloud.desired.state_disk_bytes,
+    )
+    grown = await cloud.infrastructure.apply(more, report=silent)
+    assert [i.state for i in grown.instances] == ["running"] * 3
+    shrunk = await cloud.infrastructure.apply(cloud.desired, report=silent)
+    assert len(shrunk.instances) == 2
+
+
+async def test_destroy_leaves_nothing(cloud: Running) -> None:
+    await cloud.infrastructure.destroy(report=silent)
+    assert await kernel.until(lambda: _machine() == cloud.before, deadline_s=10), _differences(
+        cloud.before, _machine()
+    )
+    assert ID not in _run("ps", "-eo", "args").stdout.replace(sys.executable, "")
+
+
+def _differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> dict[str, set[str]]:
+    return {k: set(before[k]) ^ set(after[k]) for k in before if before[k] != after[k]}
