@@ -36,7 +36,7 @@ __all__ = ["NAME", "ensure_content", "recorded_content"]
 
 NAME = "containerd-content"
 # what is inside; a change of the recipe below changes this and makes new files
-_RECIPE = 2
+_RECIPE = 3
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
 _IMPORT_TIMEOUT_S = 300.0
@@ -106,11 +106,15 @@ async def ensure_content(
             timeout_s=_PACK_TIMEOUT_S,
         )  # fmt: skip
         sha256, size_bytes = await asyncio.to_thread(store.put, squashfs, name=NAME, expected=None)
-    record = _Record(sha256=sha256, size_bytes=size_bytes)
-    path = _record_path(artifacts, store)
+    made = _record(artifacts, store=store, sha256=sha256, size_bytes=size_bytes)
+    report(Progress(step="Images for nodes", finished=True))
+    return made
+
+
+def _record(artifacts: ArtifactList, *, store: Store, sha256: str, size_bytes: int) -> Artifact:
+    record, path = _Record(sha256=sha256, size_bytes=size_bytes), _record_path(artifacts, store)
     write_atomic(path, decode.dump(record))
     store.give_to_owner(path.parent, path)
-    report(Progress(step="Images for nodes", finished=True))
     return _artifact(record)
 
 
@@ -150,6 +154,9 @@ async def _fill(
                 "io.cri-containerd.image=managed",
                 timeout_s=_IMPORT_TIMEOUT_S,
             )  # fmt: skip
+        # collect garbage now (the importer's index files): on a node these files are read-only
+        await proc.run(*ctr, "leases", "create", "--id", "last", timeout_s=_IMPORT_TIMEOUT_S)
+        await proc.run(*ctr, "leases", "delete", "--sync", "last", timeout_s=_IMPORT_TIMEOUT_S)
 
 
 def _keep_only(root: Path, names: tuple[str, ...]) -> None:

@@ -55,6 +55,7 @@ async def ensure(
     tools: Path | None = None,
     content: bool = True,
     origins: official.Origins | None = None,
+    packaged: Lock | None = None,
 ) -> ArtifactList:
     """Fill `cache` with every artifact of Kubernetes `version` ("v1.36.2") and name them.
 
@@ -66,6 +67,7 @@ async def ensure(
         tools: the tools root that has mksquashfs; None: the host's.
         content: also give containerd's unpacked content (making it needs root).
         origins: where the official hosts are, if they are copied somewhere.
+        packaged: the lock; None: the one that comes with the package.
 
     Raises:
         UserError: the version is not supported, or the content must be made without root.
@@ -74,7 +76,7 @@ async def ensure(
         Conflict: another process is filling the same cache.
     """
     chosen = _origin(origin)
-    packaged = locks.load()
+    packaged = packaged or locks.load()
     packaged.of(version)
     store = Store(cache)
     ready = await asyncio.to_thread(_ready, packaged, version, chosen, store, content)
