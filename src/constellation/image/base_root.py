@@ -64,10 +64,11 @@ async def ensure_base_root(cache: Path, report: Report) -> BaseRoot:
         Unavailable: packages could not be fetched or installed, or sudo was not granted.
         UserError: the host lacks Debian's archive keyring or a mirror.
     """
-    names = packages.parse_names((os_folder() / "packages.txt").read_text())
+    text = await asyncio.to_thread((os_folder() / "packages.txt").read_text)
+    names = packages.parse_names(text)
     image = cache / "image"
     found = await packages.fetch(names, folder=image / "apt-node", step=_STEP, report=report)
-    recipe = Path(root_build.__file__).read_bytes()
+    recipe = await asyncio.to_thread(Path(root_build.__file__).read_bytes)
     key = hashlib.sha256(packages.digest(found) + hashlib.sha256(recipe).digest()).hexdigest()
     stream = image / f"base-{key[:16]}.tar"
     if not await asyncio.to_thread(cached, stream):

@@ -74,7 +74,7 @@ async def squash(streams: tuple[bytes, ...], output: Path, *, tools: Path, time:
 
     Source: sqfstar(1), squashfs-tools 4.6: every time in the file system is given.
     """
-    output.unlink(missing_ok=True)
+    await asyncio.to_thread(output.unlink, missing_ok=True)
     await proc.run(
         *command(tools, "sqfstar"), "-quiet", "-no-progress", "-comp", "zstd",
         "-Xcompression-level", _LEVEL, "-b", _BLOCK_BYTES, "-mkfs-time", str(time),

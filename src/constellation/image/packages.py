@@ -9,6 +9,7 @@ Source: apt-get(8), sources.list(5), deb-control(5).
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -165,10 +166,8 @@ async def host_mirror() -> Mirror:
             return Mirror(
                 archive=archive, security=uris.get(f"{codename}-security", f"{archive}-security")
             )
-    if _DEBOOTSTRAP_SCRIPT.exists():
-        script = _DEBOOTSTRAP_SCRIPT.read_text(errors="replace")
-        if match := re.search(r"^\s*default_mirror\s+(\S+)$", script, re.MULTILINE):
-            return Mirror(archive=match[1].rstrip("/"), security=f"{match[1].rstrip('/')}-security")
+    if uri := await asyncio.to_thread(_debootstrap_mirror):
+        return Mirror(archive=uri, security=f"{uri}-security")
     raise UserError(
         "no Debian mirror is known on this machine",
         hint="install debootstrap, or name a mirror in apt's sources",
@@ -186,11 +185,7 @@ async def fetch(names: tuple[str, ...], *, folder: Path, step: str, report: Repo
         Unavailable: the mirror did not answer, or apt refused its answer.
         UserError: the host lacks Debian's archive keyring.
     """
-    if not _KEYRING.exists():
-        raise UserError(
-            f"Debian's archive keys are not at {_KEYRING}", hint="install debian-archive-keyring"
-        )
-    if (kept := _kept(names, folder)) is not None:
+    if (kept := await asyncio.to_thread(_kept, names, folder)) is not None:
         return kept
     mirror = await host_mirror()
     options = _prepare(folder, mirror)
@@ -239,6 +234,10 @@ def _is_whole(folder: Path, deb: Deb) -> bool:
 
 
 def _prepare(folder: Path, mirror: Mirror) -> tuple[str, ...]:
+    if not _KEYRING.exists():
+        raise UserError(
+            f"Debian's archive keys are not at {_KEYRING}", hint="install debian-archive-keyring"
+        )
     for name in ("state/lists/partial", "archives/partial", "debs/partial", "etc"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     signed = f"[signed-by={_KEYRING} arch={ARCHITECTURE}]"
@@ -293,6 +292,14 @@ def _index_time(folder: Path) -> int:
     if not times:
         raise Unavailable(f"no signed index lies under {folder}")
     return max(times)
+
+
+def _debootstrap_mirror() -> str:
+    if not _DEBOOTSTRAP_SCRIPT.exists():
+        return ""
+    script = _DEBOOTSTRAP_SCRIPT.read_text(errors="replace")
+    match = re.search(r"^\s*default_mirror\s+(\S+)$", script, re.MULTILINE)
+    return match[1].rstrip("/") if match else ""
 
 
 def _os_release() -> dict[str, str]:

@@ -57,6 +57,9 @@ _PRUNED = (
     "usr/share/tabset", "usr/share/zsh", "usr/share/zoneinfo/right",
     # parts that no program here loads
     "usr/lib/*-linux-gnu/gconv", "usr/lib/modules", "usr/lib/systemd/boot",
+    "usr/lib/systemd/system/*logind*", "usr/lib/systemd/system/*login1*",
+    "usr/share/dbus-1/system-services/org.freedesktop.login1.service",
+    "usr/lib/tmpfiles.d/legacy.conf",
     "usr/lib/systemd/catalog", "usr/lib/udev/hwdb.d", "usr/lib/valgrind",
     "usr/lib/python3/dist-packages/*", "usr/lib/python3*/ensurepip", "usr/lib/python3*/idlelib",
     "usr/lib/python3*/pydoc_data", "usr/lib/python3*/test", "usr/lib/python3*/tkinter",
@@ -236,8 +239,9 @@ def _run(argv: tuple[str, ...], *, time: int) -> None:
     }
     try:
         done = subprocess.run(
-            argv, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=_STEP_TIMEOUT_S, check=False, start_new_session=True, umask=0o022,
+            argv, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, timeout=_STEP_TIMEOUT_S, check=False, start_new_session=True,
+            umask=0o022,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{argv[0]}: {error}") from error

@@ -74,8 +74,12 @@ async def _unpack(found: PackageSet, root: Path, report: Report) -> None:
             await proc.run(
                 "dpkg-deb", "--extract", found.folder / deb.file, work, timeout_s=_UNPACK_TIMEOUT_S
             )
-        work.chmod(0o755)
-        work.rename(root)
+        await asyncio.to_thread(_move, work, root)
     except BaseException:
         await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
         raise
+
+
+def _move(work: Path, root: Path) -> None:
+    work.chmod(0o755)
+    work.rename(root)

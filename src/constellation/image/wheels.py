@@ -7,6 +7,7 @@ Sources: PEP 427 (wheel), pip's "Secure installs".
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import shutil
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["Wheel", "fetch", "parse_lock", "unpack"]
 
 PYTHON = "3.13"
-_PLATFORMS = tuple(
-    f"manylinux_2_{minor}_x86_64"
-    for minor in (41, 40, 39, 38, 36, 35, 34, 31, 28, 27, 24, 17, 12, 5)
-) + ("manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64")
+_GLIBC_MINORS = (41, 40, 39, 38, 36, 35, 34, 31, 28, 27, 24, 17, 12, 5)
+_PLATFORMS = (
+    *(f"manylinux_2_{minor}_x86_64" for minor in _GLIBC_MINORS),
+    *("manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"),
+)
 _DOWNLOAD_TIMEOUT_S = 600.0
 _STEP = "node image"
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.!+_-]+)")
@@ -77,8 +79,9 @@ async def fetch(lock: Path, *, folder: Path, report: Report) -> tuple[Wheel, ...
         Unavailable: pip found or got no fitting file.
         Untrusted: a file in `folder` has a digest that the lock does not name.
     """
-    pins = parse_lock(lock.read_text())
-    if len(_present(folder)) < len(pins):
+    pins = parse_lock(await asyncio.to_thread(lock.read_text))
+    present = {_identity(path) for path in _present(folder)}
+    if not pins.keys() <= present:
         report(Progress(step=_STEP, detail="downloading Python packages", total=len(pins)))
         target = ("--python-version", PYTHON, "--implementation", "cp")
         abis = ("--abi", "cp313", "--abi", "abi3", "--abi", "none")
@@ -89,14 +92,20 @@ async def fetch(lock: Path, *, folder: Path, report: Report) -> tuple[Wheel, ...
             "--dest", folder, "--requirement", lock,
             timeout_s=_DOWNLOAD_TIMEOUT_S,
         )  # fmt: skip
+    return await asyncio.to_thread(_checked, folder, pins)
+
+
+def _checked(folder: Path, pins: dict[tuple[str, str], frozenset[bytes]]) -> tuple[Wheel, ...]:
     found = []
     for path in _present(folder):
-        name, version = path.name.split("-")[:2]
+        name, version = _identity(path)
+        if (name, version) not in pins:
+            continue  # of an earlier lock
         digest = hashlib.sha256(path.read_bytes()).digest()
-        if digest not in pins.get((_normal(name), version), frozenset()):
+        if digest not in pins[name, version]:
             path.unlink()
             raise Untrusted(f"{path.name}: SHA-256 {digest.hex()} is not in the lock")
-        found.append(Wheel(name=_normal(name), version=version, sha256=digest, file=path.name))
+        found.append(Wheel(name=name, version=version, sha256=digest, file=path.name))
     if missing := sorted(pins.keys() - {(w.name, w.version) for w in found}):
         raise Untrusted(f"wheel of {missing[0][0]} {missing[0][1]} is missing")
     return tuple(sorted(found, key=lambda w: w.name))
@@ -128,6 +137,11 @@ def unpack(wheels: tuple[Wheel, ...], *, folder: Path, target: Path) -> None:
 def _present(folder: Path) -> tuple[Path, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     return tuple(sorted(folder.glob("*.whl")))
+
+
+def _identity(path: Path) -> tuple[str, str]:
+    name, version = path.name.split("-")[:2]
+    return _normal(name), version
 
 
 def _normal(name: str) -> str:

@@ -2,7 +2,8 @@
 
 The local firmware is ours (`attestation.platforms.local_vtpm.firmware_log`): its extends are
 folded from zero, once for each command line that a host can need (cgroup v1 and v2).
-Source: TCG PC Client Platform Firmware Profile, section 3.3.4; seams.md, "PCRs of the local flavour".
+Source: TCG PC Client Platform Firmware Profile, section 3.3.4; seams.md, "PCRs of the local
+flavour".
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from constellation.providers.local.daemon.nspawn import command_line
 __all__ = ["fold", "predict"]
 
 REGISTERS = (0, 4, 7, 9, 11)
-"""What the firmware extends and a policy compares; 8 and 15 belong to a cluster, not to an image."""
+"""What the firmware extends and a policy compares; 8 and 15 belong to a cluster."""
 
 _CGROUP_VERSIONS = (1, 2)
 _ZERO = bytes(32)
@@ -38,7 +39,7 @@ def predict(image_digest: bytes, os_release: bytes) -> dict[int, tuple[bytes, ..
 
 
 def fold(extends: tuple[tuple[int, bytes], ...]) -> dict[int, bytes]:
-    """Extend registers that were zero (TPM 2.0 Part 1, section 17.2): new = SHA-256(old ‖ digest)."""
+    """Extend zero registers (TPM 2.0 Part 1, section 17.2): new = SHA-256(old ‖ digest)."""
     values: dict[int, bytes] = {}
     for pcr, digest in extends:
         values[pcr] = hashlib.sha256(values.get(pcr, _ZERO) + digest).digest()

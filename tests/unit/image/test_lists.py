@@ -1,0 +1,73 @@
+"""Package lists, apt's answer, the lock of wheels, and the list of units."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from constellation.base.errors import FormatError
+from constellation.image import packages, programs, wheels
+from constellation.image.sources import os_folder
+
+DIGEST = "ab" * 32
+
+
+def test_apts_answer_gives_name_version_and_digest() -> None:
+    line = f"'http://mirror/pool/s/s_1%253a2-1_amd64.deb' s_1%3a2-1_amd64.deb 12 SHA256:{DIGEST}\n"
+    (deb,) = packages.parse_uris(line)
+    assert (deb.name, deb.version, deb.sha256.hex()) == ("s", "1:2-1", DIGEST)
+
+
+def test_a_package_without_a_strong_digest_is_refused() -> None:
+    with pytest.raises(FormatError):
+        packages.parse_uris("'http://mirror/s_1_amd64.deb' s_1_amd64.deb 12 MD5Sum:00\n")
+
+
+def test_the_digest_of_a_set_changes_with_each_package() -> None:
+    line = "'http://m/{0}_1_amd64.deb' {0}_1_amd64.deb 12 SHA256:{1}\n"
+    one = packages.parse_uris(line.format("s", DIGEST))
+    other = packages.parse_uris(line.format("s", "00" * 32))
+    sets = [packages.PackageSet(debs=d, folder=os_folder(), time=0) for d in (one, other)]
+    assert packages.digest(sets[0]) != packages.digest(sets[1])
+
+
+@given(st.text(max_size=80))
+def test_junk_is_a_format_error_and_nothing_else(text: str) -> None:
+    for parse in (packages.parse_uris, packages.parse_names, wheels.parse_lock):
+        try:
+            parse(text)
+        except FormatError:
+            continue
+
+
+def test_a_pin_without_a_digest_is_refused() -> None:
+    with pytest.raises(FormatError, match="no pin with a digest"):
+        wheels.parse_lock("grpclib==0.4.9\n")
+
+
+def test_the_lists_of_the_node_image_can_be_read() -> None:
+    folder = os_folder()
+    assert "systemd" in packages.parse_names((folder / "packages.txt").read_text())
+    assert "swtpm" in packages.parse_names((folder / "tools.txt").read_text())
+    pins = wheels.parse_lock((folder / "requirements-node.lock").read_text())
+    assert {"cryptography", "grpclib", "lightkube"} <= {name for name, _version in pins}
+
+
+def test_the_units_that_start_at_boot_are_the_four_in_seams() -> None:
+    units = tuple(p.name for p in (os_folder() / "units").iterdir())
+    entries = programs.system_entries((os_folder() / "units.txt").read_text(), units=units)
+    enabled = {e.path.rpartition("/")[2] for e in entries if ".wants/" in e.path}
+    wanted = ("measure", "agent", "diskmapper", "bootstrapper")
+    assert enabled == {f"constellation-{name}.service" for name in wanted}
+
+
+def test_an_enabled_unit_of_ours_must_be_there() -> None:
+    with pytest.raises(FormatError, match="line 1"):
+        programs.system_entries("enable constellation-x.service basic.target", units=())
+
+
+def test_a_launcher_is_isolated_from_the_environment() -> None:
+    text = programs.launcher("agent", python=("/p",)).decode()
+    assert text.startswith("#!/usr/bin/python3 -ISB\n")
+    assert "constellation.services.agent.main" in text
