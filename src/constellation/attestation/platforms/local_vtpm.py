@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from constellation.attestation import policy as rules
@@ -83,6 +83,7 @@ WARNING = (
 
 _MAX_EVIDENCE_BYTES = 256 * 1024
 _MAX_CERTIFICATE_BYTES = 4096
+_NOT_A_CERTIFICATE = (ValueError, x509.InvalidVersion, UnsupportedAlgorithm)
 _ENDORSEMENT = 0x4000000B  # TPM_RH_ENDORSEMENT
 _UNCHECKED_TPM = Unchecked("a software TPM of the local cloud; its CA vouches for it as it is")
 _UNCHECKED_RESETS = Unchecked(
@@ -178,12 +179,15 @@ def _check_certificate(der: bytes, *, roots: tuple[bytes, ...], now: datetime) -
     try:
         certificate = x509.load_der_x509_certificate(der)
         authorities = [x509.load_der_x509_certificate(root) for root in roots]
-    except ValueError as error:
+    except _NOT_A_CERTIFICATE as error:
         raise FormatError(f"AK certificate or its authority: {error}") from None
+    if not der.endswith(b"\0" + certificate.signature):
+        # X.690, section 8.6.2: no unused bits; nothing else in a certificate is outside a signature
+        raise FormatError("AK certificate: its signature is not whole bytes")
     for authority in authorities:
         try:
             certificate.verify_directly_issued_by(authority)
-        except (InvalidSignature, ValueError, TypeError):
+        except (InvalidSignature, TypeError, *_NOT_A_CERTIFICATE):
             continue
         _check_validity(authority, "AK authority", now)
         _check_validity(certificate, "AK certificate", now)
@@ -205,7 +209,11 @@ def _check_ak(packed: bytes, certificate: x509.Certificate) -> Public:
     if replace(public, key=AK_TEMPLATE.key) != AK_TEMPLATE:
         raise Untrusted("AK: not made from the template of local AKs")
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if quote.public_key(public).public_bytes(*form) != certificate.public_key().public_bytes(*form):
+    try:
+        certified = certificate.public_key().public_bytes(*form)
+    except _NOT_A_CERTIFICATE as error:
+        raise FormatError(f"AK certificate: its key: {error}") from None
+    if quote.public_key(public).public_bytes(*form) != certified:
         raise Untrusted("AK: the certificate is another key's")
     return public
 

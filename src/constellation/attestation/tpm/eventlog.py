@@ -38,6 +38,7 @@ STARTUP_LOCALITY = b"StartupLocality\0"
 _SPEC_ID_03 = b"Spec ID Event03\0"
 _SHA1_BYTES = 20
 _MAX_BANKS = 8
+_HEADER_PCRS = (0, 1)
 _MAX_SHOWN = 96
 
 
@@ -103,9 +104,10 @@ class Event:
 class SpecId:
     """TCG_EfiSpecIdEvent (section 10.4.5.1): the header of a crypto-agile log.
 
-    `banks` are (algorithm, digest size in bytes).
+    `banks` are (algorithm, digest size in bytes); `pcr` is 0, or 1 in a CC event log.
     """
 
+    pcr: int
     platform_class: int
     version_minor: int
     version_major: int
@@ -152,6 +154,7 @@ class EventLog:
     def new(cls, *banks: Alg) -> Self:
         """Make an empty crypto-agile log for some banks (SHA-1 to SHA-512)."""
         spec_id = SpecId(
+            pcr=0,
             platform_class=0,  # client
             version_minor=0,
             version_major=2,
@@ -207,7 +210,8 @@ class EventLog:
             return out.raw(self.padding).done()
         header = _pack_spec_id(self.spec_id)
         sha1 = ((Alg.SHA1, bytes(_SHA1_BYTES)),)
-        _pack_legacy(out, Event(pcr=0, type=EventType.EV_NO_ACTION, digests=sha1, data=header))
+        first = self.spec_id.pcr
+        _pack_legacy(out, Event(pcr=first, type=EventType.EV_NO_ACTION, digests=sha1, data=header))
         for event in self.events:
             out.raw(pack_event(event))
         return out.raw(self.padding).done()
@@ -292,8 +296,8 @@ def _agile_event(read: Reader, spec_id: SpecId) -> Event:
 
 
 def _spec_id(event: Event) -> SpecId:
-    if event.pcr != 0 or any(dict(event.digests)[Alg.SHA1]):
-        raise FormatError("Spec ID event: want PCR 0 and a zero digest")
+    if event.pcr not in _HEADER_PCRS or any(dict(event.digests)[Alg.SHA1]):
+        raise FormatError("Spec ID event: want PCR 0 (1 in a CC event log) and a zero digest")
     read = Reader(event.data, what="Spec ID event", order="little")
     read.take(len(_SPEC_ID_03), "signature")
     platform_class = read.number(4, "platformClass")
@@ -311,6 +315,7 @@ def _spec_id(event: Event) -> SpecId:
     vendor_info = read.sized(1, "vendorInfo", maximum=255)
     read.end()
     return SpecId(
+        pcr=event.pcr,
         platform_class=platform_class,
         version_minor=minor,
         version_major=major,

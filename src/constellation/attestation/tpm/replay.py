@@ -3,7 +3,8 @@
 1. Extending the registers by the log's digests gives the quoted values, register by register.
 2. PCR 0 starts with the locality of one StartupLocality event, which comes before its first event.
 3. Separators: one a register, with the data that the specification names.
-4. Events whose digest covers their data have data that hashes to it; only such data is evidence.
+4. Separators, actions, variables, partition tables, our own tags have data that hashes to the
+   event's digest; only such data is evidence.
 
 Replay alone proves digests, never data: step 4 must not be left out before reading any. Source: TCG
 PC Client Platform Firmware Profile 1.06, sections 3.3.4 (PCR use), 10.4.1 (event types, table 27)
@@ -12,6 +13,7 @@ and 10.4.5.3 (StartupLocality).
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from constellation.attestation.model import Authentic
@@ -45,9 +47,7 @@ _HASHED = frozenset(
         EventType.EV_SEPARATOR,
         EventType.EV_ACTION,
         EventType.EV_EFI_ACTION,
-        EventType.EV_S_CRTM_VERSION,
         EventType.EV_EFI_VARIABLE_DRIVER_CONFIG,
-        EventType.EV_EFI_VARIABLE_AUTHORITY,
         EventType.EV_EFI_GPT_EVENT,
     }
 )
@@ -134,23 +134,24 @@ def _check_events(log: EventLog, bank: Alg) -> None:
                 raise Untrusted(f"event log: separator of PCR {event.pcr}: {event.data[:8].hex()}")
             separated.add(event.pcr)
         measured = _measured_data(event)
-        if measured is not None and pcr.digest_of(bank, measured) != _digest(event, bank):
+        if measured and _digest(event, bank) not in [pcr.digest_of(bank, m) for m in measured]:
             raise Untrusted(
                 f"event log: data of event {index} ({type_name(event.type)}, PCR {event.pcr}) "
                 "does not hash to its digest"
             )
 
 
-def _measured_data(event: Event) -> bytes | None:
-    """Give the bytes that an event's digest covers; None where the log does not have them."""
+def _measured_data(event: Event) -> tuple[bytes, ...]:
+    """Give what an event's digest may cover: one of these; none where the log does not have it."""
     if event.type in _HASHED:
-        return event.data
+        return (event.data,)
+    if event.type == EventType.EV_EFI_VARIABLE_AUTHORITY:
+        # shim logs one byte more than it measures, after the end of UEFI_VARIABLE_DATA
+        return (event.data, event.data[:-1])
     if event.type == EventType.EV_EVENT_TAG:
         # other tags (loaders, kernels, Windows) describe data that is not in the log
-        try:
+        with contextlib.suppress(FormatError):
             tagged = TaggedEvent.parse(event.data)
-        except FormatError:
-            return None
-        if tagged.tag in (NODE_DOCUMENT_TAG, CLUSTER_ID_TAG):
-            return tagged.data
-    return None
+            if tagged.tag in (NODE_DOCUMENT_TAG, CLUSTER_ID_TAG):
+                return (tagged.data,)
+    return ()

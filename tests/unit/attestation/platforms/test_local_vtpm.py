@@ -256,6 +256,8 @@ def test_evidence_has_one_spelling_only(machine: Recorded) -> None:
         appraise(machine, replace(machine.fresh, data=machine.fresh.data + b"\n"))
 
 
+# a flipped sign of a serial number is worth a warning to the library
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 @given(st.data())
 @settings(max_examples=400, deadline=None)
 def test_any_flipped_bit_of_the_evidence_is_refused_as_not_authentic(
