@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from constellation.crypto.x509 import CertificateAuthority
     from constellation.kube.membership import Member
 
-__all__ = ["NodeCertificates", "certify"]
+__all__ = ["NodeCertificates", "certify", "certify_service"]
 
 _NODE_LIFETIME = timedelta(days=7)
 """Kubelet's certificates and the service certificate: as long as kubelet's own renewals live."""
@@ -46,7 +46,6 @@ def certify(
         FormatError: a key is not P-256.
     """
     name = f"system:node:{member.name}"
-    identity = ServiceIdentity(cluster_id=cluster_id, role=member.role, name=member.name)
     return NodeCertificates(
         kubelet_client=cluster_ca.issue(
             member.kubelet_client_public_key,
@@ -66,13 +65,25 @@ def certify(
             now=now,
             lifetime=_NODE_LIFETIME,
         ),
-        service=services_ca.issue(
-            member.service_public_key,
-            common_name=member.name,
-            ips=(member.address,),
-            uris=(dump_identity(identity),),
-            usage="peer",
-            now=now,
-            lifetime=_NODE_LIFETIME,
-        ),
+        service=certify_service(member, services_ca=services_ca, cluster_id=cluster_id, now=now),
+    )
+
+
+def certify_service(
+    member: Member, *, services_ca: CertificateAuthority, cluster_id: bytes, now: datetime
+) -> bytes:
+    """Certify a member's service key alone: KeyService runs before Kubernetes has a CA.
+
+    Raises:
+        FormatError: the key is not P-256.
+    """
+    identity = ServiceIdentity(cluster_id=cluster_id, role=member.role, name=member.name)
+    return services_ca.issue(
+        member.service_public_key,
+        common_name=member.name,
+        ips=(member.address,),
+        uris=(dump_identity(identity),),
+        usage="peer",
+        now=now,
+        lifetime=_NODE_LIFETIME,
     )

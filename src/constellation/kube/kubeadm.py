@@ -1,0 +1,296 @@
+"""How kubeadm is told what this system wants: its configuration and the phases that are run.
+
+Pure: values in, JSON documents (which YAML readers take) and argument tuples out. Sources:
+kubeadm.k8s.io/v1beta4 and kubelet.config.k8s.io/v1beta1 (Kubernetes reference); design, section 10.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "API_PORT",
+    "CONSTELLATION_DIR",
+    "ETCD_IMAGE_TAG",
+    "IGNORED_PREFLIGHT_ERRORS",
+    "INIT_PHASES",
+    "JOIN_CONTROL_PLANE_PHASES",
+    "JOIN_PHASES",
+    "KMS_SOCKET_DIR",
+    "PAUSE_IMAGE",
+    "PHASES_AFTER_API",
+    "ClusterSettings",
+    "NodeSettings",
+    "admission_configuration",
+    "encryption_configuration",
+    "init_configuration",
+    "join_configuration",
+    "kubelet_configuration",
+]
+
+API_PORT: Final = 6443
+ETCD_IMAGE_TAG: Final = "3.6.8-0"
+PAUSE_IMAGE: Final = "registry.k8s.io/pause:3.10.2"
+CONSTELLATION_DIR: Final = "/etc/kubernetes/constellation"
+"""Configuration of ours that the API server reads: mounted into it, read-only."""
+KMS_SOCKET_DIR: Final = "/run/constellation/kms"
+"""Folder of the KMS v2 plugin's socket; mounted into kube-apiserver only."""
+
+_CRI_SOCKET = "unix:///run/containerd/containerd.sock"
+_PKI = "/etc/kubernetes/pki"
+_KUBELET_PKI = "/var/lib/kubelet/pki"
+_SIGNING_DURATION = "168h0m0s"
+_NODE_PORTS = "30100-32767"
+"""Keeps 30080, 30081 and 30090, the host ports of this system's services, out of users' reach."""
+
+INIT_PHASES: Final = (
+    ("preflight",),
+    ("certs", "all"),
+    ("kubeconfig", "all"),
+    ("etcd", "local"),
+    ("control-plane", "all"),
+    ("kubelet-start",),
+    ("wait-control-plane",),
+)
+"""Phases of `kubeadm init` until the API answers, in kubeadm's own order."""
+
+PHASES_AFTER_API: Final = (
+    ("upload-config", "all"),
+    ("mark-control-plane",),
+    # makes RBAC that is needed; its token and three bindings are deleted afterwards
+    ("bootstrap-token",),
+    ("kubelet-finalize", "all"),
+)
+
+JOIN_PHASES: Final = (
+    ("preflight",),
+    ("kubelet-start",),
+    ("kubelet-wait-bootstrap",),
+)
+"""Phases of `kubeadm join` on a worker."""
+
+JOIN_CONTROL_PLANE_PHASES: Final = (
+    ("preflight",),
+    ("control-plane-prepare", "certs"),
+    ("control-plane-prepare", "kubeconfig"),
+    ("control-plane-prepare", "control-plane"),
+    ("kubelet-start",),
+    # adds a learner and promotes it once it has caught up
+    ("etcd-join",),
+    ("kubelet-wait-bootstrap",),
+    ("control-plane-join", "mark-control-plane"),
+    ("wait-control-plane",),
+)
+"""Phases on a control plane; certificates of authorities came with the ticket."""
+
+IGNORED_PREFLIGHT_ERRORS: Final = (
+    "Swap",  # kubelet runs with failSwapOn false; swap of the host is not the node's to turn off
+    "SystemVerification",  # reads the kernel's configuration, which a container does not show
+    "NumCPU",  # small machines are allowed
+    "Mem",
+    "FileContent--proc-sys-net-ipv4-ip_forward",  # set by the mesh before the first pod
+    "Service-Kubelet",  # our unit is started, never enabled
+    "DirAvailable--var-lib-etcd",  # lies on the state disk and may hold an interrupted init's data
+    "Hostname",  # node names are not in DNS
+    # written from the ticket, before kubeadm looks
+    "FileAvailable--etc-kubernetes-kubelet.conf",
+    "FileAvailable--etc-kubernetes-pki-ca.crt",
+    "DirAvailable--etc-kubernetes-manifests",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """What is the same on every node; `endpoint` is host:port, `api_sans` names and addresses."""
+
+    name: str
+    kubernetes_version: str
+    endpoint: str
+    api_sans: tuple[str, ...]
+    service_cidr: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """What differs; `cgroup_version` 1 or 2; `systemd_cgroups`: containerd's SystemdCgroup."""
+
+    name: str
+    address: str
+    cgroup_version: int
+    systemd_cgroups: bool
+    cluster_dns: str
+    resolv_conf: str
+
+
+def init_configuration(cluster: ClusterSettings, node: NodeSettings) -> bytes:
+    """Give the file for every phase of `kubeadm init`."""
+    return _documents(
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "InitConfiguration",
+            "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
+            "nodeRegistration": _registration(node),
+        },
+        _cluster_configuration(cluster),
+        kubelet_configuration(node),
+    )
+
+
+def join_configuration(node: NodeSettings, *, discovery_file: str, control_plane: bool) -> bytes:
+    """Give the file for `kubeadm join`; discovery is by a kubeconfig with a client certificate.
+
+    The rest of the configuration comes from the cluster.
+    """
+    document: dict[str, Any] = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "JoinConfiguration",
+        "discovery": {"file": {"kubeConfigPath": discovery_file}},
+        "nodeRegistration": _registration(node),
+    }
+    if control_plane:
+        document["controlPlane"] = {
+            "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT}
+        }
+    return _documents(document)
+
+
+def _registration(node: NodeSettings) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "criSocket": _CRI_SOCKET,
+        "imagePullPolicy": "IfNotPresent",
+        "ignorePreflightErrors": list(IGNORED_PREFLIGHT_ERRORS),
+        "kubeletExtraArgs": _arguments({"node-ip": node.address}),
+    }
+
+
+def _cluster_configuration(cluster: ClusterSettings) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "ClusterConfiguration",
+        "clusterName": cluster.name,
+        "kubernetesVersion": cluster.kubernetes_version,
+        "controlPlaneEndpoint": cluster.endpoint,
+        # our own authorities issue from this key, and they are P-256
+        "encryptionAlgorithm": "ECDSA-P256",
+        # podSubnet stays unset: admission alone gives pod CIDRs
+        "networking": {"serviceSubnet": cluster.service_cidr, "dnsDomain": "cluster.local"},
+        "dns": {"disabled": True},
+        "proxy": {"disabled": True},
+        "etcd": {"local": {"dataDir": "/var/lib/etcd", "imageTag": ETCD_IMAGE_TAG}},
+        "apiServer": {
+            "certSANs": list(cluster.api_sans),
+            "extraArgs": _arguments(
+                {
+                    "enable-bootstrap-token-auth": "false",
+                    "kubelet-certificate-authority": f"{_PKI}/ca.crt",
+                    "service-node-port-range": _NODE_PORTS,
+                    "enable-admission-plugins": "NodeRestriction,DenyServiceExternalIPs",
+                    "admission-control-config-file": f"{CONSTELLATION_DIR}/admission.json",
+                    "encryption-provider-config": f"{CONSTELLATION_DIR}/encryption.json",
+                    "profiling": "false",
+                }
+            ),
+            "extraVolumes": [
+                _volume("constellation", CONSTELLATION_DIR, read_only=True),
+                _volume("constellation-kms", KMS_SOCKET_DIR, read_only=False),
+            ],
+        },
+        "controllerManager": {
+            "extraArgs": _arguments(
+                {"cluster-signing-duration": _SIGNING_DURATION, "profiling": "false"}
+            )
+        },
+        "scheduler": {"extraArgs": _arguments({"profiling": "false"})},
+    }
+
+
+def kubelet_configuration(node: NodeSettings) -> dict[str, Any]:
+    """Give the KubeletConfiguration; kubeadm fills in what is left out (authorisation, CA)."""
+    configuration: dict[str, Any] = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "cgroupDriver": "systemd" if node.systemd_cgroups else "cgroupfs",
+        "containerRuntimeEndpoint": _CRI_SOCKET,
+        "clusterDNS": [node.cluster_dns],
+        "clusterDomain": "cluster.local",
+        "failSwapOn": False,
+        "resolvConf": node.resolv_conf,
+        "rotateCertificates": True,
+        "serverTLSBootstrap": False,
+        # issued by the cluster's CA for this node's own address, not self-signed by kubelet
+        "tlsCertFile": f"{_KUBELET_PKI}/serving.crt",
+        "tlsPrivateKeyFile": f"{_KUBELET_PKI}/serving.key",
+        "readOnlyPort": 0,
+        "protectKernelDefaults": False,
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
+    }
+    if node.cgroup_version == 1:
+        configuration["failCgroupV1"] = False
+    return configuration
+
+
+def encryption_configuration() -> bytes:
+    """Give the EncryptionConfiguration: Secrets by the KMS v2 plugin, nothing in plain text."""
+    provider = {
+        "kms": {
+            "apiVersion": "v2",
+            "name": "constellation",
+            "endpoint": f"unix://{KMS_SOCKET_DIR}/kms.sock",
+            "timeout": "3s",
+        }
+    }
+    return _documents(
+        {
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "EncryptionConfiguration",
+            "resources": [{"resources": ["secrets"], "providers": [provider]}],
+        }
+    )
+
+
+def admission_configuration() -> bytes:
+    """Give the AdmissionConfiguration: PodSecurity `baseline` outside the system's namespace."""
+    pod_security = {
+        "apiVersion": "pod-security.admission.config.k8s.io/v1",
+        "kind": "PodSecurityConfiguration",
+        "defaults": {
+            "enforce": "baseline",
+            "enforce-version": "latest",
+            "audit": "restricted",
+            "audit-version": "latest",
+            "warn": "baseline",
+            "warn-version": "latest",
+        },
+        "exemptions": {"usernames": [], "runtimeClasses": [], "namespaces": ["kube-system"]},
+    }
+    return _documents(
+        {
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "AdmissionConfiguration",
+            "plugins": [{"name": "PodSecurity", "configuration": pod_security}],
+        }
+    )
+
+
+def _arguments(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _volume(name: str, path: str, *, read_only: bool) -> dict[str, Any]:
+    return {
+        "name": name,
+        "hostPath": path,
+        "mountPath": path,
+        "readOnly": read_only,
+        "pathType": "Directory",
+    }
+
+
+def _documents(*documents: Mapping[str, Any]) -> bytes:
+    return b"\n---\n".join(json.dumps(d, indent=1, sort_keys=True).encode() for d in documents)

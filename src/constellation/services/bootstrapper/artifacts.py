@@ -1,0 +1,90 @@
+"""Artifacts are checked against the list, again at each boot, and only then linked to be run.
+
+For the local cloud they are hashed where they lie (design, section 10, "Disks": local only).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from constellation.base.errors import Rejected, Unavailable
+from constellation.base.files import copy_digest
+from constellation.kube import cni
+from constellation.trust.artifact_list import ArtifactKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from constellation.trust.artifact_list import Artifact, ArtifactList
+
+__all__ = ["check", "link_programs", "mounted"]
+
+_NODE_KINDS = (ArtifactKind.BINARY, ArtifactKind.CONTENT, ArtifactKind.ARCHIVE)
+"""Images come inside the content; their own archives are for a cache that has none yet."""
+_AT_ONCE = 2
+
+
+async def check(artifacts: ArtifactList, *, store: Path) -> None:
+    """Hash every file that this node uses, below `store`/sha256.
+
+    Raises:
+        Rejected: names each artifact whose digest or size is another one, found and expected.
+        Unavailable: a file is not there.
+    """
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(artifact: Artifact) -> str:
+        async with gate:
+            return await asyncio.to_thread(_judge, artifact, store)
+
+    wanted = [a for a in artifacts.artifacts if a.kind in _NODE_KINDS]
+    findings = await asyncio.gather(*(one(a) for a in wanted))
+    if refused := tuple(f for f in findings if f):
+        raise Rejected(
+            refused, hint="`constellation artifacts mirror` fetches a damaged artifact again"
+        )
+
+
+def link_programs(artifacts: ArtifactList, *, store: Path, programs: Path, plugins: Path) -> None:
+    """Link checked programs by name into `programs`, CNI plugins into `plugins`."""
+    for artifact in artifacts.of_kind(ArtifactKind.BINARY):
+        folder = plugins if artifact.name in cni.PLUGINS else programs
+        folder.mkdir(parents=True, exist_ok=True)
+        link = folder / artifact.name
+        with contextlib.suppress(FileNotFoundError):
+            link.unlink()
+        link.symlink_to(store / "sha256" / artifact.sha256)
+
+
+def mounted(artifact: Artifact, *, host: Path) -> Path:
+    """Give the folder where the machine mounted a squashfs artifact.
+
+    Raises:
+        Unavailable: it did not.
+    """
+    path = host / "mounted" / artifact.sha256
+    if not os.path.ismount(path):
+        raise Unavailable(
+            f"artifact {artifact.name} is not mounted at {path}",
+            hint="the machine mounts artifacts at power-on: restart the node",
+        )
+    return path
+
+
+def _judge(artifact: Artifact, store: Path) -> str:
+    path = store / "sha256" / artifact.sha256
+    try:
+        with path.open("rb") as file:
+            digest, size = copy_digest(file, None, max_bytes=artifact.size_bytes)
+    except OSError as error:
+        raise Unavailable(f"artifact {artifact.name} ({path}): {error.strerror}") from error
+    if digest.hex() == artifact.sha256 and size == artifact.size_bytes:
+        return ""
+    shown = f"{size} bytes" if size <= artifact.size_bytes else f"more than {size - 1} bytes"
+    return (
+        f"artifact {artifact.name}: found SHA-256 {digest.hex()} ({shown}), "
+        f"expected {artifact.sha256} ({artifact.size_bytes} bytes)"
+    )

@@ -1,0 +1,50 @@
+"""A node that was in its cluster before: what `node.json` says is started, nobody is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from constellation.kube.membership import NodeRole
+from constellation.kube.peers import load_peers
+from constellation.services.bootstrapper import runtime
+from constellation.services.bootstrapper.steps import Step
+from constellation.trust import artifact_list
+
+if TYPE_CHECKING:
+    from constellation.kube.node_record import NodeRecord
+    from constellation.services.bootstrapper.paths import Paths
+
+__all__ = ["boot_steps"]
+
+
+def boot_steps(record: NodeRecord, *, paths: Paths) -> tuple[Step, ...]:
+    """Give the steps of a later boot; all of them hold until the next one only."""
+    artifacts = artifact_list.parse(record.artifact_list)
+    peers = load_peers((paths.state / "peers.json").read_bytes(), what="peers.json")
+
+    async def check() -> None:
+        await runtime.check_programs(artifacts, paths=paths)
+
+    async def containerd() -> None:
+        await runtime.start_containerd(artifacts, paths=paths)
+
+    async def services() -> None:
+        await runtime.mount_services(artifacts, paths=paths)
+        if record.role is NodeRole.CONTROL_PLANE:
+            await runtime.start_keyservice(paths=paths)
+        runtime.place_static_pods(record.role, paths=paths)
+
+    async def network() -> None:
+        await runtime.start_network(record, peers)
+
+    async def kubelet() -> None:
+        await runtime.start_unit("kubelet.service")
+        await runtime.start_kube_proxy(record)
+
+    return (
+        Step(name="artifacts", do=check, volatile=True),
+        Step(name="containerd", do=containerd, volatile=True),
+        Step(name="services", do=services, volatile=True),
+        Step(name="pod network", do=network, volatile=True),
+        Step(name="kubelet", do=kubelet, volatile=True),
+    )

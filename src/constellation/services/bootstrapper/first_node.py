@@ -1,0 +1,176 @@
+"""What the first node is, and whether the policy that came back is the one for this run. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from constellation.base.errors import Conflict, FormatError, Rejected
+from constellation.kube.membership import (
+    GroupSlots,
+    Member,
+    NodeRole,
+    Settings,
+    allocate,
+)
+from constellation.kube.node_record import NodeRecord
+from constellation.trust import artifact_list
+from constellation.trust.artifact_list import ArtifactKind
+
+if TYPE_CHECKING:
+    from constellation.providers.protocols import Instance
+    from constellation.rpc.stubs import init_pb2
+    from constellation.services.bootstrapper.node_keys import NodeKeys
+    from constellation.trust.artifact_list import ArtifactList
+    from constellation.trust.cluster_policy import ClusterPolicy
+    from constellation.trust.node_document import NodeDocument
+
+__all__ = [
+    "SERVICES_CA_LIFETIME",
+    "api_sans",
+    "check_policy",
+    "member",
+    "record",
+    "require_me",
+    "settings",
+]
+
+SERVICES_CA_LIFETIME = timedelta(days=3650)
+
+
+def require_me(plan: init_pb2.ClusterPlan, own: Instance) -> None:
+    """Check that the owner means this node.
+
+    Raises:
+        Conflict: another instance was chosen.
+        FormatError: this node is no control plane.
+    """
+    if plan.instance_id != own.instance_id:
+        raise Conflict(
+            f"not me: the chosen node is {plan.instance_id[:80]!r}, this is {own.instance_id}"
+        )
+    roles = {g.name: g.role for g in plan.node_groups}
+    if roles.get(own.group) != NodeRole.CONTROL_PLANE:
+        raise FormatError(f"plan: group {own.group!r} of this node is no group of control planes")
+
+
+def settings(plan: init_pb2.ClusterPlan, *, document: NodeDocument) -> Settings:
+    """Give the plan as every JoinService will know it.
+
+    Raises:
+        FormatError: a role that is none.
+    """
+    try:
+        groups = tuple(
+            GroupSlots(name=g.name, role=NodeRole(g.role), size=g.size) for g in plan.node_groups
+        )
+    except ValueError as error:
+        raise FormatError(f"plan: {error}") from None
+    return Settings(
+        name=plan.name,
+        cluster_id=document.cluster_id,
+        endpoint=plan.endpoint,
+        user_endpoint=plan.user_endpoint,
+        api_sans=tuple(plan.api_sans),
+        service_cidr=plan.service_cidr,
+        pod_cidr=plan.pod_cidr,
+        mesh_cidr=plan.mesh_cidr,
+        kubernetes_version=plan.kubernetes_version,
+        artifact_list=plan.artifact_list,
+        groups=groups,
+    )
+
+
+def api_sans(plan: init_pb2.ClusterPlan) -> tuple[str, ...]:
+    """Give the names and addresses of the API server: the plan's, and both endpoints' hosts."""
+    hosts = (e.rpartition(":")[0] for e in (plan.endpoint, plan.user_endpoint))
+    return tuple(dict.fromkeys((*plan.api_sans, *hosts)))
+
+
+def member(
+    settings_: Settings,
+    *,
+    own: Instance,
+    attester_id: bytes,
+    disk_uuid: bytes,
+    keys: NodeKeys,
+) -> Member:
+    """Give the first node its name and addresses: the first of each."""
+    group = next(g for g in settings_.groups if g.name == own.group)
+    nobody: tuple[Member, ...] = ()
+    place = allocate(settings_, nobody, group=group)
+    return Member(
+        name=place.name,
+        instance_id=own.instance_id,
+        role=group.role,
+        group=group.name,
+        attester_id=attester_id,
+        address=own.address,
+        mesh_address=place.mesh_address,
+        pod_cidr=place.pod_cidr,
+        disk_uuid=disk_uuid,
+        kubelet_client_public_key=keys.kubelet_client,
+        kubelet_serving_public_key=keys.kubelet_serving,
+        service_public_key=keys.service,
+        mesh_public_key=keys.mesh,
+        joined=0,
+    )
+
+
+def record(settings_: Settings, member_: Member, *, time: int) -> NodeRecord:
+    """Give what the node must remember; `time` in seconds since 1970."""
+    return NodeRecord(
+        name=member_.name,
+        instance_id=member_.instance_id,
+        role=member_.role,
+        group=member_.group,
+        address=member_.address,
+        mesh_address=member_.mesh_address,
+        pod_cidr=member_.pod_cidr,
+        pod_network=settings_.pod_cidr,
+        mesh_cidr=settings_.mesh_cidr,
+        service_cidr=settings_.service_cidr,
+        cluster_id=settings_.cluster_id,
+        disk_uuid=member_.disk_uuid,
+        endpoint=settings_.endpoint,
+        kubernetes_version=settings_.kubernetes_version,
+        artifact_list=settings_.artifact_list,
+        time=time,
+    )
+
+
+def check_policy(
+    policy: ClusterPolicy,
+    *,
+    join_public_key: bytes,
+    plan: init_pb2.ClusterPlan,
+    artifacts: ArtifactList,
+) -> None:
+    """Check that the verified policy is about this run: join key, version, artifacts, services.
+
+    Raises:
+        Rejected: with everything that differs.
+    """
+    findings = []
+    if policy.join_public_key != join_public_key:
+        findings.append("cluster policy: names another join key than this node made")
+    if policy.kubernetes_version != plan.kubernetes_version:
+        findings.append(
+            f"cluster policy: Kubernetes {policy.kubernetes_version}, "
+            f"the plan has {plan.kubernetes_version}"
+        )
+    found = hashlib.sha256(artifact_list.dump(artifacts)).digest()
+    wanted = policy.artifact_lists.get(plan.kubernetes_version, b"")
+    if found != wanted:
+        findings.append(
+            f"cluster policy: artifact list {wanted.hex()}, the plan's has {found.hex()}"
+        )
+    bundles = {bytes.fromhex(a.sha256) for a in artifacts.of_kind(ArtifactKind.ARCHIVE)}
+    if policy.services_bundle not in bundles:
+        findings.append(
+            f"cluster policy: services bundle {policy.services_bundle.hex()} "
+            "is not in the artifact list"
+        )
+    if findings:
+        raise Rejected(tuple(findings))

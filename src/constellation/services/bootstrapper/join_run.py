@@ -1,0 +1,234 @@
+"""A node takes its place with a ticket, step by step: `JoinRun.steps` is the one list.
+
+The ticket and the node's keys are on the encrypted disk before the next step, so a run that was
+interrupted goes on without asking again. Source: design, sections 6 and 10.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from constellation.base import clock, decode
+from constellation.base.errors import FormatError, Rejected
+from constellation.base.files import write_atomic
+from constellation.base.secret import Secret
+from constellation.disk import state_disk
+from constellation.disk.superblock import State
+from constellation.kms.master_secret import FILE_NAME, dump_master_secret
+from constellation.kube import kubeadm
+from constellation.kube.membership import NodeRole
+from constellation.kube.node_record import NodeRecord, dump_node_record
+from constellation.services.bootstrapper import kubernetes, node_keys, runtime
+from constellation.services.bootstrapper.steps import Step
+from constellation.services.peer_lists import verified_peer_list
+from constellation.trust import artifact_list
+from constellation.trust.cluster_policy import dump_signed_policy
+from constellation.trust.disk_key import own_master_secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from constellation.providers.protocols import Instance
+    from constellation.rpc.agent_client import AgentClient
+    from constellation.rpc.stubs import join_pb2
+    from constellation.services.bootstrapper.clock_floor import ClockFloor
+    from constellation.services.bootstrapper.node_keys import FreshKeys
+    from constellation.services.bootstrapper.paths import Paths
+    from constellation.trust.artifact_list import ArtifactList
+    from constellation.trust.cluster_policy import ClusterPolicy, SignedPolicy
+    from constellation.trust.node_document import NodeDocument
+
+__all__ = ["JoinRun", "check_ticket"]
+
+_PKI_NAMES = frozenset(
+    {
+        *("ca.crt", "ca.key", "sa.key", "sa.pub", "front-proxy-ca.crt", "front-proxy-ca.key"),
+        *("etcd/ca.crt", "etcd/ca.key"),
+    }
+)
+
+
+def check_ticket(ticket: join_pb2.JoinTicket, *, policy: ClusterPolicy) -> ArtifactList:
+    """Check what a judged JoinService gave against the signed policy; gives the artifacts.
+
+    Raises:
+        Rejected: the artifact list is not in the policy, or a control plane's file has no name
+            that is expected.
+        FormatError: something cannot be read.
+    """
+    listed = artifact_list.parse(ticket.artifact_list)
+    found = hashlib.sha256(ticket.artifact_list).digest()
+    wanted = policy.artifact_lists.get(ticket.kubernetes_version)
+    if found != wanted:
+        shown = wanted.hex() if wanted is not None else "none for this version"
+        raise Rejected((f"ticket: artifact list {found.hex()}, the cluster policy has {shown}",))
+    if listed.kubernetes_version != ticket.kubernetes_version:
+        raise FormatError(f"ticket: artifact list of {listed.kubernetes_version}")
+    if unknown := sorted(ticket.control_plane.pki.keys() - _PKI_NAMES):
+        raise Rejected((f"ticket: unexpected file {unknown[0][:80]!r}",))
+    return listed
+
+
+class JoinRun:
+    """One run of join on this node; every step may be repeated."""
+
+    def __init__(
+        self,
+        *,
+        paths: Paths,
+        agent: AgentClient,
+        document: NodeDocument,
+        own: Instance,
+        ticket: join_pb2.JoinTicket,
+        keys: FreshKeys | None,
+        policy: ClusterPolicy,
+        signed_policy: SignedPolicy,
+        floor: ClockFloor,
+    ) -> None:
+        self._paths, self._agent, self._document = paths, agent, document
+        self._own, self._ticket, self._keys = own, ticket, keys
+        self._policy, self._signed_policy = policy, signed_policy
+        self._floor = floor.raised_to(ticket.time)
+        self._artifacts = check_ticket(ticket, policy=policy)
+        self._role = NodeRole.CONTROL_PLANE if ticket.HasField("control_plane") else NodeRole.WORKER
+        self._peers = verified_peer_list(ticket.peers, policy=policy, minimum_serial=0)
+
+    @property
+    def node_name(self) -> str:
+        """This node's name."""
+        return self._ticket.node_name
+
+    def steps(self) -> tuple[Step, ...]:
+        """Give all steps in order."""
+        control_plane = self._role is NodeRole.CONTROL_PLANE
+        phases = kubeadm.JOIN_CONTROL_PLANE_PHASES if control_plane else kubeadm.JOIN_PHASES
+        config = self._paths.kubernetes / "kubeadm-join.yaml"
+
+        def phase(words: tuple[str, ...]) -> Step:
+            async def do() -> None:
+                await kubernetes.join_phase(words, config=config)
+
+            return Step(name="kubeadm " + " ".join(words), do=do)
+
+        extra = (
+            (
+                Step(name="control plane's secrets", do=self._keep_control_plane),
+                Step(name="KeyService", do=self._start_keyservice, volatile=True),
+            )
+            if control_plane
+            else ()
+        )
+        return (
+            Step(name="state disk", do=self._open_disk, volatile=True),
+            Step(name="artifacts", do=self._check_artifacts, volatile=True),
+            Step(name="containerd", do=self._start_containerd, volatile=True),
+            Step(name="certificates", do=self._install),
+            Step(name="services bundle", do=self._mount_services, volatile=True),
+            *extra,
+            Step(name="pod network", do=self._start_network, volatile=True),
+            *(phase(words) for words in phases),
+            Step(name="kube-proxy", do=self._start_proxy, volatile=True),
+            Step(name="node record", do=self._write_record),
+            Step(name="services", do=self._place_services, volatile=True),
+        )
+
+    async def _open_disk(self) -> None:
+        record = state_disk.read_record()
+        if record.state is State.OPEN:
+            return
+        uuid, key = bytes.fromhex(record.uuid), Secret(self._ticket.disk_key)
+        if not await self._agent.given_to_cluster():
+            await self._agent.give_to_cluster(self._document.cluster_id)
+        await state_disk.format_and_open(state_disk.DEVICE, uuid, key)
+        await state_disk.bind_folders()
+        self._paths.keys.mkdir(mode=0o700, exist_ok=True)
+        assert self._keys is not None  # noqa: S101 - a new disk means a new run
+        node_keys.keep(self._keys, paths=self._paths)
+        state = self._paths.state
+        write_atomic(self._paths.policy, dump_signed_policy(self._signed_policy), mode=0o600)
+        write_atomic(state / "join-ticket.bin", self._ticket.SerializeToString(), mode=0o600)
+        state_disk.write_record(state_disk.DiskRecord(state=State.OPEN, uuid=record.uuid))
+
+    async def _check_artifacts(self) -> None:
+        await runtime.check_programs(self._artifacts, paths=self._paths)
+
+    async def _start_containerd(self) -> None:
+        await runtime.start_containerd(self._artifacts, paths=self._paths)
+
+    async def _install(self) -> None:
+        ticket, keys = self._ticket, self._paths.keys
+        write_atomic(self._paths.pki / "ca.crt", ticket.cluster_ca_certificate)
+        write_atomic(keys / "service.crt", ticket.service_certificate)
+        write_atomic(keys / "services-ca.crt", ticket.services_ca_certificate)
+        node_keys.install_kubelet(
+            client_certificate=ticket.kubelet_client_certificate,
+            serving_certificate=ticket.kubelet_serving_certificate,
+            paths=self._paths,
+        )
+        record = self._record()
+        kubernetes.write_kubelet_kubeconfig(record, endpoint=ticket.endpoint, paths=self._paths)
+        discovery = self._paths.kubernetes / "constellation" / "discovery.conf"
+        write_atomic(discovery, (self._paths.kubernetes / "kubelet.conf").read_bytes(), mode=0o600)
+        self._write_kubeadm_configuration(record, discovery)
+
+    def _write_kubeadm_configuration(self, record: NodeRecord, discovery: Path) -> None:
+        text = kubeadm.join_configuration(
+            kubernetes.node_settings(record),
+            discovery_file=str(discovery),
+            control_plane=self._role is NodeRole.CONTROL_PLANE,
+        )
+        write_atomic(self._paths.kubernetes / "kubeadm-join.yaml", text, mode=0o600)
+
+    async def _keep_control_plane(self) -> None:
+        ticket, keys = self._ticket.control_plane, self._paths.keys
+        master = own_master_secret(ticket.master_key, ticket.master_salt, document=self._document)
+        for path, content in (
+            *((self._paths.pki / name, data) for name, data in ticket.pki.items()),
+            (keys / FILE_NAME, dump_master_secret(master).reveal()),
+            (keys / "services-ca.key", ticket.services_ca_key),
+            (keys / "join.pem", ticket.join_private_key),
+            (keys / "membership.json", ticket.membership),
+        ):
+            write_atomic(path, content, mode=0o600)
+        kubernetes.write_api_configuration(paths=self._paths)
+
+    async def _mount_services(self) -> None:
+        await runtime.mount_services(self._artifacts, paths=self._paths)
+
+    async def _start_keyservice(self) -> None:
+        await runtime.start_keyservice(paths=self._paths)
+
+    async def _start_network(self) -> None:
+        write_atomic(self._paths.state / "peers.json", decode.dump(self._peers), mode=0o600)
+        await runtime.start_network(self._record(), self._peers)
+
+    async def _start_proxy(self) -> None:
+        await runtime.start_kube_proxy(self._record())
+
+    async def _place_services(self) -> None:
+        runtime.place_static_pods(self._role, paths=self._paths)
+
+    async def _write_record(self) -> None:
+        write_atomic(self._paths.state / "node.json", dump_node_record(self._record()), mode=0o600)
+
+    def _record(self) -> NodeRecord:
+        ticket = self._ticket
+        return NodeRecord(
+            name=ticket.node_name,
+            instance_id=self._own.instance_id,
+            role=self._role,
+            group=ticket.group,
+            address=self._own.address,
+            mesh_address=ticket.mesh_address,
+            pod_cidr=ticket.pod_cidr,
+            pod_network=ticket.pod_network,
+            mesh_cidr=ticket.control_plane.mesh_cidr,
+            service_cidr=ticket.service_cidr,
+            cluster_id=self._document.cluster_id,
+            disk_uuid=bytes.fromhex(state_disk.read_record().uuid),
+            endpoint=ticket.endpoint,
+            kubernetes_version=ticket.kubernetes_version,
+            artifact_list=ticket.artifact_list,
+            time=int(self._floor.now(clock.now()).timestamp()),
+        )

@@ -1,0 +1,154 @@
+"""kubeadm and kubectl on this node: one phase, one object at a time, never a secret in argv."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from constellation.base.errors import Unavailable
+from constellation.base.files import write_atomic
+from constellation.base.proc import run
+from constellation.base.retry import until_available
+from constellation.kube import kubeadm, units
+from constellation.kube.kubeconfigs import kubelet_kubeconfig
+from constellation.kube.objects import cluster_dns_address, first_objects
+from constellation.services.bootstrapper.runtime import (
+    RESOLV_CONF,
+    cgroup_version,
+    environment,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from constellation.kube.node_record import NodeRecord
+    from constellation.services.bootstrapper.paths import Paths
+
+__all__ = [
+    "apply_first_objects",
+    "cluster_settings",
+    "forget_bootstrap_tokens",
+    "init_phase",
+    "join_phase",
+    "node_settings",
+    "write_api_configuration",
+    "write_kubelet_kubeconfig",
+]
+
+_PHASE_S = 300.0
+_OBJECTS_S = 60.0
+_CALL_S = 30.0
+_UNWANTED_BINDINGS = (
+    "kubeadm:kubelet-bootstrap",
+    "kubeadm:get-nodes",
+    "kubeadm:node-autoapprove-bootstrap",
+)
+"""What kubeadm's bootstrap-token phase makes and nobody here may have (design, section 10)."""
+
+
+def cluster_settings(
+    record: NodeRecord, *, name: str, api_sans: tuple[str, ...]
+) -> kubeadm.ClusterSettings:
+    """Give kubeadm's view of the cluster."""
+    return kubeadm.ClusterSettings(
+        name=name,
+        kubernetes_version=record.kubernetes_version,
+        endpoint=record.endpoint,
+        api_sans=api_sans,
+        service_cidr=record.service_cidr,
+    )
+
+
+def node_settings(record: NodeRecord) -> kubeadm.NodeSettings:
+    """Give kubeadm's view of this node."""
+    version = cgroup_version()
+    return kubeadm.NodeSettings(
+        name=record.name,
+        address=record.address,
+        cgroup_version=version,
+        systemd_cgroups=version == 2,  # noqa: PLR2004 - a version
+        cluster_dns=cluster_dns_address(record.service_cidr),
+        resolv_conf=str(RESOLV_CONF),
+    )
+
+
+def write_api_configuration(*, paths: Paths) -> None:
+    """Write what the API server reads beside its arguments."""
+    folder = paths.kubernetes / "constellation"
+    write_atomic(folder / "admission.json", kubeadm.admission_configuration(), mode=0o600)
+    write_atomic(folder / "encryption.json", kubeadm.encryption_configuration(), mode=0o600)
+
+
+def write_kubelet_kubeconfig(record: NodeRecord, *, endpoint: str, paths: Paths) -> None:
+    """Write kubelet.conf; the certificate is in the file that kubelet renews."""
+    text = kubelet_kubeconfig(
+        node_name=record.name,
+        endpoint=endpoint,
+        cluster_ca=(paths.pki / "ca.crt").read_bytes(),
+    )
+    write_atomic(paths.kubernetes / "kubelet.conf", text, mode=0o600)
+
+
+async def init_phase(phase: tuple[str, ...], *, config: Path) -> None:
+    """Run one phase of `kubeadm init`. Raises Unavailable with the end of its output."""
+    await _phase("init", phase, config=config)
+
+
+async def join_phase(phase: tuple[str, ...], *, config: Path) -> None:
+    """Run one phase of `kubeadm join`. Raises Unavailable with the end of its output."""
+    await _phase("join", phase, config=config)
+
+
+async def forget_bootstrap_tokens(*, paths: Paths) -> None:
+    """Delete the bootstrap token and the bindings that would let a token's holder join."""
+    await _kubectl(
+        *("-n", "kube-system", "delete", "secrets", "--ignore-not-found"),
+        *("--field-selector", "type=bootstrap.kubernetes.io/token"),
+        paths=paths,
+    )
+    await _kubectl(
+        *("delete", "clusterrolebindings", "--ignore-not-found", *_UNWANTED_BINDINGS), paths=paths
+    )
+
+
+async def apply_first_objects(*, service_cidr: str, paths: Paths) -> None:
+    """Create CoreDNS and what else a new cluster starts with."""
+    objects = first_objects(service_cidr=service_cidr)
+
+    async def attempt() -> None:
+        await _kubectl(
+            *("apply", "--server-side", "--field-manager=constellation", "-f", "-"),
+            paths=paths,
+            stdin=objects,
+        )
+
+    await until_available(attempt, deadline_s=_OBJECTS_S)
+
+
+async def _kubectl(*words: str, paths: Paths, stdin: bytes = b"") -> None:
+    await run(
+        units.BIN_DIR / "kubectl",
+        "--kubeconfig",
+        paths.admin,
+        *words,
+        timeout_s=_CALL_S,
+        env=environment(),
+        stdin=stdin,
+    )
+
+
+async def _phase(verb: str, phase: tuple[str, ...], *, config: Path) -> None:
+    finished = await run(
+        units.BIN_DIR / "kubeadm",
+        verb,
+        "phase",
+        *phase,
+        "--config",
+        config,
+        timeout_s=_PHASE_S,
+        env=environment(),
+        check=False,
+    )
+    if finished.returncode != 0:
+        words = (finished.stderr or finished.stdout).decode(errors="replace").strip()
+        name = " ".join(phase)
+        raise Unavailable(f"kubeadm {verb} phase {name}: {words[-1500:]}")

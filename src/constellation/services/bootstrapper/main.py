@@ -1,0 +1,172 @@
+"""The bootstrapper: a new node waits for init or joins, a known one starts what it was. Wiring."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from constellation.atls import server
+from constellation.atls.limits import USUAL
+from constellation.base import logs
+from constellation.base.errors import Conflict, ConstellationError
+from constellation.base.proc import run
+from constellation.base.retry import until_available
+from constellation.disk import state_disk
+from constellation.disk.superblock import State
+from constellation.kube.node_record import load_node_record
+from constellation.providers.local.metadata import LocalMetadata
+from constellation.rpc.agent_client import AgentClient
+from constellation.services.bootstrapper.boot import boot_steps
+from constellation.services.bootstrapper.clock_floor import ClockFloor
+from constellation.services.bootstrapper.init_run import InitRun
+from constellation.services.bootstrapper.init_server import InitServer
+from constellation.services.bootstrapper.join_loop import join_until_done
+from constellation.services.bootstrapper.node_lock import NodeLock
+from constellation.services.bootstrapper.paths import REAL
+from constellation.services.bootstrapper.steps import Step, StepBook, kind_of, run_steps
+from constellation.services.machine import NODE_DOCUMENT
+from constellation.trust.node_document import parse_node_document
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from constellation.attestation.model import AttestationResult
+    from constellation.crypto.derive import MasterSecret
+    from constellation.providers.protocols import Instance
+    from constellation.rpc.stubs import init_pb2
+    from constellation.services.bootstrapper.init_server import Prepared
+    from constellation.trust.cluster_policy import SignedPolicy
+    from constellation.trust.node_document import NodeDocument
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+_AGENT_SOCKET = Path("/run/constellation/agent/bootstrapper.sock")
+_IMAGE_FACTS = Path("/usr/lib/constellation/image.json")
+_INIT_PORT = 9000
+_METADATA_S = 60.0
+_JOURNAL_S = 20.0
+
+
+def main() -> None:
+    """Run until stopped; the exit code is the error's (design, section 4)."""
+    os.umask(0o077)
+    logs.set_up("bootstrapper")
+    try:
+        asyncio.run(_run())
+    except ConstellationError as error:
+        _log.exception("the bootstrapper failed", extra={"reason": str(error)})
+        sys.exit(error.exit_code)
+
+
+async def _run() -> None:
+    document = parse_node_document(NODE_DOCUMENT.read_bytes())
+    own = await until_available(LocalMetadata().self_, deadline_s=_METADATA_S)
+    agent = await AgentClient.connect(_AGENT_SOCKET)
+    disk = state_disk.read_record()
+    kind = kind_of(REAL.steps) if disk.state is State.OPEN else ""
+    lock = NodeLock(held_by=kind)
+    if (record_file := REAL.state / "node.json").exists():
+        record = load_node_record(record_file.read_bytes())
+        steps = boot_steps(record, paths=REAL)
+        await run_steps(steps, book=StepBook(REAL.steps, kind=kind), notify=_log_step)
+        _log.info("this node is up", extra={"node": record.name, "role": str(record.role)})
+    async with asyncio.TaskGroup() as tasks:
+        if kind != "join":
+            tasks.create_task(_serve_init(document, own, agent, lock))
+        if kind != "init" and not record_file.exists():
+            tasks.create_task(
+                join_until_done(
+                    document=document, own=own, agent=agent, lock=lock, paths=REAL, floor=_floor()
+                )
+            )
+
+
+async def _serve_init(
+    document: NodeDocument, own: Instance, agent: AgentClient, lock: NodeLock
+) -> None:
+    service = InitServer(
+        document=document,
+        own=own,
+        lock=lock,
+        prepare=_Preparer(document, own, agent),
+        run=_run_init,
+        journal=_journal,
+    )
+    listening = await server.serve(
+        [service],
+        host="0.0.0.0",  # noqa: S104 - the owner comes from outside
+        port=_INIT_PORT,
+        purpose="init-server",
+        attester=agent,
+        appraisers={"": _nobody_attests},
+        limits=USUAL,
+    )
+    try:
+        await lock.taken_by("join")
+    finally:
+        listening.close()
+        await listening.wait_closed()
+
+
+class _Preparer:
+    """Makes an `InitRun`; the plan of an earlier run stays."""
+
+    def __init__(self, document: NodeDocument, own: Instance, agent: AgentClient) -> None:
+        self._document, self._own, self._agent = document, own, agent
+
+    def __call__(
+        self,
+        plan: init_pb2.ClusterPlan,
+        *,
+        master: MasterSecret | None,
+        time: int,
+        ask_policy: Callable[[bytes], Awaitable[SignedPolicy]],
+    ) -> Prepared:
+        kept = REAL.state / "init-plan.bin"
+        if kept.exists() and kept.read_bytes() != plan.SerializeToString(deterministic=True):
+            raise Conflict(
+                "init: another plan than the one that this node began with",
+                hint="undo the change of constellation-conf.yaml, or terminate and create anew",
+            )
+        return InitRun(
+            paths=REAL,
+            agent=self._agent,
+            document=self._document,
+            own=self._own,
+            plan=plan,
+            master=master,
+            floor=_floor().raised_to(time),
+            ask_policy=ask_policy,
+        )
+
+
+async def _run_init(
+    steps: tuple[Step, ...], notify: Callable[[str, bool], Awaitable[None]]
+) -> None:
+    await run_steps(steps, book=StepBook(REAL.steps, kind="init"), notify=notify)
+
+
+async def _log_step(name: str, done: bool) -> None:
+    _log.info("step", extra={"step": name, "state": "done" if done else "started"})
+
+
+async def _journal() -> bytes:
+    finished = await run(
+        "journalctl", "--no-pager", "--lines=400", timeout_s=_JOURNAL_S, check=False
+    )
+    return finished.stdout
+
+
+def _floor() -> ClockFloor:
+    facts = json.loads(_IMAGE_FACTS.read_bytes())
+    return ClockFloor(seconds=int(facts["build_time"]))
+
+
+def _nobody_attests(*_: object) -> AttestationResult:
+    raise ValueError("the owner does not attest")

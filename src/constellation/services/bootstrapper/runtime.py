@@ -1,0 +1,184 @@
+"""What runs on every node until its next boot: checked programs, containerd, network, services.
+
+Every function may be called again; all of it vanishes with the boot (mounts, /run, units).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from constellation.base.errors import Unavailable
+from constellation.base.files import write_atomic
+from constellation.base.proc import run
+from constellation.base.retry import until_available
+from constellation.kube import cni, containerd, units
+from constellation.services.bootstrapper import artifacts
+from constellation.trust.artifact_list import ArtifactKind
+
+if TYPE_CHECKING:
+    from constellation.kube.membership import NodeRole
+    from constellation.kube.node_record import NodeRecord
+    from constellation.kube.peers import SignedPeers
+    from constellation.services.bootstrapper.paths import Paths
+    from constellation.trust.artifact_list import ArtifactList
+
+__all__ = [
+    "RESOLV_CONF",
+    "cgroup_version",
+    "check_programs",
+    "environment",
+    "mount_services",
+    "place_static_pods",
+    "start_containerd",
+    "start_keyservice",
+    "start_kube_proxy",
+    "start_network",
+    "start_unit",
+    "update_routes",
+]
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+"""Part of the image: the cloud's own resolver."""
+_REGISTRY = "http://169.254.169.254:5000"
+_MTU = 1400
+"""Room for the mesh's headers (WireGuard over IPv4: 60 bytes) in a 1500 byte link."""
+_SHORT_S = 30.0
+_CONTAINERD_S = 60.0
+
+
+def environment() -> dict[str, str]:
+    """Give the environment of kubeadm and kubectl: nothing but where programs are."""
+    return {
+        "PATH": f"{units.BIN_DIR}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def cgroup_version() -> int:
+    """Say which cgroup tree this node has: 1 or 2."""
+    return 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
+
+
+async def check_programs(list_: ArtifactList, *, paths: Paths) -> None:
+    """Hash all artifacts, then link the programs. Raises Rejected, Unavailable."""
+    store = paths.host / "artifacts"
+    await artifacts.check(list_, store=store)
+    artifacts.link_programs(list_, store=store, programs=units.BIN_DIR, plugins=cni.BIN_DIR)
+    for name, text in units.units().items():
+        write_atomic(units.UNIT_DIR / name, text)
+    await run("systemctl", "daemon-reload", timeout_s=_SHORT_S)
+
+
+async def start_containerd(list_: ArtifactList, *, paths: Paths) -> None:
+    """Bind the content, configure and start containerd, wait until it answers."""
+    (content,) = list_.of_kind(ArtifactKind.CONTENT)
+    await _bind_content(artifacts.mounted(content, host=paths.host))
+    systemd = cgroup_version() == 2  # noqa: PLR2004 - a version
+    config = containerd.configuration(
+        systemd_cgroups=systemd, cni_bin=str(cni.BIN_DIR), cni_config=str(cni.CONFIG_DIR)
+    )
+    write_atomic(containerd.CONFIG, config)
+    write_atomic(containerd.HOSTS / "_default" / "hosts.toml", containerd.hosts(_REGISTRY))
+    await start_unit("containerd.service")
+
+    async def answers() -> None:
+        await run(units.BIN_DIR / "ctr", "version", timeout_s=5, env=environment())
+
+    await until_available(answers, deadline_s=_CONTAINERD_S)
+
+
+async def start_network(record: NodeRecord, peers: SignedPeers) -> None:
+    """Configure pods' network: forwarding, CNI, and a plain route to each peer's pod CIDR."""
+    for name in ("net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet"):
+        with contextlib.suppress(OSError):
+            (Path("/proc/sys") / name).write_text("1")
+    await update_routes(record, peers)
+    write_atomic(
+        cni.CONFIG_DIR / "10-constellation.conflist",
+        cni.configuration(pod_cidr=record.pod_cidr, mtu=_MTU),
+    )
+
+
+async def update_routes(record: NodeRecord, peers: SignedPeers) -> None:
+    """Route each peer's pod CIDR to its node."""
+    for pod_cidr, gateway in cni.plain_routes(peers.peers, own_name=record.name):
+        await run("ip", "route", "replace", pod_cidr, "via", gateway, timeout_s=_SHORT_S)
+
+
+async def start_kube_proxy(record: NodeRecord) -> None:
+    """Configure and start kube-proxy."""
+    text = units.kube_proxy_configuration(
+        node_name=record.name, address=record.address, pod_network=record.pod_network
+    )
+    write_atomic(Path("/run/constellation/kube-proxy.json"), text)
+    await start_unit("kube-proxy.service")
+
+
+async def mount_services(list_: ArtifactList, *, paths: Paths) -> None:
+    """Mount the services bundle. Raises Unavailable."""
+    bundles = list_.of_kind(ArtifactKind.ARCHIVE)
+    if not bundles:
+        raise Unavailable("the artifact list has no services bundle")
+    paths.services.mkdir(parents=True, exist_ok=True)
+    if not _bound(paths.services):
+        source = artifacts.mounted(bundles[0], host=paths.host)
+        await run("mount", "--bind", source, paths.services, timeout_s=_SHORT_S)
+
+
+async def start_keyservice(*, paths: Paths) -> None:
+    """Start KeyService from the mounted bundle, and wait until its KMS socket is there."""
+    await start_unit("constellation-keyservice.service")
+
+    async def answers() -> None:
+        if not (paths.run / "kms" / "kms.sock").is_socket():
+            raise Unavailable("KeyService has not made its socket yet")
+
+    await until_available(answers, deadline_s=_CONTAINERD_S)
+
+
+def place_static_pods(role: NodeRole, *, paths: Paths) -> None:
+    """Give kubelet the bundle's static pods: `manifests/all`, and those of this node's role."""
+    for folder in ("all", str(role)):
+        for manifest in sorted((paths.services / "manifests" / folder).glob("*.json")):
+            target = paths.manifests / manifest.name
+            data = manifest.read_bytes()
+            if not target.exists() or target.read_bytes() != data:
+                write_atomic(target, data, mode=0o600)
+
+
+async def start_unit(name: str) -> None:
+    """Start a unit, or restart it if it runs. Raises Unavailable with systemctl's words."""
+    await run("systemctl", "restart", name, timeout_s=_CONTAINERD_S, env=environment())
+
+
+async def _bind_content(content: Path) -> None:
+    snapshots, blobs = content / containerd.SNAPSHOTS, content / containerd.BLOBS
+    plan = containerd.content_plan(
+        (p.name for p in snapshots.iterdir()), (p.name for p in blobs.iterdir())
+    )
+    for name in plan.copy:
+        target = containerd.ROOT / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_suffix(".part")
+            await asyncio.to_thread(shutil.copyfile, content / name, part)
+            part.replace(target)
+    for name in plan.bind:
+        source, target = content / name, containerd.ROOT / name
+        if source.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+        if not target.is_mount() and not _bound(target):
+            await run("mount", "--bind", source, target, timeout_s=_SHORT_S)
+
+
+def _bound(target: Path) -> bool:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split(" ")[4] == str(target) for line in lines)
