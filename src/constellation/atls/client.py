@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 import socket
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from constellation.base.errors import ConstellationError, Unavailable
 
 if TYPE_CHECKING:
     from grpclib.protocol import H2Protocol
+    from OpenSSL import SSL
 
     from constellation.attestation.model import AttestationResult
 
@@ -96,7 +98,7 @@ async def connect(
         expected=Expected(purposes=frozenset({server_purpose}), unattested=False),
     )
     connection = Connection(
-        context(server=False, now=clock.now()),
+        _context(),
         handshake,
         server=False,
         purpose=purpose,
@@ -112,6 +114,12 @@ async def connect(
         _peer=peer,
         _connection=connection,
     )
+
+
+@functools.cache
+def _context() -> SSL.Context:
+    # one key a process: what ties evidence to a channel is the exporter, which is never the same
+    return context(server=False, now=clock.now())
 
 
 async def _open(
