@@ -1,0 +1,85 @@
+"""Starts the mesh of a node: wiring only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from constellation.base import logs
+from constellation.base.errors import FormatError, Unavailable
+from constellation.base.retry import until_available
+from constellation.base.secret import Secret
+from constellation.kube.node_record import NODE_JSON, load_node_record
+from constellation.rpc.mutual_tls import ServiceTls
+from constellation.services.mesh.device import Device
+from constellation.services.mesh.firewall import Place
+from constellation.services.mesh.follow import Follower
+from constellation.trust.cluster_policy import parse_signed_policy, verify_policy
+from constellation.trust.node_document import parse_node_document
+
+__all__ = ["main"]
+
+_STATE = Path("/var/lib/constellation")
+_DOCUMENT = Path("/run/constellation/node-document.json")
+_KEY_BYTES = 32
+_FILES_WITHIN_S = 3600.0
+_log = logging.getLogger(__name__)
+
+
+async def _start() -> Follower:
+    record = load_node_record(_read(NODE_JSON))
+    document = parse_node_document(_read(_DOCUMENT))
+    policy = verify_policy(
+        parse_signed_policy(_read(_STATE / "policy.json")),
+        owner_public_key=document.owner_public_key,
+        cluster_id=document.cluster_id,
+        minimum_serial=1,
+    )
+    key = Secret(_read(_STATE / "keys" / "mesh.key"))
+    if len(key) != _KEY_BYTES:
+        raise FormatError(f"mesh.key: {len(key)} bytes, want {_KEY_BYTES} (X25519)")
+    place = Place(
+        address=record.address,
+        mesh_address=record.mesh_address,
+        pod_cidr=record.pod_cidr,
+        pod_network=record.pod_network,
+        mesh_cidr=record.mesh_cidr,
+    )
+    keys = _STATE / "keys"
+    follower = Follower(
+        await Device.up(place, private_key=key),
+        path=_STATE / "peers.json",
+        own_name=record.name,
+        join_public_key=policy.join_public_key,
+        cluster_id=document.cluster_id,
+        tls=ServiceTls(
+            certificate=keys / "service.crt",
+            private_key=keys / "service.pem",
+            ca=keys / "services-ca.crt",
+        ),
+    )
+    await follower.start()
+    return follower
+
+
+async def _run() -> None:
+    follower = await until_available(_start, deadline_s=_FILES_WITHIN_S)
+    await follower.run()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from error
+
+
+def main() -> None:
+    """Run until stopped; files that the bootstrapper has yet to write are waited for."""
+    logs.set_up("mesh")
+    asyncio.run(_run())
+
+
+if __name__ == "__main__":
+    main()
