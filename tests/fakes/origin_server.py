@@ -24,6 +24,8 @@ class OriginServer:
     # path -> how many bytes are sent before the connection breaks, the first time only
     breaks: dict[str, int] = field(default_factory=dict)
     ignores_ranges: bool = False
+    # sent in chunks, so that nobody knows the length before
+    chunked: set[str] = field(default_factory=set)
     # paths below this need the token; the realm is /token
     private: str = ""
     token: str = "opensesame"
@@ -71,6 +73,9 @@ class OriginServer:
 
     def _file(self, path: str, headers: dict[str, str]) -> bytes:
         body = self.files[path]
+        if path in self.chunked:
+            head = _head(200, {"Transfer-Encoding": "chunked"}, None)
+            return head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
         start = 0
         if "range" in headers and not self.ignores_ranges:
             start = int(headers["range"].removeprefix("bytes=").removesuffix("-"))
@@ -82,8 +87,9 @@ class OriginServer:
         return _head(206 if start else 200, extra, len(rest)) + sent
 
 
-def _head(status: int, headers: dict[str, str], length: int) -> bytes:
-    lines = [f"HTTP/1.1 {status} Fake", f"Content-Length: {length}", "Connection: close"]
+def _head(status: int, headers: dict[str, str], length: int | None) -> bytes:
+    lines = [f"HTTP/1.1 {status} Fake", "Connection: close"]
+    lines += [] if length is None else [f"Content-Length: {length}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

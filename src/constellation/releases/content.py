@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base import decode, proc, tools_root
+from constellation.base.digest import WrongDigest, digest_of
 from constellation.base.errors import FormatError, Unavailable, UserError
 from constellation.base.files import write_atomic
 from constellation.base.progress import Progress
@@ -84,6 +85,7 @@ async def ensure_content(
 
     Raises:
         UserError: it has to be made and this process is not root.
+        WrongDigest: a program or image in the store has changed.
         Unavailable: containerd, ctr or mksquashfs failed.
     """
     if (known := await asyncio.to_thread(recorded_content, artifacts, store=store)) is not None:
@@ -93,6 +95,7 @@ async def ensure_content(
             f"making containerd's content for {artifacts.kubernetes_version} needs root",
             hint="it mounts layers; run this step with sudo",
         )
+    await asyncio.to_thread(_check_inputs, artifacts, store)
     with store.staging() as folder:
         # a socket's path has 107 bytes at most, the cache's may be longer
         with tempfile.TemporaryDirectory(prefix="constellation-") as sockets:
@@ -109,6 +112,20 @@ async def ensure_content(
     made = _record(artifacts, store=store, sha256=sha256, size_bytes=size_bytes)
     report(Progress(step="Images for nodes", finished=True))
     return made
+
+
+def _check_inputs(artifacts: ArtifactList, store: Store) -> None:
+    # root is going to run two of these: size and time are not enough here
+    used = (artifacts.get("containerd"), artifacts.get("ctr"))
+    for artifact in (*used, *artifacts.of_kind(ArtifactKind.IMAGE)):
+        found = digest_of(store.path(artifact.sha256))
+        if found != artifact.sha256:
+            raise WrongDigest(
+                artifact.name,
+                expected=artifact.sha256,
+                found=found,
+                hint="check the whole cache: constellation artifacts verify",
+            )
 
 
 def _record(artifacts: ArtifactList, *, store: Store, sha256: str, size_bytes: int) -> Artifact:

@@ -85,6 +85,7 @@ async def ensure(
     with lock(cache / "mirror.lock", what="the artifact cache"):
         await asyncio.to_thread(_sweep, cache)
         store = Store(cache)
+        store.give_to_owner(cache / "mirror.lock")
         made = await _make(
             packaged, version, chosen, store=store, report=report,
             origins=origins or official.Origins(),

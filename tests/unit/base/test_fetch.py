@@ -93,6 +93,16 @@ async def test_more_bytes_than_allowed_are_refused(server: OriginServer, tmp_pat
         await get_bounded(f"{server.url}/file", max_bytes=10, timeout_s=5.0)
 
 
+async def test_more_bytes_than_allowed_are_refused_where_nobody_said_how_many_come(
+    server: OriginServer, tmp_path: Path
+) -> None:
+    server.chunked.add("/file")
+    assert await _download(server, tmp_path / "file") == len(BODY)
+    with pytest.raises(TooLarge):
+        await _download(server, tmp_path / "other", max_bytes=len(BODY) - 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
 async def test_redirects_are_followed_with_the_range_and_without_the_token(
     server: OriginServer, tmp_path: Path
 ) -> None:

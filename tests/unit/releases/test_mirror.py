@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -168,6 +169,21 @@ async def test_unknown_words_are_refused_with_what_is_known(world: World) -> Non
 async def test_making_content_needs_root(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content.os, "geteuid", lambda: 1000)
     with pytest.raises(UserError, match="needs root"):
+        await world.ensure("source", content=True)
+
+
+async def test_root_runs_nothing_that_was_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await world.ensure("source")
+    path = Store(world.cache).path(made.get("containerd").sha256)
+    before = path.stat()
+    path.chmod(0o755)
+    path.write_bytes(b"x" * before.st_size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    monkeypatch.setattr(content.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(content.os, "chown", lambda *_: None)
+    with pytest.raises(WrongDigest, match="containerd: SHA-256"):
         await world.ensure("source", content=True)
 
 
