@@ -1,0 +1,336 @@
+"""A world for the workstation's engine: one node with a real TPM and real aTLS, a pretended rest.
+
+The node keeps the rules of rpc/protos/init.proto: it checks the owner's proof, refuses a master
+secret of another cluster, extends PCR 15, asks for the policy and checks it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from grpclib.server import Server
+
+from constellation.atls import server as atls_server
+from constellation.atls.binding import channel_binding, verify_binding
+from constellation.atls.limits import USUAL
+from constellation.attestation.model import Variant
+from constellation.attestation.platforms import local_vtpm
+from constellation.attestation.tpm.device import Tpm
+from constellation.base.progress import Progress
+from constellation.base.secret import Secret
+from constellation.cluster.context import Context, KubernetesNode, NodeImage
+from constellation.config.schema import Config, NodeGroup
+from constellation.config.workspace import Workspace
+from constellation.crypto import derive, signing
+from constellation.crypto.x509 import CertificateAuthority
+from constellation.providers.protocols import InfrastructureState, Instance, Role
+from constellation.rpc.errors import raise_status
+from constellation.rpc.stubs import init_pb2, verify_pb2
+from constellation.rpc.stubs.init_grpc import InitServiceBase
+from constellation.rpc.stubs.verify_grpc import VerificationServiceBase
+from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList
+from constellation.trust.channel_proof import OWNER_CHANNEL_LABEL, verify_owner_channel
+from constellation.trust.cluster_policy import AcceptedRelease, SignedPolicy, verify_policy
+from constellation.trust.node_document import parse_node_document
+from tests.fakes.tpm import NOW, LocalCloudCa, swtpm
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from constellation.attestation.model import Evidence
+    from constellation.base.progress import Report
+    from constellation.providers.protocols import Desired
+
+IMAGE = hashlib.sha256(b"node image").digest()
+LINE = "constellation.provider=local constellation.variant=local-vtpm"
+OS_RELEASE = b"ID=constellation\n"
+RELEASE_ROOT = signing.spki(signing.generate_key().public_key())
+KUBECONFIG = b"""apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://10.42.0.1:6443"}}]
+"""
+
+
+@dataclass(kw_only=True)
+class Node(InitServiceBase):
+    """The one control plane. `die_before`: "policy" or "finished", once."""
+
+    folder: Path
+    socket: Path
+    ca: LocalCloudCa
+    image: bytes = IMAGE
+    die_before: str = ""
+    secrets_received: int = 0
+    given: bool = False
+    document: bytes = b""
+    cluster_ca: CertificateAuthority = field(
+        default_factory=lambda: CertificateAuthority.create(
+            "kubernetes", now=NOW, lifetime=timedelta(days=365)
+        )
+    )
+    join_key: signing.ec.EllipticCurvePrivateKey = field(default_factory=signing.generate_key)
+    variant: Variant = Variant.LOCAL_VTPM
+
+    async def power_on(self, document: bytes) -> None:
+        self.document = document
+        log, extends = local_vtpm.firmware_log(self.image, LINE, OS_RELEASE)
+        async with await Tpm.connect(self.socket) as tpm:
+            await local_vtpm.manufacture(tpm, self.ca.certify)
+            for number, digest in extends:
+                await tpm.extend(number, digest)
+        (self.folder / "firmware").write_bytes(log)
+        await local_vtpm.measure_node_document(
+            self.socket, document, firmware_log=self.folder / "firmware", event_log=self._log
+        )
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
+
+    async def attest(
+        self, *, purpose: str, exporter: bytes, spki_digest: bytes, peer_nonce: bytes
+    ) -> Evidence:
+        binding = channel_binding(
+            purpose=purpose,
+            variant=self.variant,
+            exporter=exporter,
+            spki_digest=spki_digest,
+            peer_nonce=peer_nonce,
+        )
+        async with await Tpm.connect(self.socket) as tpm:
+            return await local_vtpm.LocalVtpmAttester(tpm, self._log).attest(binding)
+
+    async def Init(self, stream: object) -> None:  # noqa: N802 - the name in init.proto
+        with raise_status():
+            await self._init(stream)
+
+    async def _init(self, stream: object) -> None:
+        document = parse_node_document(self.document)
+        request = await stream.recv_message()  # type: ignore[attr-defined] # grpclib's Stream
+        assert request is not None
+        start = request.start
+        verify_owner_channel(
+            document.owner_public_key,
+            start.owner_signature,
+            exporter=atls_server.peer_of(stream).exporter(OWNER_CHANNEL_LABEL),  # type: ignore[arg-type] # grpclib's Stream
+            cluster_id=document.cluster_id,
+            purpose="init",
+        )
+        if start.master_key:
+            self.secrets_received += 1
+            master = derive.MasterSecret(
+                key=Secret(start.master_key), salt=Secret(start.master_salt)
+            )
+            assert derive.cluster_id(master) == document.cluster_id
+            async with await Tpm.connect(self.socket) as tpm:
+                await local_vtpm.give_to_cluster(tpm, document.cluster_id, event_log=self._log)
+            self.given = True
+        assert self.given
+        if self._dies("policy"):
+            return
+        needed = init_pb2.PolicyNeeded(join_public_key=signing.spki(self.join_key.public_key()))
+        await stream.send_message(init_pb2.InitEvent(policy_needed=needed))  # type: ignore[attr-defined] # grpclib's Stream
+        answer = await stream.recv_message()  # type: ignore[attr-defined] # grpclib's Stream
+        verify_policy(
+            SignedPolicy(policy=answer.policy.policy, signature=answer.policy.signature),
+            owner_public_key=document.owner_public_key,
+            cluster_id=document.cluster_id,
+            minimum_serial=1,
+        )
+        if self._dies("finished"):
+            return
+        finished = init_pb2.Finished(
+            kubeconfig=KUBECONFIG, cluster_ca_certificate=self.cluster_ca.certificate_pem
+        )
+        await stream.send_message(init_pb2.InitEvent(finished=finished))  # type: ignore[attr-defined] # grpclib's Stream
+
+    def _dies(self, where: str) -> bool:
+        if self.die_before != where:
+            return False
+        self.die_before = ""
+        return True
+
+    async def GetEvidence(self, stream: object) -> None:  # noqa: N802 - the name in verify.proto
+        request = await stream.recv_message()  # type: ignore[attr-defined] # grpclib's Stream
+        der = self.cluster_ca.certificate.public_bytes(Encoding.DER)
+        binding = verify_binding(
+            nonce=request.nonce, cluster_ca_digest=hashlib.sha256(der).digest()
+        )
+        async with await Tpm.connect(self.socket) as tpm:
+            evidence = await local_vtpm.LocalVtpmAttester(tpm, self._log).attest(binding)
+        reply = verify_pb2.GetEvidenceReply(
+            variant=self.variant,
+            evidence=evidence.data,
+            cluster_ca_certificate=self.cluster_ca.certificate_pem,
+            node_name="control-plane-0",
+        )
+        await stream.send_message(reply)  # type: ignore[attr-defined] # grpclib's Stream
+
+
+@dataclass(kw_only=True)
+class Cloud:
+    """An `Infrastructure` with the one node, which it powers on with the document it is given."""
+
+    node: Node
+    instance: Instance
+    powered: bool = False
+    destroyed: bool = False
+
+    async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
+        if not self.powered:
+            await self.node.power_on(desired.node_document)
+            self.powered = True
+        report(Progress(step="Machines", finished=True))
+        found = await self.observe()
+        assert found is not None
+        return found
+
+    async def observe(self) -> InfrastructureState | None:
+        if not self.powered or self.destroyed:
+            return None
+        return InfrastructureState(
+            uid="test",
+            endpoint="10.42.0.1:6443",
+            user_endpoint="127.0.0.1:6443",
+            api_sans=("127.0.0.1",),
+            instances=(self.instance,),
+            trust_roots=(self.node.ca.root,),
+        )
+
+    async def destroy(self, *, report: Report) -> None:
+        del report
+        self.destroyed = True
+
+    async def console(self, instance_id: str) -> bytes:
+        return instance_id.encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shelf:
+    """`Supplies` that are there already."""
+
+    cache: Path
+
+    async def artifacts(self, config: Config, *, report: Report) -> ArtifactList:
+        report(Progress(step="Kubernetes", finished=True))
+        kubectl, services = self._put(b"kubectl"), self._put(b"services")
+        empty = ArtifactList(kubernetes_version=config.kubernetes_version, artifacts=())
+        return empty.with_artifacts(
+            Artifact(name="kubectl", kind=ArtifactKind.BINARY, sha256=kubectl, size_bytes=7),
+            Artifact(name="services", kind=ArtifactKind.ARCHIVE, sha256=services, size_bytes=8),
+        )
+
+    def _put(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.cache / "sha256" / digest
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return digest
+
+    async def node_image(self, *, report: Report) -> NodeImage:
+        report(Progress(step="Node image", finished=True))
+        _, extends = local_vtpm.firmware_log(IMAGE, LINE, OS_RELEASE)
+        predicted = local_vtpm.predicted_pcrs(extends)
+        release = AcceptedRelease(
+            name="0.1.0",
+            not_before=0,
+            not_after=None,
+            image_digest=IMAGE,
+            reference={n: (v,) for n, v in predicted.items()},
+        )
+        return NodeImage(path=Path("/image"), release=release, release_root=RELEASE_ROOT)
+
+
+@dataclass(kw_only=True)
+class OwnerWorld:
+    """Everything that a test changes and looks at."""
+
+    node: Node
+    cloud: Cloud
+    workspace: Workspace
+    progress: list[Progress] = field(default_factory=list)
+    ready: bool = True
+
+    def context(self, *, abandon: bool = False) -> Context:
+        async def list_nodes(kubeconfig: Path) -> tuple[KubernetesNode, ...]:
+            assert kubeconfig.exists()
+            return (
+                KubernetesNode(
+                    name="control-plane-0",
+                    role="control-plane",
+                    ready=self.ready,
+                    version="v1.36.2",
+                    address="10.42.1.10",
+                    reason="" if self.ready else "starting",
+                ),
+            )
+
+        groups = {"control_plane_default": NodeGroup(role=Role.CONTROL_PLANE, size=1)}
+        return Context(
+            workspace=self.workspace,
+            config=Config(name="test", node_groups=groups),
+            supplies=Shelf(cache=self.workspace.folder / "cache"),
+            infrastructure=lambda _: self.cloud,
+            list_nodes=list_nodes,
+            now=lambda: NOW,
+            report=self.progress.append,
+            wait_s=2.0,
+            abandon=abandon,
+        )
+
+
+@contextlib.asynccontextmanager
+async def owner_world(folder: Path, *, image: bytes = IMAGE) -> AsyncIterator[OwnerWorld]:
+    """Run the node's TPM, its init server and its verification service."""
+    async with swtpm(folder / "tpm") as socket:
+        node = Node(folder=folder, socket=socket, ca=LocalCloudCa(), image=image)
+        init = await atls_server.serve(
+            [node],
+            host="127.0.0.1",
+            port=0,
+            purpose="init-server",
+            attester=node,
+            appraisers={"": _never},
+            limits=USUAL,
+        )
+        verification = Server([_Verification(node)])
+        await verification.start("127.0.0.1", 0)
+        port = verification._server.sockets[0].getsockname()[1]
+        instance = Instance(
+            instance_id="control-plane-0",
+            group="control_plane_default",
+            role=Role.CONTROL_PLANE,
+            address="10.42.1.10",
+            state="running",
+            init_endpoint=f"127.0.0.1:{init.port}",
+            recovery_endpoint="127.0.0.1:1",
+            verify_endpoint=f"127.0.0.1:{port}",
+        )
+        try:
+            yield OwnerWorld(
+                node=node,
+                cloud=Cloud(node=node, instance=instance),
+                workspace=Workspace(folder=folder / "workspace"),
+            )
+        finally:
+            verification.close()
+            await verification.wait_closed()
+            init.close()
+
+
+class _Verification(VerificationServiceBase):
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def GetEvidence(self, stream: object) -> None:  # noqa: N802 - the name in verify.proto
+        await self._node.GetEvidence(stream)
+
+
+def _never(evidence: object, binding: object) -> object:
+    raise AssertionError(f"{evidence} {binding}")

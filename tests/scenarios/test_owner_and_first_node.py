@@ -1,0 +1,153 @@
+"""Create, init, verify and terminate against a node with a real TPM and real attested TLS."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from constellation.base.errors import Conflict, Rejected, Unavailable, UserError
+from constellation.cluster.apply import create, initialise, make_plan
+from constellation.cluster.mini import up
+from constellation.cluster.plan import Step
+from constellation.cluster.terminate import terminate
+from constellation.cluster.verify import verify
+from constellation.config.state import read_state
+from tests.fakes.owner_world import OwnerWorld, owner_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[OwnerWorld]:
+    async with owner_world(tmp_path) as made:
+        yield made
+
+
+async def test_from_nothing_to_a_verified_cluster(world: OwnerWorld) -> None:
+    done = await up(world.context())
+    assert not done.already
+    (node,) = done.verified
+    assert node.error is None
+    assert node.node_name == "control-plane-0"
+    assert node.result is not None
+    assert node.result.warnings
+    assert world.node.secrets_received == 1
+    assert world.workspace.kubectl.read_bytes() == b"kubectl"
+    assert "https://127.0.0.1:6443" in world.workspace.kubeconfig.read_text()
+    assert (await up(world.context())).already
+
+
+async def test_secrets_are_readable_for_the_owner_only(world: OwnerWorld) -> None:
+    await up(world.context())
+    for path in (world.workspace.master_secret, world.workspace.kubeconfig):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_another_image_gets_no_secret_and_the_register_is_named(tmp_path: Path) -> None:
+    other = hashlib.sha256(b"another image").digest()
+    async with owner_world(tmp_path, image=other) as world:
+        await create(world.context())
+        with pytest.raises(Rejected, match="pcr4"):
+            await initialise(world.context())
+        assert world.node.secrets_received == 0
+        state = read_state(world.workspace.state)
+        assert state is not None
+        assert state.init is None
+
+
+@pytest.mark.parametrize("where", ["policy", "finished"])
+async def test_an_init_that_broke_off_goes_on_and_sends_no_secret_twice(
+    world: OwnerWorld, where: str
+) -> None:
+    await create(world.context())
+    world.node.die_before = where
+    with pytest.raises(Unavailable):
+        await initialise(world.context())
+    await initialise(world.context())
+    assert world.node.secrets_received == 1
+
+
+async def test_an_init_goes_to_no_other_machine_than_the_chosen_one(tmp_path: Path) -> None:
+    async with owner_world(tmp_path / "first") as first:
+        await create(first.context())
+        first.node.die_before = "policy"
+        with pytest.raises(Unavailable):
+            await initialise(first.context())
+        async with owner_world(tmp_path / "second") as second:
+            # the same name, another machine: what a provider could put in its place
+            state = read_state(first.workspace.state)
+            assert state is not None
+            second.node.ca = first.node.ca
+            await second.node.power_on(state.node_document)
+            first.cloud.instance = second.cloud.instance
+            (first.workspace.state).write_bytes(
+                first.workspace.state.read_bytes().replace(
+                    state.infrastructure.instances[0].init_endpoint.encode(),  # type: ignore[union-attr] # created above
+                    second.cloud.instance.init_endpoint.encode(),
+                )
+            )
+            with pytest.raises(Conflict, match="another machine"):
+                await initialise(first.context())
+            assert second.node.secrets_received == 0
+
+
+async def test_a_wrong_cluster_id_is_refused_by_verify(world: OwnerWorld) -> None:
+    done = await up(world.context())
+    (node,) = await verify(world.context(), done.state, cluster_id=bytes(32), deadline_s=1)
+    assert isinstance(node.error, Rejected)
+    assert "pcr15" in str(node.error)
+
+
+async def test_init_without_create_says_what_to_do(world: OwnerWorld) -> None:
+    with pytest.raises(Conflict) as caught:
+        await initialise(world.context())
+    assert "constellation create" in caught.value.hint
+
+
+async def test_a_plan_shrinks_as_steps_are_done(world: OwnerWorld) -> None:
+    before = [p.step for p in await make_plan(world.context())]
+    assert before == list(Step)
+    await create(world.context())
+    assert [p.step for p in await make_plan(world.context())] == [Step.INIT, Step.READY]
+    await initialise(world.context())
+    assert not await make_plan(world.context())
+
+
+async def test_waiting_for_nodes_names_what_is_missing(world: OwnerWorld) -> None:
+    world.ready = False
+    await create(world.context())
+    with pytest.raises(Unavailable, match="control-plane-0 \\(starting\\)"):
+        await initialise(world.context())
+
+
+async def test_terminate_keeps_configuration_and_master_secret(world: OwnerWorld) -> None:
+    await up(world.context())
+    done = await terminate(world.context())
+    assert world.cloud.destroyed
+    assert done.kept == (world.workspace.master_secret,)
+    assert not world.workspace.state.exists()
+    assert not world.workspace.kubeconfig.exists()
+
+
+async def test_a_master_secret_that_others_can_read_is_refused(world: OwnerWorld) -> None:
+    await create(world.context())
+    world.workspace.master_secret.chmod(0o644)
+    with pytest.raises(UserError, match="expected 0600"):
+        await initialise(world.context())
+
+
+async def test_the_master_secret_of_another_cluster_is_a_conflict(
+    world: OwnerWorld, tmp_path: Path
+) -> None:
+    await create(world.context())
+    world.workspace.master_secret.rename(tmp_path / "kept")
+    async with owner_world(tmp_path / "other") as other:
+        await create(other.context())
+        other.workspace.master_secret.rename(world.workspace.master_secret)
+    with pytest.raises(Conflict, match="belongs to cluster"):
+        await initialise(world.context())
