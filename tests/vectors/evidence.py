@@ -1,4 +1,4 @@
-"""Where the published evidence of real machines lies: beside the project, or where a variable says."""
+"""Where published evidence of real machines lies: beside the project, or where a variable says."""
 
 from __future__ import annotations
 

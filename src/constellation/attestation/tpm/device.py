@@ -65,6 +65,7 @@ _NV_WRITTEN = 1 << 29
 # TPM_RC (Part 2, section 6.6.3): the same command again may work
 _RETRY = frozenset({0x908, 0x90A, 0x920, 0x922})  # YIELDED, TESTING, NV_RATE, RETRY
 _RETRY_PAUSE_S = 0.02
+_LISTENS_WITHIN_S = 2.0
 _INITIALIZE = 0x100  # startup was done before
 _NAMES = {
     0x100: "TPM_RC_INITIALIZE",
@@ -340,9 +341,20 @@ class Tpm:
             if stat.S_ISCHR(self._path.stat().st_mode):
                 return _Node(os.open(self._path, os.O_RDWR | os.O_CLOEXEC), self._timeout_s)
             async with asyncio.timeout(self._timeout_s):
-                return _Stream(*await asyncio.open_unix_connection(self._path))
+                return _Stream(*await self._connected())
         except (OSError, TimeoutError) as error:
             raise Unavailable(f"TPM {self._path} does not answer: {error}") from error
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        end = monotonic_s() + _LISTENS_WITHIN_S
+        while True:
+            try:
+                return await asyncio.open_unix_connection(self._path)
+            except ConnectionRefusedError:
+                # a starting swtpm binds its socket a moment before it listens
+                if monotonic_s() > end:
+                    raise
+            await asyncio.sleep(_RETRY_PAUSE_S)
 
 
 @dataclass(frozen=True, slots=True)

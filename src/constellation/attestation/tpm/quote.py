@@ -151,11 +151,10 @@ def _check_signature(public: Public, signature: Signature, message: bytes) -> No
         raise Untrusted(f"quote: signature's hash {signature.hash.name} is not accepted")
     used = Alg.ECDSA if isinstance(signature, EcdsaSignature) else signature.scheme
     # Part 2, section 12.2.3.4: the scheme in the public area, unless it is NULL, is the only one
-    if public.scheme.scheme is not Alg.NULL and (public.scheme.scheme, public.scheme.hash) != (
-        used,
-        signature.hash,
-    ):
-        raise Untrusted(f"quote: signed by {used.name}, the AK allows {public.scheme.scheme.name}")
+    only, done = public.scheme, (used, signature.hash)
+    if only.scheme is not Alg.NULL and (only.scheme, only.hash) != done:
+        allowed = " with ".join(a.name for a in (only.scheme, only.hash) if a is not None)
+        raise Untrusted(f"quote: {used.name} with {signature.hash.name}, the AK allows {allowed}")
     key = public_key(public)
     try:
         match signature, key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -68,3 +69,83 @@ def test_a_real_log_is_authentic_for_the_registers_of_its_machine(name: str) -> 
     log = parse(ITEMS[name])
     for bank, pcrs in ITEMS[name]["expected"]["pcr_banks"].items():
         verify(log, bank=BANKS[bank], pcrs={int(n): bytes.fromhex(v) for n, v in pcrs.items()})
+
+
+def edit(mutation: dict[str, Any], data: bytes) -> bytes:
+    out = bytearray(data)
+    for op in mutation["ops"]:
+        match op["op"]:
+            case "xor":
+                out[op["offset"]] ^= op["mask"]
+            case "set":
+                new = bytes.fromhex(op["hex"])
+                out[op["offset"] : op["offset"] + len(new)] = new
+            case "truncate":
+                del out[op["length"] :]
+            case _:
+                out = bytearray(edit_events(op, EventLog.parse(bytes(out))).pack())
+    return bytes(out)
+
+
+def edit_events(op: dict[str, Any], log: EventLog) -> EventLog:
+    # the manifest counts the header as event 0
+    events = list(log.events)
+    match op["op"]:
+        case "remove_event":
+            del events[op["index"] - 1]
+        case "swap_events":
+            one, two = (i - 1 for i in op["indices"])
+            events[one], events[two] = events[two], events[one]
+        case "insert_event":
+            late = Event(
+                pcr=0,
+                type=EventType.EV_NO_ACTION,
+                digests=tuple((b, bytes(n)) for b, n in log.spec_id.banks if log.spec_id),  # type: ignore[union-attr]
+                data=STARTUP_LOCALITY + b"\3",
+            )
+            events.insert(op["before"] - 1, late)
+        case "replace":
+            return parse(ITEMS["gce-ubuntu-2104-no-secure-boot"])
+        case other:
+            raise AssertionError(other)
+    return replace(log, events=tuple(events))
+
+
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+def test_an_edited_log_gets_its_verdict(name: str) -> None:
+    mutation = MUTATIONS[name]
+    item = ITEMS[mutation["base"]]
+    banks = item["expected"]["pcr_banks"]
+
+    def check(bank: str) -> None:
+        log = EventLog.parse(edit(mutation, raw(item)))
+        pcrs = {int(n): bytes.fromhex(v) for n, v in banks[bank].items()}
+        verify(log, bank=BANKS[bank], pcrs=pcrs)
+
+    if mutation["expected"]["verdict"] == "reject":
+        with pytest.raises((Untrusted, FormatError)):
+            check("sha256")
+    else:
+        check("sha256")
+        with pytest.raises(Untrusted):
+            check("sha1")
+
+
+def test_two_separators_of_one_register_are_refused() -> None:
+    item = ITEMS["gce-rhel8-uefi"]
+    log = parse(item)
+    separator = next(e for e in log.events if e.type == EventType.EV_SEPARATOR)
+    with pytest.raises(Untrusted, match="two separators"):
+        verify(log.appended(separator), bank=Alg.SHA256, pcrs={})
+
+
+@given(st.binary(max_size=200))
+def test_junk_is_a_format_error_and_nothing_else(junk: bytes) -> None:
+    with contextlib.suppress(FormatError):
+        assert EventLog.parse(junk).pack() == junk
+
+
+@given(st.integers(0, (1 << 32) - 1), st.binary(max_size=64))
+def test_tagged_events_are_read_as_they_are_packed(tag: int, data: bytes) -> None:
+    event = TaggedEvent(tag=tag, data=data)
+    assert TaggedEvent.parse(event.pack()) == event
