@@ -43,7 +43,7 @@ class JoinRequest(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., role: _Optional[str] = ..., address: _Optional[str] = ..., disk_uuid: _Optional[bytes] = ..., kubelet_client_public_key: _Optional[bytes] = ..., kubelet_serving_public_key: _Optional[bytes] = ..., service_public_key: _Optional[bytes] = ..., mesh_public_key: _Optional[bytes] = ..., time: _Optional[int] = ...) -> None: ...
 
 class JoinTicket(_message.Message):
-    __slots__ = ("node_name", "group", "disk_key", "kubelet_client_certificate", "kubelet_serving_certificate", "service_certificate", "cluster_ca_certificate", "services_ca_certificate", "pod_cidr", "mesh_address", "peers", "artifact_list", "endpoint", "kubernetes_version", "service_cidr", "pod_network", "time", "control_plane")
+    __slots__ = ("node_name", "group", "disk_key", "kubelet_client_certificate", "kubelet_serving_certificate", "service_certificate", "cluster_ca_certificate", "services_ca_certificate", "pod_cidr", "mesh_address", "peers", "artifact_list", "endpoint", "kubernetes_version", "service_cidr", "pod_network", "time", "control_plane", "mesh_cidr")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     DISK_KEY_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,7 @@ class JoinTicket(_message.Message):
     POD_NETWORK_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     CONTROL_PLANE_FIELD_NUMBER: _ClassVar[int]
+    MESH_CIDR_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     group: str
     disk_key: bytes
@@ -80,7 +81,8 @@ class JoinTicket(_message.Message):
     pod_network: str
     time: int
     control_plane: ControlPlaneTicket
-    def __init__(self, node_name: _Optional[str] = ..., group: _Optional[str] = ..., disk_key: _Optional[bytes] = ..., kubelet_client_certificate: _Optional[bytes] = ..., kubelet_serving_certificate: _Optional[bytes] = ..., service_certificate: _Optional[bytes] = ..., cluster_ca_certificate: _Optional[bytes] = ..., services_ca_certificate: _Optional[bytes] = ..., pod_cidr: _Optional[str] = ..., mesh_address: _Optional[str] = ..., peers: _Optional[_Union[PeerList, _Mapping]] = ..., artifact_list: _Optional[bytes] = ..., endpoint: _Optional[str] = ..., kubernetes_version: _Optional[str] = ..., service_cidr: _Optional[str] = ..., pod_network: _Optional[str] = ..., time: _Optional[int] = ..., control_plane: _Optional[_Union[ControlPlaneTicket, _Mapping]] = ...) -> None: ...
+    mesh_cidr: str
+    def __init__(self, node_name: _Optional[str] = ..., group: _Optional[str] = ..., disk_key: _Optional[bytes] = ..., kubelet_client_certificate: _Optional[bytes] = ..., kubelet_serving_certificate: _Optional[bytes] = ..., service_certificate: _Optional[bytes] = ..., cluster_ca_certificate: _Optional[bytes] = ..., services_ca_certificate: _Optional[bytes] = ..., pod_cidr: _Optional[str] = ..., mesh_address: _Optional[str] = ..., peers: _Optional[_Union[PeerList, _Mapping]] = ..., artifact_list: _Optional[bytes] = ..., endpoint: _Optional[str] = ..., kubernetes_version: _Optional[str] = ..., service_cidr: _Optional[str] = ..., pod_network: _Optional[str] = ..., time: _Optional[int] = ..., control_plane: _Optional[_Union[ControlPlaneTicket, _Mapping]] = ..., mesh_cidr: _Optional[str] = ...) -> None: ...
 
 class ControlPlaneTicket(_message.Message):
     __slots__ = ("pki", "services_ca_key", "join_private_key", "master_key", "master_salt", "api_sans", "policy", "policy_signature", "user_endpoint", "mesh_cidr", "membership")

@@ -223,7 +223,7 @@ class JoinRun:
             mesh_address=ticket.mesh_address,
             pod_cidr=ticket.pod_cidr,
             pod_network=ticket.pod_network,
-            mesh_cidr=ticket.control_plane.mesh_cidr,
+            mesh_cidr=ticket.mesh_cidr,
             service_cidr=ticket.service_cidr,
             cluster_id=self._document.cluster_id,
             disk_uuid=bytes.fromhex(state_disk.read_record().uuid),

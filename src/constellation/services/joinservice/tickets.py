@@ -55,6 +55,7 @@ class Tickets:
             services_ca_certificate=services_ca.certificate_pem,
             pod_cidr=member.pod_cidr,
             mesh_address=member.mesh_address,
+            mesh_cidr=settings.mesh_cidr,
             peers=self.peers(membership),
             artifact_list=settings.artifact_list,
             endpoint=settings.endpoint,
