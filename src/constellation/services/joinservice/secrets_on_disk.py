@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from constellation.base import decode
 from constellation.base.errors import Unavailable
 from constellation.base.secret import Secret
-from constellation.crypto.derive import MasterSecret
 from constellation.crypto.signing import load_private_key
 from constellation.crypto.x509 import CertificateAuthority, load_certificate, uris
+from constellation.kms.master_secret import FILE_NAME, load_master_secret
 from constellation.kube.service_identity import ServiceIdentity, parse_identity
 from constellation.rpc.mutual_tls import ServiceTls
 from constellation.trust.cluster_policy import (
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NodeFiles"]
 
-_MAX_SECRET_BYTES = 4096
 _PKI = (
     "ca.crt",
     "ca.key",
@@ -96,8 +94,7 @@ class NodeFiles:
 
     def master_secret(self) -> tuple[Secret, Secret]:
         """Give key and salt, 32 bytes each."""
-        data = _read(self._key("master-secret.json"))
-        master = decode.load(MasterSecret, data, what="master secret", max_bytes=_MAX_SECRET_BYTES)
+        master = load_master_secret(Secret(_read(self._key(FILE_NAME))))
         return master.key, master.salt
 
     def service_tls(self) -> ServiceTls:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import logging
 from pathlib import Path
 
@@ -36,9 +38,6 @@ async def _start() -> Follower:
         cluster_id=document.cluster_id,
         minimum_serial=1,
     )
-    key = Secret(_read(_STATE / "keys" / "mesh.key"))
-    if len(key) != _KEY_BYTES:
-        raise FormatError(f"mesh.key: {len(key)} bytes, want {_KEY_BYTES} (X25519)")
     place = Place(
         address=record.address,
         mesh_address=record.mesh_address,
@@ -48,7 +47,7 @@ async def _start() -> Follower:
     )
     keys = _STATE / "keys"
     follower = Follower(
-        await Device.up(place, private_key=key),
+        await Device.up(place, private_key=_private_key(_read(keys / "mesh.key"))),
         path=_STATE / "peers.json",
         own_name=record.name,
         join_public_key=policy.join_public_key,
@@ -66,6 +65,17 @@ async def _start() -> Follower:
 async def _run() -> None:
     follower = await until_available(_start, deadline_s=_FILES_WITHIN_S)
     await follower.run()
+
+
+def _private_key(text: bytes) -> Secret:
+    """Read mesh.key: base64 of 32 bytes (X25519), as wg(8) writes keys."""
+    try:
+        key = Secret(base64.b64decode(text.strip(), validate=True))
+    except binascii.Error:
+        raise FormatError("mesh.key: not base64") from None
+    if len(key) != _KEY_BYTES:
+        raise FormatError(f"mesh.key: {len(key)} bytes, want {_KEY_BYTES} (X25519)")
+    return key
 
 
 def _read(path: Path) -> bytes:
