@@ -124,7 +124,7 @@ def _check_inputs(artifacts: ArtifactList, store: Store) -> None:
                 artifact.name,
                 expected=artifact.sha256,
                 found=found,
-                hint="check the whole cache: constellation artifacts verify",
+                hint="check the whole cache: constellation artifacts mirror --check",
             )
 
 
