@@ -55,9 +55,9 @@ INIT_PHASES: Final = (
     ("etcd", "local"),
     ("control-plane", "all"),
     ("kubelet-start",),
-    ("wait-control-plane",),
 )
-"""Phases of `kubeadm init` until the API answers, in kubeadm's own order."""
+"""Phases of `kubeadm init` until the API answers, in kubeadm's own order; its phase
+wait-control-plane takes no configuration file, so the bootstrapper waits by itself."""
 
 PHASES_AFTER_API: Final = (
     ("upload-config", "all"),
@@ -84,7 +84,6 @@ JOIN_CONTROL_PLANE_PHASES: Final = (
     ("etcd-join",),
     ("kubelet-wait-bootstrap",),
     ("control-plane-join", "mark-control-plane"),
-    ("wait-control-plane",),
 )
 """Phases on a control plane; certificates of authorities came with the ticket."""
 

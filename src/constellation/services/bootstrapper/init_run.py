@@ -93,6 +93,7 @@ class InitRun:
             Step(name="kubelet certificates", do=self._certify_kubelet),
             Step(name="pod network", do=self._start_network, volatile=True),
             *(phase(p) for p in rest),
+            Step(name="API server", do=self._wait_for_api, volatile=True),
             *(phase(p) for p in kubeadm.PHASES_AFTER_API),
             Step(name="no bootstrap tokens", do=self._forget_tokens),
             Step(name="DNS and roles", do=self._apply_objects),
@@ -104,6 +105,9 @@ class InitRun:
     def result(self) -> tuple[bytes, bytes]:
         """Give the administrator's kubeconfig and the cluster CA's certificate (PEM)."""
         return self._paths.admin.read_bytes(), (self._paths.pki / "ca.crt").read_bytes()
+
+    async def _wait_for_api(self) -> None:
+        await kubernetes.wait_for_api(paths=self._paths)
 
     async def _open_disk(self) -> None:
         record = state_disk.read_record()

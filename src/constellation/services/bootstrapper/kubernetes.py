@@ -30,6 +30,7 @@ __all__ = [
     "init_phase",
     "join_phase",
     "node_settings",
+    "wait_for_api",
     "write_api_configuration",
     "write_kubelet_kubeconfig",
 ]
@@ -96,6 +97,15 @@ async def init_phase(phase: tuple[str, ...], *, config: Path) -> None:
 async def join_phase(phase: tuple[str, ...], *, config: Path) -> None:
     """Run one phase of `kubeadm join`. Raises Unavailable with the end of its output."""
     await _phase("join", phase, config=config)
+
+
+async def wait_for_api(*, paths: Paths) -> None:
+    """Wait until this node's API server says that it is ready, five minutes at most."""
+
+    async def attempt() -> None:
+        await _kubectl("get", "--raw=/readyz", paths=paths)
+
+    await until_available(attempt, deadline_s=_PHASE_S, longest_pause_s=0.5)
 
 
 async def forget_bootstrap_tokens(*, paths: Paths) -> None:
