@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +21,7 @@ from constellation.image.build import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -43,11 +43,15 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 async def test_a_second_build_elsewhere_is_byte_equal(elsewhere: Path) -> None:
     for ensure in (ensure_node_image, ensure_services_bundle):
-        first = await ensure(cache_folder(), silent)
-        second = await ensure(elsewhere, silent)
+        for _attempt in range(3):
+            first = await ensure(cache_folder(), silent)
+            second = await ensure(elsewhere, silent)
+            # versions name all inputs: they differ only if a source was edited in between
+            if first.manifest.version == second.manifest.version:
+                break
         assert second.path != first.path
-        assert second.path.read_bytes() == first.path.read_bytes()
         assert second.manifest == first.manifest
+        assert second.path.read_bytes() == first.path.read_bytes()
 
 
 async def test_with_its_base_in_the_cache_an_image_is_rebuilt_quickly() -> None:
