@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from constellation.attestation.model import Binding
+from constellation.attestation.model import Binding, Variant
 from constellation.attestation.platforms import local_vtpm
 from constellation.attestation.tpm.device import Tpm
 from constellation.base.progress import silent
+from constellation.crypto.signing import generate_key, spki
 from constellation.image import build, tools
 from constellation.image.measure import local as predicted
 from constellation.providers.local.daemon import kernel, loops
@@ -32,6 +32,7 @@ from constellation.providers.local.infrastructure import (
 )
 from constellation.providers.local.metadata import LocalMetadata
 from constellation.providers.protocols import Desired, Group, Role
+from constellation.trust.node_document import NodeDocument, dump_node_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,7 +47,17 @@ pytestmark = [
 ID = "daemontest"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "constellation"
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
-DOCUMENT = b'{"test":true}'
+_KEY = spki(generate_key().public_key())
+DOCUMENT = dump_node_document(
+    NodeDocument(
+        version=1,
+        cluster_id=bytes(range(32)),
+        owner_public_key=_KEY,
+        release_root=_KEY,
+        minimum_release="0.1.0",
+        variant=Variant.LOCAL_VTPM,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +90,13 @@ def _machine() -> dict[str, list[str]]:
         for path in tree.glob("**")
         if f"constellation-{ID}" in str(path) or path.name in ("payload", "supervisor")
     ]
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return {
         "links": sorted(name for _, name in socket.if_nameindex()),
-        "mounts": Path("/proc/self/mountinfo").read_text().splitlines(),
+        "mounts": [line for line in mounts if "/run/netns/" not in line or ID in line],
         "loops": [str(p) for p in loops.backing_devices(Layout.of(ID).state)],
         "groups": groups,
-        "netns": sorted(p.name for p in Path("/run/netns").glob("*")),
+        "netns": sorted(p.name for p in Path("/run/netns").glob(f"*{ID}*")),
         "folders": sorted(str(p) for p in Path("/").glob(f"*/*/constellation/{ID}"))
         + sorted(str(p) for p in Path("/run/constellation").glob(ID)),
     }
@@ -132,6 +144,11 @@ async def _pid(cloud: Running, group: str) -> int:
     (node,) = [n for n in await cloud.infrastructure.nodes() if n.group == group]
     assert node.state == "running"
     return int(node.pid)
+
+
+def _daemon() -> int:
+    groups = Path("/sys/fs/cgroup").glob(f"**/constellation-{ID}/daemon/cgroup.procs")
+    return int(next(groups).read_text().split()[0])
 
 
 def _in_node(pid: int, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -218,8 +235,7 @@ async def test_a_power_cycled_node_has_the_predicted_registers(cloud: Running) -
 
 async def test_a_killed_daemon_is_replaced_and_the_nodes_never_notice(cloud: Running) -> None:
     control = await _pid(cloud, "control")
-    groups = Path("/sys/fs/cgroup").glob(f"**/constellation-{ID}/daemon/cgroup.procs")
-    daemon = int(next(groups).read_text().split()[0])
+    daemon = _daemon()
     os.kill(daemon, signal.SIGKILL)
     assert await kernel.until(lambda: not kernel.start_time(daemon), deadline_s=5)
     assert kernel.start_time(control)
@@ -260,10 +276,27 @@ async def test_a_group_grows_and_shrinks(cloud: Running) -> None:
 
 async def test_destroy_leaves_nothing(cloud: Running) -> None:
     await cloud.infrastructure.destroy(report=silent)
-    assert await kernel.until(lambda: _machine() == cloud.before, deadline_s=10), _differences(
-        cloud.before, _machine()
-    )
-    assert ID not in _run("ps", "-eo", "args").stdout.replace(sys.executable, "")
+    await _nothing_is_left(cloud)
+
+
+async def test_a_cloud_without_daemon_and_record_is_removed_by_its_id(cloud: Running) -> None:
+    _start(cloud.tools_root)
+    await cloud.infrastructure.apply(cloud.desired, report=silent)
+    os.kill(_daemon(), signal.SIGKILL)
+    Layout.of(ID).state_file.unlink()
+    assert _run(*destroy_command(ID)).returncode == 0
+    await _nothing_is_left(cloud)
+
+
+async def _nothing_is_left(cloud: Running) -> None:
+    def programs() -> list[str]:
+        return [x for x in _run("ps", "-eo", "args").stdout.splitlines() if f"/{ID}" in x]
+
+    def clean() -> bool:
+        return _machine() == cloud.before and not programs()
+
+    left = _differences(cloud.before, _machine())
+    assert await kernel.until(clean, deadline_s=10), (left, programs())
 
 
 def _differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> dict[str, set[str]]:

@@ -134,7 +134,13 @@ class Cloud:
             if action in ("off", "cycle"):
                 node = await self._off(node, graceful=True)
             if action != "off":
-                await self._on(node, image_path or self.record.image_path)
+                own = node.image_path or self.record.image_path
+                await self._on(node, image_path or own)
+                # another image is for this power-on only
+                self.record = self.record.put(
+                    replace(self.record.node(instance_id), image_path=own)
+                )
+                self._save()
 
     async def delete(self, instance_id: str) -> None:
         """Remove a node, first from the load balancer; one that is not there is no error."""
