@@ -1,0 +1,37 @@
+"""The static pods of the services bundle keep the rules of design, section 10."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+MANIFESTS = sorted((Path(__file__).parents[4] / "os/services/manifests").glob("*/*.json"))
+WRITABLE = {"joinservice": {"/var/lib/constellation/join-log"}}
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda p: p.stem)
+def test_a_static_pod_has_no_account_no_image_of_its_own_and_writes_only_its_folder(
+    path: Path,
+) -> None:
+    pod = json.loads(path.read_text())
+    spec, (container,) = pod["spec"], pod["spec"]["containers"]
+    assert pod["metadata"]["namespace"] == "kube-system"
+    assert spec["hostNetwork"] is True
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["priorityClassName"] == "system-node-critical"
+    assert container["image"] == "registry.k8s.io/pause:3.10.2"
+    assert container["imagePullPolicy"] == "Never"
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert not container["securityContext"]["allowPrivilegeEscalation"]
+    mounted = {m["name"]: m for m in container["volumeMounts"]}
+    assert mounted.keys() == {v["name"] for v in spec["volumes"]}
+    writable = {m["mountPath"] for m in mounted.values() if not m["readOnly"]}
+    assert writable == WRITABLE.get(container["name"], set())
+
+
+def test_there_is_one_for_each_service() -> None:
+    assert [p.stem for p in MANIFESTS] == [
+        "constellation-verificationservice",
+        "constellation-joinservice",
+        "constellation-operator",
+    ]
