@@ -82,13 +82,17 @@ def _run(*argv: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
     )
 
 
+_NSPAWNS = ("payload", "supervisor")
+
+
 def _machine() -> dict[str, list[str]]:
     """Look at everything that a cloud makes: what must be the same afterwards."""
     groups = [
         str(path)
         for tree in Path("/sys/fs/cgroup").glob("*")
         for path in tree.glob("**")
-        if f"constellation-{ID}" in str(path) or path.name in ("payload", "supervisor")
+        # nspawn that is not in our groups makes its own at the root of a tree
+        if f"constellation-{ID}" in str(path) or (path.parent == tree and path.name in _NSPAWNS)
     ]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return {

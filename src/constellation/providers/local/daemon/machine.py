@@ -110,26 +110,7 @@ async def _power_on(
         host.cgroups.ensure(name)
         own = f"b {disk.major}:{disk.minor} rwm"
         host.cgroups.restrict_devices(name, (*cgroups.NODE_DEVICES, own))
-        keeper = spawn.start(
-            (
-                *command(host.tools_root, "systemd-nspawn"),
-                *nspawn.arguments(
-                    root=root,
-                    instance_id=name,
-                    netns=layout.netns(name),
-                    host=folder,
-                    artifacts=artifacts,
-                    init=init,
-                ),
-            ),
-            cgroups=host.cgroups,
-            part=name,
-            log=layout.node_state(name) / "console.log",
-            exit_file=_exit_file(layout, name),
-            env=nspawn.environment(),
-            # the node may not have mounted its disk when this daemon ends
-            keep=(disk.handle,),
-        )
+        keeper = _start(host, name, artifacts=artifacts, init=init, disk=disk)
     finally:
         disk.close()
     process = await _init(keeper, layout.node_state(name) / "console.log")
@@ -145,6 +126,28 @@ async def _power_on(
         keeper=keeper,
         init=process,
         swtpm=swtpm,
+    )
+
+
+def _start(host: Host, name: str, *, artifacts: Path, init: str, disk: loops.LoopDevice) -> Process:
+    layout = host.layout
+    arguments = nspawn.arguments(
+        root=layout.node_run(name) / "root",
+        instance_id=name,
+        netns=layout.netns(name),
+        host=layout.host_folder(name),
+        artifacts=artifacts,
+        init=init,
+    )
+    return spawn.start(
+        (*command(host.tools_root, "systemd-nspawn"), *arguments),
+        cgroups=host.cgroups,
+        part=name,
+        log=layout.node_state(name) / "console.log",
+        exit_file=_exit_file(layout, name),
+        env=nspawn.environment(),
+        # the node may not have mounted its disk when this daemon ends
+        keep=(disk.handle,),
     )
 
 
