@@ -10,6 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,9 +22,10 @@ from constellation.attestation.platforms import local_vtpm
 from constellation.attestation.platforms.local_vtpm_log import BANK, TpmEvidence, check
 from constellation.attestation.policy import Exactly, OneOf, Policy, Rule, Unchecked
 from constellation.attestation.tpm import pcr, replay
-from constellation.attestation.tpm.device import Tpm
+from constellation.attestation.tpm.device import AK_TEMPLATE, Tpm
 from constellation.attestation.tpm.eventlog import Event, EventLog, EventType
 from constellation.attestation.tpm.public import Attribute, Public
+from constellation.attestation.tpm.structures import Alg, Attest, EcdsaSignature
 from constellation.base import decode
 from constellation.base.errors import (
     Conflict,
@@ -300,6 +304,7 @@ def test_any_flipped_bit_of_the_document_is_refused(
 
 
 @given(st.binary(max_size=300))
+@settings(deadline=None)
 def test_junk_is_a_format_error_and_nothing_else(machine: Recorded, junk: bytes) -> None:
     with pytest.raises(FormatError):
         appraise(machine, replace(machine.fresh, data=junk))
@@ -403,3 +408,36 @@ def test_predictions_are_what_the_machine_measured(machine: Recorded) -> None:
 def test_a_variant_without_a_verifier_is_named() -> None:
     with pytest.raises(ConstellationError, match="aws-nitro-tpm: expected one of local-vtpm"):
         registry.verifier(Variant.AWS_NITRO_TPM, policy={}, trust_roots=())
+
+
+def forged(machine: Recorded, **changed: object) -> Evidence:
+    """Make evidence with a certified key outside any TPM, which may sign whatever it likes."""
+    key, document = generate_key(), opened(machine.fresh)
+    numbers = key.public_key().public_numbers()
+    point = replace(AK_TEMPLATE.key, x=numbers.x.to_bytes(32), y=numbers.y.to_bytes(32))  # type: ignore[type-var]
+    public = replace(AK_TEMPLATE, key=point)  # type: ignore[arg-type]
+    name = hashlib.sha256(bytes.fromhex("4000000b") + public.name()).digest()
+    genuine = replace(Attest.parse(document.quote), qualified_signer=b"\0\x0b" + name)
+    message = replace(genuine, **changed).pack()  # type: ignore[arg-type]
+    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256())))
+    signature = EcdsaSignature(
+        hash=Alg.SHA256, signature_r=r.to_bytes(32), signature_s=s.to_bytes(32)
+    )
+    return edited(
+        machine.fresh,
+        quote=message,
+        signature=signature.pack(),
+        ak_public=public.pack(),
+        ak_certificate=machine.ca.certify(spki(key.public_key())),
+    )
+
+
+def test_the_name_of_the_ak_in_its_quote_counts(machine: Recorded) -> None:
+    appraise(machine, forged(machine))  # whoever certifies such a key has trusted it
+    with pytest.raises(Untrusted, match="qualifiedSigner"):
+        appraise(machine, forged(machine, qualified_signer=b"\0\x0b" + b"\1" * 32))
+
+
+def test_a_signed_statement_that_no_tpm_made_is_no_quote(machine: Recorded) -> None:
+    with pytest.raises(Untrusted, match="magic"):
+        appraise(machine, forged(machine, magic=0xFF544348))

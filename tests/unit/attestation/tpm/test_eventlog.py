@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constellation.attestation.tpm.eventlog import (
@@ -17,6 +19,7 @@ from constellation.attestation.tpm.eventlog import (
     EventType,
     TaggedEvent,
 )
+from constellation.attestation.tpm.explain import explain
 from constellation.attestation.tpm.replay import registers, verify
 from constellation.attestation.tpm.structures import Alg
 from constellation.base.errors import FormatError, Untrusted
@@ -139,7 +142,58 @@ def test_two_separators_of_one_register_are_refused() -> None:
         verify(log.appended(separator), bank=Alg.SHA256, pcrs={})
 
 
+def test_startup_locality_counts_only_once_and_before_pcr_0_is_extended() -> None:
+    def locality(number: int, pcr: int = 0) -> Event:
+        data = STARTUP_LOCALITY + bytes([number])
+        return Event(pcr=pcr, type=EventType.EV_NO_ACTION, digests=(), data=data)
+
+    extends = Event(
+        pcr=0, type=EventType.EV_POST_CODE, digests=((Alg.SHA256, b"d" * 32),), data=b""
+    )
+    empty = EventLog.new(Alg.SHA256)
+    found = registers(empty.appended(locality(3), extends), bank=Alg.SHA256, pcrs=(0,))
+    assert found[0] == sha256(bytes(31) + b"\3" + b"d" * 32).digest()
+    # locality 0 changes no value: only the rule refuses it
+    for log in (
+        empty.appended(extends, locality(0)),
+        empty.appended(locality(0), locality(0)),
+        empty.appended(locality(0, pcr=1)),
+    ):
+        with pytest.raises(Untrusted, match="StartupLocality"):
+            registers(log, bank=Alg.SHA256, pcrs=(0,))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (b"ax", "event EV_IPL 'x' .*, expected EV_IPL 'b'"),
+        (b"abc", "event EV_IPL 'c' .* was not expected"),
+        (b"a", "event EV_IPL 'b' .* is missing"),
+    ],
+)
+def test_a_difference_to_an_expected_log_is_named_by_its_first_event(
+    found: bytes, said: str
+) -> None:
+    def log(text: bytes) -> EventLog:
+        letters = (bytes([letter]) for letter in text)
+        return EventLog.new(Alg.SHA256).appended(
+            *(
+                Event(
+                    pcr=9,
+                    type=EventType.EV_IPL,
+                    digests=((Alg.SHA256, sha256(letter).digest()),),
+                    data=letter,
+                )
+                for letter in letters
+            )
+        )
+
+    text = str(explain(9, bank=Alg.SHA256, found=log(found), accepted=(), expected=log(b"ab")))
+    assert re.search(said, text)
+
+
 @given(st.binary(max_size=200))
+@settings(deadline=None)
 def test_junk_is_a_format_error_and_nothing_else(junk: bytes) -> None:
     with contextlib.suppress(FormatError):
         assert EventLog.parse(junk).pack() == junk

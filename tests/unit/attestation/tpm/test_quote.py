@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constellation.attestation.platforms import local_vtpm
@@ -116,6 +116,7 @@ def test_a_published_quote_has_the_published_fields() -> None:
 
 
 @given(st.binary(max_size=160))
+@settings(deadline=None)
 def test_junk_is_a_format_error_and_nothing_else(junk: bytes) -> None:
     for parse in (Attest.parse, Public.parse, parse_signature):
         try:
@@ -124,14 +125,18 @@ def test_junk_is_a_format_error_and_nothing_else(junk: bytes) -> None:
             continue
 
 
+STRUCTURES = (
+    (Attest.parse, evidence.read("tpm-quote", DSTACK, "tpms_attest")),
+    (Public.parse, evidence.read("tpm-quote", KEYLIME, "ak.pub")[2:]),
+    (Public.parse, AK_TEMPLATE.pack()),
+    (parse_signature, evidence.read("tpm-quote", KEYLIME, "quotesig")),
+)
+
+
 @given(st.data())
+@settings(deadline=None)
 def test_what_parses_packs_to_the_same_bytes(data: st.DataObject) -> None:
-    for parse, raw in (
-        (Attest.parse, evidence.read("tpm-quote", DSTACK, "tpms_attest")),
-        (Public.parse, evidence.read("tpm-quote", KEYLIME, "ak.pub")[2:]),
-        (Public.parse, AK_TEMPLATE.pack()),
-        (parse_signature, evidence.read("tpm-quote", KEYLIME, "quotesig")),
-    ):
+    for parse, raw in STRUCTURES:
         assert parse(raw).pack() == raw
         changed = bytearray(raw)
         changed[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
