@@ -102,6 +102,27 @@ def test_a_leaf_is_not_an_authority() -> None:
         CertificateAuthority.load(leaf.public_bytes(Encoding.PEM), dump_private_key(key))
 
 
+@pytest.mark.parametrize(("ca", "critical"), [(False, True), (True, False)])
+def test_constraints_that_are_not_critical_and_true_are_no_authority(
+    *, ca: bool, critical: bool
+) -> None:
+    key = generate_key()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + DAY)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=critical)
+        .sign(key, hashes.SHA256())
+    )
+    with pytest.raises(FormatError, match="not critical, CA:TRUE"):
+        CertificateAuthority.load(made.public_bytes(Encoding.PEM), dump_private_key(key))
+
+
 def test_two_certificates_in_one_file_are_refused() -> None:
     with pytest.raises(FormatError, match="2 in one file"):
         load_certificate(CA.certificate_pem * 2)
