@@ -129,6 +129,7 @@ async def _talk(
     chosen = ChosenNode(instance_id=instance.instance_id, attester_id=peer.attester_id)
     state = dataclasses.replace(state, init=chosen)
     write_state(context.workspace.state, state)
+    context.report(Progress(step=_TITLE, detail="the node is attested; its steps follow"))
     start = _start(context, state, channel, secrets)
     stub = init_grpc.InitServiceStub(channel.grpc)
     with raise_ours(f"node {instance.instance_id}"):

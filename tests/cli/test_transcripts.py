@@ -1,0 +1,127 @@
+"""What the command line answers, as a person sees it: words, streams, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "constellation.cli.main", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100"},
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_names_every_verb_and_comes_at_once(tmp_path: Path) -> None:
+    best = 9.0
+    for _ in range(3):
+        began = time.monotonic()
+        done = run(tmp_path, "--help")
+        best = min(best, time.monotonic() - began)
+    assert done.returncode == 0
+    for verb in ("mini", "config", "create", "init", "apply", "status", "verify", "recover", "log"):
+        assert f"\n  {verb} " in done.stdout
+    # the goal is 0.3 s on a quiet machine; this catches an engine imported at the top
+    assert best < 1.0
+
+
+def test_generate_writes_a_conf_once(tmp_path: Path) -> None:
+    done = run(tmp_path, "config", "generate", "local")
+    conf = tmp_path / "constellation-conf.yaml"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"Wrote {conf}. Next: constellation create\n"
+    again = run(tmp_path, "config", "generate", "local")
+    assert again.returncode == 7
+    assert again.stderr == (
+        f"Error: {conf} exists and is not overwritten\n"
+        "Hint: move it away, or use another folder (-C)\n"
+    )
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_the_workspace_may_stand_before_or_after_the_verb(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "there"
+    option = ("-C", str(folder))
+    verb = ("config", "generate", "local")
+    done = run(tmp_path, *(option + verb if place == "before" else verb + option))
+    assert done.returncode == 0
+    assert (folder / "constellation-conf.yaml").exists()
+
+
+def test_json_is_one_document_on_stdout(tmp_path: Path) -> None:
+    done = run(tmp_path, "config", "kubernetes-versions", "-o", "json")
+    assert json.loads(done.stdout)["default"] == "v1.36.2"
+    assert json.loads(run(tmp_path, "-o", "json", "version").stdout)["version"]
+
+
+def test_a_fault_in_the_conf_is_file_line_expected_found_and_hint(tmp_path: Path) -> None:
+    (tmp_path / "constellation-conf.yaml").write_text("version: 1\nnodGroups: {}\n")
+    done = run(tmp_path, "create", "--yes")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "Error: constellation-conf.yaml:2: nodGroups: expected no such key\n"
+        "Hint: did you mean nodeGroups?\n"
+    )
+
+
+def test_an_error_can_be_read_by_machines(tmp_path: Path) -> None:
+    done = run(tmp_path, "create", "-o", "json", "--yes")
+    assert done.returncode == 3
+    error = json.loads(done.stderr)
+    assert error["exit_code"] == 3
+    assert "config generate local" in error["hint"]
+
+
+def test_usage_errors_are_2(tmp_path: Path) -> None:
+    done = run(tmp_path, "create", "--nonsense")
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["init", "verify", "status", "recover", "log"])
+def test_without_a_cluster_every_verb_says_what_comes_first(tmp_path: Path, verb: str) -> None:
+    run(tmp_path, "config", "generate", "local")
+    done = run(tmp_path, verb)
+    assert done.returncode == 7
+    assert "Hint: run `constellation create`" in done.stderr
+
+
+def test_a_wrong_cluster_id_is_bad_input(tmp_path: Path) -> None:
+    run(tmp_path, "config", "generate", "local")
+    done = run(tmp_path, "verify", "--cluster-id", "xyz")
+    assert done.returncode == 3
+    assert "--cluster-id: expected base64 of 32 bytes, found 'xyz'" in done.stderr
+
+
+def test_what_asks_needs_yes_where_nobody_can_answer(tmp_path: Path) -> None:
+    run(tmp_path, "config", "generate", "local")
+    done = run(tmp_path, "terminate")
+    assert done.returncode == 3
+    assert "Hint: add --yes" in done.stderr
+
+
+def test_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
+    done = run(tmp_path, "mini", "down", "--yes")
+    assert (done.returncode, done.stdout) == (0, "Nothing to remove.\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_name_the_program(tmp_path: Path, shell: str) -> None:
+    done = run(tmp_path, "completion", shell)
+    assert done.returncode == 0
+    assert "_CONSTELLATION_COMPLETE" in done.stdout
