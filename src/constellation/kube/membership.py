@@ -1,9 +1,8 @@
 """Who belongs to a cluster, under which name and addresses: what admission decides from.
 
-A `Membership` is a value: the fold of the join log up to `sequence` (see `join_log.advance`). The
-functions here give the next value and never touch the world. A name, an address or a pod CIDR
-stays taken while any member, reservation or retired member has it: retired members are forgotten
-only once neither Kubernetes nor the provider knows them (design, section 10, "Admission").
+A `Membership` is a value: the fold of the join log up to `sequence` (see `join_log.advance`).
+A name, an address or a pod CIDR stays taken while any member, reservation or retired member has
+it: retired ones are forgotten only once neither Kubernetes nor the provider knows them. Pure.
 """
 
 from __future__ import annotations
@@ -91,8 +90,7 @@ class Member:
     """One node and everything that must not be given to another one.
 
     `attester_id`: SHA-256 of its AK, 32 bytes. `disk_uuid`: 16 bytes. Public keys: DER
-    SubjectPublicKeyInfo (P-256), but `mesh_public_key`: X25519, 32 bytes. `address` is the node's
-    own, `mesh_address` the one in the mesh CIDR, `pod_cidr` its /24 of the pod CIDR.
+    SubjectPublicKeyInfo (P-256), but `mesh_public_key`: X25519, 32 bytes. `pod_cidr` is a /24.
     `joined` is the sequence number of the record that gave it its place; 0 for the first node.
     """
 
@@ -165,10 +163,7 @@ def load_membership(data: bytes, *, what: str) -> Membership:
 def found(settings: Settings, first: Member) -> Membership:
     """Give the membership before the first record: one control plane, which ran init.
 
-    Its name and addresses come from `allocate(empty membership, …)`; here they are checked.
-
-    Raises:
-        FormatError: the first node has something that no node of this cluster can have.
+    Its name and addresses come from `allocate`; FormatError if no node of this cluster has such.
     """
     membership = Membership(
         settings=settings,

@@ -150,7 +150,16 @@ class Ledger:
 
     async def _catch_up(self, *, now: int) -> None:
         if self._membership.sequence == 0 and await self._records.get(1) is None:
-            founding = Entry(kind=Kind.FOUNDED, time=now, state=self._membership)
+            (first,) = self._membership.nodes
+            founding = Entry(
+                kind=Kind.FOUNDED,
+                time=now,
+                name=first.name,
+                address=first.address,
+                instance_id=first.instance_id,
+                role=str(first.role),
+                state=self._membership,
+            )
             await self._take_next(founding)
         await self._republish()
         while (record := await self._records.get(self._membership.sequence + 1)) is not None:
