@@ -289,3 +289,13 @@ async def test_a_changed_copy_on_disk_is_untrusted(tmp_path: Path) -> None:
     path.write_bytes(decode.dump(SignedRecord(data=changed, signature=record.signature)))
     with pytest.raises(Untrusted):
         ledger_of(files, log)
+
+
+async def test_a_node_that_has_to_wait_is_not_recorded_as_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        await cluster.join(ALL[0])
+        cluster.provider.away = True
+        with pytest.raises(GRPCError, match="away"):
+            await cluster.join(ALL[1])
+        await asyncio.sleep(0.1)
+        assert Kind.REFUSED not in cluster.kinds()

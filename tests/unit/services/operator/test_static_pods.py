@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 MANIFESTS = sorted((Path(__file__).parents[4] / "os/services/manifests").glob("*/*.json"))
-WRITABLE = {"joinservice": {"/var/lib/constellation/join-log"}}
+TMP = "/tmp"  # noqa: S108 - in memory; the Kubernetes client keeps its certificate there
+WRITABLE = {"joinservice": {"/var/lib/constellation/join-log", TMP}, "operator": {TMP}}
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda p: p.stem)
@@ -25,6 +26,8 @@ def test_a_static_pod_has_no_account_no_image_of_its_own_and_writes_only_its_fol
     assert not container["securityContext"]["allowPrivilegeEscalation"]
     mounted = {m["name"]: m for m in container["volumeMounts"]}
     assert mounted.keys() == {v["name"] for v in spec["volumes"]}
+    for volume in spec["volumes"]:
+        assert "hostPath" in volume or volume["emptyDir"]["medium"] == "Memory"
     writable = {m["mountPath"] for m in mounted.values() if not m["readOnly"]}
     assert writable == WRITABLE.get(container["name"], set())
 
