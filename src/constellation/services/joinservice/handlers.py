@@ -224,6 +224,9 @@ class JoinHandlers(JoinServiceBase):
     def _refused(
         self, error: ConstellationError, peer: ServerPeer, instance_id: str, role: str
     ) -> None:
+        if isinstance(error, Unavailable):  # nobody judged the node: it comes again
+            _log.warning("a node has to come again", extra={"reason": str(error)})
+            return
         self.refusals.record(error, address=peer.remote_address, instance_id=instance_id, role=role)
 
 
