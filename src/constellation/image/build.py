@@ -97,7 +97,7 @@ async def ensure_node_image(cache: Path, report: Report) -> NodeImage:
             ),
             wheels=_wheel_contents(found),
             make=make,
-            os_release=os_release,
+            os_release=_os_release,
         )
         return await ensure(plan, cache / "image", private_key, report)
 
@@ -172,7 +172,7 @@ def _system(names: tuple[str, ...]) -> tuple[Entry, ...]:
     )
 
 
-def os_release(version: str) -> bytes:
+def _os_release(version: str) -> bytes:
     """Give the node's os-release (os-release(5)): it is measured into PCR 11."""
     return (
         'NAME="Constellation node"\n'
@@ -194,7 +194,7 @@ def _identity(version: str, *, time: int, public_key: bytes) -> tuple[Entry, ...
     }
     return (
         Entry(path="usr/lib/constellation/image.json", data=decode.dump(about)),
-        Entry(path="usr/lib/os-release", data=os_release(version)),
+        Entry(path="usr/lib/os-release", data=_os_release(version)),
         Entry(path="etc/os-release", link="../usr/lib/os-release"),
     )
 

@@ -1,8 +1,7 @@
 """Who belongs to a cluster, under which name and addresses: what admission decides from.
 
-A `Membership` is a value: the fold of the join log up to `sequence` (see `join_log.advance`).
-A name, an address or a pod CIDR stays taken while any member, reservation or retired member has
-it: retired ones are forgotten only once neither Kubernetes nor the provider knows them. Pure.
+A `Membership` is the fold of the join log up to `sequence` (`join_log.advance`). Names, addresses
+and pod CIDRs stay taken until neither Kubernetes nor the provider knows a retired member. Pure.
 """
 
 from __future__ import annotations
@@ -390,8 +389,8 @@ def _unreserved(membership: Membership, names: set[str]) -> tuple[Reservation, .
 def _network(text: str) -> ipaddress.IPv4Network:
     try:
         return ipaddress.IPv4Network(text)
-    except ValueError as error:
-        raise FormatError(f"membership: {text!r} is no IPv4 network: {error}") from None
+    except ValueError:
+        raise FormatError(f"membership: {text!r} is no IPv4 network") from None
 
 
 def _address(text: str) -> ipaddress.IPv4Address:

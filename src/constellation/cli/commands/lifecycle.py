@@ -26,7 +26,7 @@ def create(context: click.Context, /, **chosen: Any) -> None:
     count = len(state.infrastructure.instances)
     result(
         _summary(state),
-        output=settings_of(context).output,
+        output=_settings_of(context).output,
         text=lambda: f"{count} machines of {state.uid} wait. Next: constellation init",
     )
 
@@ -95,7 +95,7 @@ def terminate(context: click.Context, /, **chosen: Any) -> None:
     )
 
 
-def settings_of(context: click.Context) -> Settings:
+def _settings_of(context: click.Context) -> Settings:
     """Give the settings that `settings` has merged for this run."""
     merged: Settings = context.find_root().obj
     return merged
