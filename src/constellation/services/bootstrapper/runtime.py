@@ -170,13 +170,15 @@ async def _bind_content(content: Path) -> None:
             part.replace(target)
     for name in plan.bind:
         source, target = content / name, containerd.ROOT / name
+        if _bound(target):
+            # a repeated step: what is bound is read-only, even its time
+            continue
         if source.is_dir():
             target.mkdir(parents=True, exist_ok=True)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.touch()
-        if not target.is_mount() and not _bound(target):
-            await run("mount", "--bind", source, target, timeout_s=_SHORT_S)
+        await run("mount", "--bind", source, target, timeout_s=_SHORT_S)
 
 
 def _bound(target: Path) -> bool:
