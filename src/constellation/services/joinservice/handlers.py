@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from constellation.services.joinservice.tickets import Tickets
     from constellation.trust.node_document import NodeDocument
 
-__all__ = ["JOIN", "REJOIN", "DiskKeys", "JoinHandlers", "Provider"]
+__all__ = ["JOIN", "REJOIN", "DiskKeys", "JoinHandlers", "PeersLearned", "Provider"]
 
 JOIN, REJOIN = "join-client", "rejoin-client"
 """Purposes of the two kinds of channels."""
