@@ -48,7 +48,11 @@ class ContentPlan:
 
 
 def configuration(*, systemd_cgroups: bool, cni_bin: str, cni_config: str) -> bytes:
-    """Give config.toml: no sandbox image but the pinned one, no CNI configuration but ours."""
+    """Give config.toml: no sandbox image but the pinned one, no CNI configuration but ours.
+
+    Scores for the kernel's OOM killer go no lower than containerd's own: a machine inside a
+    machine may not be allowed to.
+    """
     return f"""version = 3
 root = "{ROOT}"
 state = "/run/containerd"
@@ -64,6 +68,8 @@ snapshotter = "overlayfs"
 sandbox = "{PAUSE_IMAGE}"
 [plugins."io.containerd.cri.v1.images".registry]
 config_path = "{HOSTS}"
+[plugins."io.containerd.cri.v1.runtime"]
+restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["{cni_bin}"]
 conf_dir = "{cni_config}"

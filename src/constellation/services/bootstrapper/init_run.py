@@ -106,9 +106,6 @@ class InitRun:
         """Give the administrator's kubeconfig and the cluster CA's certificate (PEM)."""
         return self._paths.admin.read_bytes(), (self._paths.pki / "ca.crt").read_bytes()
 
-    async def _wait_for_api(self) -> None:
-        await kubernetes.wait_for_api(paths=self._paths)
-
     async def _open_disk(self) -> None:
         record = state_disk.read_record()
         if record.state is State.OPEN:
@@ -215,6 +212,9 @@ class InitRun:
         peers = sign_peers(value, join_private_key=key)
         write_atomic(self._paths.state / "peers.json", decode.dump(peers), mode=0o600)
         await runtime.start_network(self._record(), peers)
+
+    async def _wait_for_api(self) -> None:
+        await kubernetes.wait_for_api(self._own.address, paths=self._paths)
 
     async def _forget_tokens(self) -> None:
         await kubernetes.forget_bootstrap_tokens(paths=self._paths)

@@ -128,6 +128,7 @@ class JoinRun:
             *extra,
             Step(name="pod network", do=self._start_network, volatile=True),
             *(phase(words) for words in phases),
+            *((Step(name="API server", do=self._wait_for_api),) if control_plane else ()),
             Step(name="kube-proxy", do=self._start_proxy, volatile=True),
             Step(name="node record", do=self._write_record),
             Step(name="services", do=self._place_services, volatile=True),
@@ -202,6 +203,9 @@ class JoinRun:
     async def _start_network(self) -> None:
         write_atomic(self._paths.state / "peers.json", decode.dump(self._peers), mode=0o600)
         await runtime.start_network(self._record(), self._peers)
+
+    async def _wait_for_api(self) -> None:
+        await kubernetes.wait_for_api(self._own.address, paths=self._paths)
 
     async def _start_proxy(self) -> None:
         await runtime.start_kube_proxy(self._record())

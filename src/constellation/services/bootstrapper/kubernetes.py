@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Unavailable
@@ -38,6 +40,9 @@ __all__ = [
 _PHASE_S = 300.0
 _OBJECTS_S = 60.0
 _CALL_S = 30.0
+_API_S = 240.0
+_READY_CALL_S = 5.0
+_READY_ANSWER_BYTES = 16 * 1024
 _UNWANTED_BINDINGS = (
     "kubeadm:kubelet-bootstrap",
     "kubeadm:get-nodes",
@@ -99,13 +104,34 @@ async def join_phase(phase: tuple[str, ...], *, config: Path) -> None:
     await _phase("join", phase, config=config)
 
 
-async def wait_for_api(*, paths: Paths) -> None:
-    """Wait until this node's API server says that it is ready, five minutes at most."""
+async def wait_for_api(address: str, *, paths: Paths) -> None:
+    """Wait until the API server at a node's own address says that it is ready.
 
-    async def attempt() -> None:
-        await _kubectl("get", "--raw=/readyz", paths=paths)
+    Raises:
+        Unavailable: not within 4 minutes; with its last answer.
+    """
+    context = ssl.create_default_context(cafile=str(paths.pki / "ca.crt"))
 
-    await until_available(attempt, deadline_s=_PHASE_S, longest_pause_s=0.5)
+    async def ready() -> None:
+        try:
+            async with asyncio.timeout(_READY_CALL_S):
+                reader, writer = await asyncio.open_connection(
+                    address, kubeadm.API_PORT, ssl=context
+                )
+                try:
+                    host = f"{address}:{kubeadm.API_PORT}"
+                    writer.write(f"GET /readyz HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+                    answer = await reader.read(_READY_ANSWER_BYTES)
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError) as error:
+            raise Unavailable(f"API server at {address}: {str(error) or 'no answer'}") from error
+        status, _, rest = answer.partition(b"\r\n")
+        if b" 200" not in status:
+            words = rest.rpartition(b"\r\n\r\n")[2].decode(errors="replace")
+            raise Unavailable(f"API server at {address} is not ready: {words[-500:]}")
+
+    await until_available(ready, deadline_s=_API_S, longest_pause_s=0.5)
 
 
 async def forget_bootstrap_tokens(*, paths: Paths) -> None:

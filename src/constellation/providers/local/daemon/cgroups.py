@@ -32,6 +32,7 @@ NODE_DEVICES = (
     "c 1:9 rwm",  # urandom
     "c 1:11 rw",  # kmsg
     "c 5:0 rwm",  # tty
+    "c 5:1 rwm",  # console, which container runtimes allow by default
     "c 5:2 rwm",  # ptmx
     "c 136:* rwm",  # pts
     "c 10:200 rwm",  # net/tun
