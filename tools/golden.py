@@ -1,0 +1,29 @@
+"""Write generated files anew: reference pages and the JSON schema. Then read the diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from constellation.cli.reference import dump_cli_reference
+from constellation.config.writer import dump_reference, dump_schema
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FILES = {
+    "docs/reference/cli.md": dump_cli_reference,
+    "docs/reference/configuration.md": dump_reference,
+    "docs/reference/configuration.schema.json": dump_schema,
+}
+
+
+def main() -> None:
+    """Write every file that changed, and name it."""
+    for name, dump in FILES.items():
+        path, text = ROOT / name, dump()
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            print(f"wrote {name}")
+
+
+if __name__ == "__main__":
+    main()
