@@ -1,7 +1,7 @@
 """What runs as root, and how: one question that names it all, then one `sudo` for each program.
 
-Only three things need root: Debian packages on this machine, building node image and unpacked
-images, and the daemon of the local cloud. Everything else runs as the user. A user who is root
+Only two things need root: building node image and unpacked images, and the daemon of the local
+cloud. Everything else runs as the user. A user who is root
 already is asked nothing.
 """
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["REASONS", "as_root", "authenticate", "is_root", "run_as_root"]
 
 REASONS = (
-    "install Debian packages that are missing (debootstrap's tools, see docs)",
     "build the node image and unpack Kubernetes' images (package scripts and mounts in namespaces)",
     "run the local cloud's daemon: nodes, network namespace, loop devices, until `mini down`",
 )
