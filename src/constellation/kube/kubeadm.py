@@ -70,9 +70,12 @@ PHASES_AFTER_API: Final = (
 JOIN_PHASES: Final = (
     ("preflight",),
     ("kubelet-start",),
-    ("kubelet-wait-bootstrap",),
 )
-"""Phases of `kubeadm join` on a worker."""
+"""Phases of `kubeadm join` on a worker.
+
+`kubelet-wait-bootstrap` waits for a certificate that came with the ticket, and as a single phase
+asks for a control plane's admin.conf.
+"""
 
 JOIN_CONTROL_PLANE_PHASES: Final = (
     ("preflight",),

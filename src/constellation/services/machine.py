@@ -5,13 +5,22 @@ Names of paths: docs/architecture/seams.md. In a container the command line is t
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
 from constellation.attestation.model import Variant
 from constellation.base.errors import FormatError
+from constellation.base.proc import run
 
-__all__ = ["EVENT_LOG", "NODE_DOCUMENT", "MachineSettings", "machine_settings", "parse_settings"]
+__all__ = [
+    "EVENT_LOG",
+    "NODE_DOCUMENT",
+    "MachineSettings",
+    "machine_settings",
+    "parse_settings",
+    "reboot",
+]
 
 NODE_DOCUMENT = Path("/run/constellation/node-document.json")
 EVENT_LOG = Path("/run/constellation/event-log")
@@ -38,6 +47,16 @@ def machine_settings() -> MachineSettings:
     for path in _COMMAND_LINES:
         words += path.read_text("utf-8", "replace").replace("\0", " ").split()
     return parse_settings(tuple(words))
+
+
+async def reboot(*, pause_s: float) -> None:
+    """Start this machine again, `pause_s` from now: a fault that stays must not spin it.
+
+    There is no logind to ask, so the target is started directly.
+    """
+    await asyncio.sleep(pause_s)
+    words = ("--job-mode=replace-irreversibly", "--no-block", "reboot.target")
+    await run("systemctl", "start", *words, timeout_s=30)
 
 
 def parse_settings(words: tuple[str, ...]) -> MachineSettings:

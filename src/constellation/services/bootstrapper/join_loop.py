@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from constellation.base import clock
 from constellation.base.errors import ConstellationError, Unavailable
-from constellation.base.proc import run
 from constellation.disk import state_disk
 from constellation.disk.superblock import State
 from constellation.providers.local.metadata import LocalMetadata
@@ -24,6 +23,7 @@ from constellation.services.bootstrapper.node_keys import fresh_keys
 from constellation.services.bootstrapper.steps import StepBook, run_steps
 from constellation.services.join_addresses import join_servers
 from constellation.services.join_channel import judged_channel
+from constellation.services.machine import reboot
 from constellation.trust.cluster_policy import parse_signed_policy, verify_policy
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ class _Joiner:
 
     async def _reboot_if_given(self) -> None:
         if await self._agent.given_to_cluster():
-            await asyncio.sleep(_REBOOT_PAUSE_S)
-            await run("systemctl", "reboot", timeout_s=30)
+            await reboot(pause_s=_REBOOT_PAUSE_S)
             raise Unavailable("rebooting: PCR 15 is extended and the state disk did not open")
 
 

@@ -17,7 +17,6 @@ from constellation.attestation.platforms import local_vtpm
 from constellation.base import decode, logs
 from constellation.base.errors import ConstellationError, Rejected
 from constellation.base.files import write_atomic
-from constellation.base.proc import run
 from constellation.base.secret import Secret
 from constellation.disk import state_disk
 from constellation.kube.node_record import NODE_JSON, load_node_record
@@ -30,7 +29,7 @@ from constellation.services.diskmapper.open_disk import NeedsReboot, Opener, Rej
 from constellation.services.diskmapper.recovery import RecoveryService
 from constellation.services.diskmapper.unlock import Unlock
 from constellation.services.join_channel import judged_channel
-from constellation.services.machine import EVENT_LOG, NODE_DOCUMENT, machine_settings
+from constellation.services.machine import EVENT_LOG, NODE_DOCUMENT, machine_settings, reboot
 from constellation.services.peer_lists import verified_peer_list
 from constellation.trust.disk_key import DISK_KEY_BYTES
 from constellation.trust.node_document import parse_node_document
@@ -98,8 +97,7 @@ async def _open() -> None:
         _log.info("state disk", extra={"state": state})
     except NeedsReboot as error:
         _log.exception("rebooting, since PCR 15 is extended", extra={"reason": str(error)})
-        await asyncio.sleep(_REBOOT_PAUSE_S)
-        await run("systemctl", "reboot", timeout_s=30)
+        await reboot(pause_s=_REBOOT_PAUSE_S)
         raise
     finally:
         agent.close()
