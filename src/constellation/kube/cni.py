@@ -1,21 +1,16 @@
-"""How pods of one node get addresses and reach the pods of another: CNI configuration and routes.
+"""How pods of one node get their addresses: the CNI configuration. Pure.
 
-Pure. Plain routes between nodes, not encrypted: the mesh takes their place and drops this traffic.
-Sources: CNI specification 1.0.0; plugins ptp, host-local, portmap.
+What leads to the pods of other nodes is the mesh's. Sources: CNI specification 1.0.0; plugins ptp,
+host-local, portmap.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from constellation.kube.peers import Peer
-
-__all__ = ["BIN_DIR", "CONFIG_DIR", "PLUGINS", "configuration", "plain_routes"]
+__all__ = ["BIN_DIR", "CONFIG_DIR", "PLUGINS", "configuration"]
 
 CONFIG_DIR: Final = Path("/run/constellation/cni/conf")
 BIN_DIR: Final = Path("/run/constellation/cni/bin")
@@ -46,8 +41,3 @@ def configuration(*, pod_cidr: str, mtu: int) -> bytes:
         },
         indent=1,
     ).encode()
-
-
-def plain_routes(peers: Iterable[Peer], *, own_name: str) -> tuple[tuple[str, str], ...]:
-    """Give (pod CIDR, gateway) for every other node."""
-    return tuple((p.pod_cidr, p.address) for p in peers if p.node_name != own_name)

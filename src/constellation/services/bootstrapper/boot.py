@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from constellation.kube.membership import NodeRole
-from constellation.kube.peers import load_peers
 from constellation.services.bootstrapper import runtime
 from constellation.services.bootstrapper.steps import Step
 from constellation.trust import artifact_list
@@ -20,7 +19,6 @@ __all__ = ["boot_steps"]
 def boot_steps(record: NodeRecord, *, paths: Paths) -> tuple[Step, ...]:
     """Give the steps of a later boot; all of them hold until the next one only."""
     artifacts = artifact_list.parse(record.artifact_list)
-    peers = load_peers((paths.state / "peers.json").read_bytes(), what="peers.json")
 
     async def check() -> None:
         await runtime.check_programs(artifacts, paths=paths)
@@ -35,7 +33,8 @@ def boot_steps(record: NodeRecord, *, paths: Paths) -> tuple[Step, ...]:
         runtime.place_static_pods(record.role, paths=paths)
 
     async def network() -> None:
-        await runtime.start_network(record, peers)
+        runtime.configure_pod_network(record.pod_cidr)
+        await runtime.start_mesh()
 
     async def kubelet() -> None:
         await runtime.start_unit("kubelet.service")

@@ -99,6 +99,7 @@ class InitRun:
             Step(name="DNS and roles", do=self._apply_objects),
             Step(name="kube-proxy", do=self._start_proxy, volatile=True),
             Step(name="node record", do=self._write_record),
+            Step(name="mesh", do=runtime.start_mesh, volatile=True),
             Step(name="services", do=self._start_services, volatile=True),
         )
 
@@ -211,7 +212,7 @@ class InitRun:
         key = node_keys.make_key(self._paths.keys / "join.pem")
         peers = sign_peers(value, join_private_key=key)
         write_atomic(self._paths.state / "peers.json", decode.dump(peers), mode=0o600)
-        await runtime.start_network(self._record(), peers)
+        runtime.configure_pod_network(self._record().pod_cidr)
 
     async def _wait_for_api(self) -> None:
         await kubernetes.wait_for_api(self._own.address, paths=self._paths)

@@ -131,6 +131,7 @@ class JoinRun:
             *((Step(name="API server", do=self._wait_for_api),) if control_plane else ()),
             Step(name="kube-proxy", do=self._start_proxy, volatile=True),
             Step(name="node record", do=self._write_record),
+            Step(name="mesh", do=runtime.start_mesh, volatile=True),
             Step(name="services", do=self._place_services, volatile=True),
         )
 
@@ -202,7 +203,7 @@ class JoinRun:
 
     async def _start_network(self) -> None:
         write_atomic(self._paths.state / "peers.json", decode.dump(self._peers), mode=0o600)
-        await runtime.start_network(self._record(), self._peers)
+        runtime.configure_pod_network(self._record().pod_cidr)
 
     async def _wait_for_api(self) -> None:
         await kubernetes.wait_for_api(self._own.address, paths=self._paths)

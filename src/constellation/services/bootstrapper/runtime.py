@@ -22,7 +22,6 @@ from constellation.trust.artifact_list import ArtifactKind
 if TYPE_CHECKING:
     from constellation.kube.membership import NodeRole
     from constellation.kube.node_record import NodeRecord
-    from constellation.kube.peers import SignedPeers
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.artifact_list import ArtifactList
 
@@ -30,15 +29,15 @@ __all__ = [
     "RESOLV_CONF",
     "cgroup_version",
     "check_programs",
+    "configure_pod_network",
     "environment",
     "mount_services",
     "place_static_pods",
     "start_containerd",
     "start_keyservice",
     "start_kube_proxy",
-    "start_network",
+    "start_mesh",
     "start_unit",
-    "update_routes",
 ]
 
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -92,22 +91,20 @@ async def start_containerd(list_: ArtifactList, *, paths: Paths) -> None:
     await until_available(answers, deadline_s=_CONTAINERD_S)
 
 
-async def start_network(record: NodeRecord, peers: SignedPeers) -> None:
-    """Configure pods' network: forwarding, CNI, and a plain route to each peer's pod CIDR."""
+def configure_pod_network(pod_cidr: str) -> None:
+    """Configure CNI; containerd takes a node for not ready before."""
     for name in ("net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet"):
         with contextlib.suppress(OSError):
             (Path("/proc/sys") / name).write_text("1")
-    await update_routes(record, peers)
     write_atomic(
         cni.CONFIG_DIR / "10-constellation.conflist",
-        cni.configuration(pod_cidr=record.pod_cidr, mtu=_MTU),
+        cni.configuration(pod_cidr=pod_cidr, mtu=_MTU),
     )
 
 
-async def update_routes(record: NodeRecord, peers: SignedPeers) -> None:
-    """Route each peer's pod CIDR to its node."""
-    for pod_cidr, gateway in cni.plain_routes(peers.peers, own_name=record.name):
-        await run("ip", "route", "replace", pod_cidr, "via", gateway, timeout_s=_SHORT_S)
+async def start_mesh() -> None:
+    """Start the mesh, which reads `node.json`, `peers.json` and its key from the state disk."""
+    await start_unit("constellation-mesh.service")
 
 
 async def start_kube_proxy(record: NodeRecord) -> None:
