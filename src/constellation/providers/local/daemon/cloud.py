@@ -24,6 +24,7 @@ from constellation.providers.local.daemon import (
     authority,
     balancer,
     cgroups,
+    dns,
     images,
     kernel,
     layout,
@@ -61,6 +62,7 @@ class Cloud:
         self._busy = asyncio.Lock()
         self._starting: set[str] = set()
         self._runner: web.AppRunner | None = None
+        self._resolver: dns.Resolver | None = None
         self._host: machine.Host | None = None
 
     async def start(self) -> None:
@@ -84,12 +86,15 @@ class Cloud:
         self._runner = await metadata_server.serve(
             metadata_server.application(lambda: self.record, self.state), self.layout.netns()
         )
+        self._resolver = await dns.serve(lambda: self.record, self.layout.netns())
         await self._balance()
 
     async def stop(self) -> None:
         """End what lives in this process; nodes go on."""
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._resolver is not None:
+            await self._resolver.close()
         self._images.close()
 
     def state(self, node: records.NodeRecord) -> str:
