@@ -53,9 +53,9 @@ class Layout:
             raw = data[offset : offset + size]
             reserved[offset : offset + size] = bytes(size)
             values[field.name] = int.from_bytes(raw, cls.ORDER) if integer else raw
-        for offset, byte in enumerate(reserved):
-            if byte:
-                raise FormatError(f"{cls.__name__}: reserved byte {offset:#x} is {byte:#04x}")
+        if any(reserved):
+            offset, byte = next((i, b) for i, b in enumerate(reserved) if b)
+            raise FormatError(f"{cls.__name__}: reserved byte {offset:#x} is {byte:#04x}")
         return cls(**values)
 
     def pack(self) -> bytes:
