@@ -104,4 +104,8 @@ def _wanted(rule: Rule) -> str:
 
 
 def _show(claim: bytes | int) -> str:
-    return claim.hex() if isinstance(claim, bytes) else str(claim)
+    if isinstance(claim, int):
+        return str(claim)
+    # words (a TCB status) are shown as such; quotes keep them apart from hexadecimal
+    words = claim.isascii() and claim.decode().isprintable()
+    return repr(claim.decode()) if words else claim.hex()
