@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from constellation.attestation.tpm.structures import Signature
 
-__all__ = ["AK_ATTRIBUTES", "Quote", "public_key", "verify"]
+__all__ = ["AK_ATTRIBUTES", "Quote", "public_key", "verify", "verify_by_key"]
 
 AK_ATTRIBUTES = (
     Attribute.RESTRICTED
@@ -67,7 +67,10 @@ _CURVES: dict[Curve, ec.EllipticCurve] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """What an authentic quote says: `pcrs` are register values of `bank`; `ak_name` who said it."""
+    """What an authentic quote says: `pcrs` are register values of `bank`; `ak_name` who said it.
+
+    `ak_name` is empty where only the AK's key is known (`verify_by_key`).
+    """
 
     attest: Attest
     bank: Alg
@@ -100,12 +103,66 @@ def verify(
         FormatError: a structure does not follow its specification.
         Untrusted: the first check that fails.
     """
-    parsed, signed = Attest.parse(quote), parse_signature(signature)
+    signed = parse_signature(signature)
     _check_ak(ak_public)
+    _check_scheme(ak_public, signed)
+    return _verify(
+        quote,
+        signed=signed,
+        key=public_key(ak_public),
+        ak_name=ak_public.name(),
+        qualifying_data=qualifying_data,
+        bank=bank,
+        pcrs=pcrs,
+        insecure_sha1_reason=insecure_sha1_reason,
+    )
+
+
+def verify_by_key(
+    quote: bytes,
+    *,
+    signature: bytes,
+    ak: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+    qualifying_data: bytes,
+    bank: Alg,
+    pcrs: Mapping[int, bytes],
+    insecure_sha1_reason: str = "",
+) -> Authentic[Quote]:
+    """Verify a quote by a key that somebody trusted calls an AK, without its public area.
+
+    For a certificate, a document or a report that vouches for a key as a restricted AK (step 1 is
+    then theirs). Else use `verify`; arguments and errors are the same.
+    """
+    if isinstance(ak, rsa.RSAPublicKey) and ak.key_size < _MIN_RSA_BITS:
+        raise Untrusted(f"AK: RSA of {ak.key_size} bits, want {_MIN_RSA_BITS} or more")
+    return _verify(
+        quote,
+        signed=parse_signature(signature),
+        key=ak,
+        ak_name=b"",
+        qualifying_data=qualifying_data,
+        bank=bank,
+        pcrs=pcrs,
+        insecure_sha1_reason=insecure_sha1_reason,
+    )
+
+
+def _verify(
+    quote: bytes,
+    *,
+    signed: Signature,
+    key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+    ak_name: bytes,
+    qualifying_data: bytes,
+    bank: Alg,
+    pcrs: Mapping[int, bytes],
+    insecure_sha1_reason: str,
+) -> Authentic[Quote]:
+    parsed = Attest.parse(quote)
     for used in (bank, signed.hash):
         if used is Alg.SHA1 and not insecure_sha1_reason:
             raise Untrusted("quote: SHA-1 is not accepted")
-    _check_signature(ak_public, signed, quote)
+    _check_signature(key, signed, quote)
     if parsed.magic != GENERATED:
         raise Untrusted(f"quote: magic {parsed.magic:#010x}, want {GENERATED:#010x}")
     assert parsed.type == ST_ATTEST_QUOTE  # noqa: S101 - Attest.parse reads nothing else
@@ -115,7 +172,7 @@ def verify(
         )
     _check_registers(parsed, signed.hash, bank, pcrs)
     ordered = {number: pcrs[number] for number in sorted(pcrs)}
-    return Authentic(Quote(attest=parsed, bank=bank, pcrs=ordered, ak_name=ak_public.name()))
+    return Authentic(Quote(attest=parsed, bank=bank, pcrs=ordered, ak_name=ak_name))
 
 
 def public_key(public: Public) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
@@ -145,17 +202,25 @@ def _check_ak(public: Public) -> None:
             raise Untrusted(f"AK: RSA of {bits} bits, want {_MIN_RSA_BITS} or more")
 
 
-def _check_signature(public: Public, signature: Signature, message: bytes) -> None:
-    algorithm = _HASHES.get(signature.hash)
-    if algorithm is None:
-        raise Untrusted(f"quote: signature's hash {signature.hash.name} is not accepted")
-    used = Alg.ECDSA if isinstance(signature, EcdsaSignature) else signature.scheme
+def _check_scheme(public: Public, signature: Signature) -> None:
+    used = _scheme(signature)
     # Part 2, section 12.2.3.4: the scheme in the public area, unless it is NULL, is the only one
     only, done = public.scheme, (used, signature.hash)
     if only.scheme is not Alg.NULL and (only.scheme, only.hash) != done:
         allowed = " with ".join(a.name for a in (only.scheme, only.hash) if a is not None)
         raise Untrusted(f"quote: {used.name} with {signature.hash.name}, the AK allows {allowed}")
-    key = public_key(public)
+
+
+def _scheme(signature: Signature) -> Alg:
+    return Alg.ECDSA if isinstance(signature, EcdsaSignature) else signature.scheme
+
+
+def _check_signature(
+    key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey, signature: Signature, message: bytes
+) -> None:
+    algorithm = _HASHES.get(signature.hash)
+    if algorithm is None:
+        raise Untrusted(f"quote: signature's hash {signature.hash.name} is not accepted")
     try:
         match signature, key:
             case EcdsaSignature(), ec.EllipticCurvePublicKey():
@@ -170,7 +235,8 @@ def _check_signature(public: Public, signature: Signature, message: bytes) -> No
                 pss = padding.PSS(padding.MGF1(algorithm), padding.PSS.AUTO)
                 key.verify(signature.sig, message, pss, algorithm)
             case _:
-                raise Untrusted(f"quote: {used.name} signature, but the AK is of another kind")
+                kind = _scheme(signature).name
+                raise Untrusted(f"quote: {kind} signature, but the AK is of another kind")
     except InvalidSignature:
         raise Untrusted("quote: the AK did not make this signature") from None
 
