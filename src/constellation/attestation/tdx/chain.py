@@ -1,0 +1,272 @@
+"""Whether a certificate, a revocation list or a statement is Intel's, at a given time.
+
+Intel's hierarchy is fixed: the root certifies the two PCK CAs and the TCB signing key; a PCK CA
+certifies platforms and signs their revocation list; the root signs the list of its own. So chains
+have a fixed length, fixed names, and a root that the caller pins byte for byte.
+
+Results that depend on bytes alone (does this key's signature over those bytes hold?) are
+remembered, keyed by all those bytes; times and revocation are looked at anew in each call. Source:
+"Intel SGX PCK Certificate and Certificate Revocation List Profile Specification", revision 1.5;
+RFC 5280, sections 4.1, 5.1 and 6.1.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
+
+from constellation.attestation.tdx.pck import load_certificate, split_pem
+from constellation.base.errors import FormatError, Untrusted
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = [
+    "Chain",
+    "check_not_revoked",
+    "check_signature",
+    "check_window",
+    "verify_crl",
+    "verify_pck_chain",
+    "verify_signing_chain",
+]
+
+ROOT_NAME = "Intel SGX Root CA"
+PCK_CA_NAMES = ("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA")
+PCK_NAME = "Intel SGX PCK Certificate"
+TCB_SIGNING_NAME = "Intel SGX TCB Signing"
+
+_MAX_CRL_BYTES = 1024 * 1024
+_KNOWN_CRITICAL = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
+_SHA256 = ec.ECDSA(hashes.SHA256())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A verified chain: `leaf`, the authorities between, `root`; revocation not looked at."""
+
+    leaf: x509.Certificate
+    intermediates: tuple[x509.Certificate, ...]
+    root: x509.Certificate
+
+
+def verify_pck_chain(pem: bytes, *, roots: tuple[bytes, ...], now: datetime) -> Chain:
+    """Verify a platform's chain: PCK certificate, PCK CA, root.
+
+    Raises:
+        FormatError: not three certificates in PEM.
+        Untrusted: a signature, name, constraint or time does not hold; the root is not pinned.
+    """
+    ders = split_pem(pem, what="PCK chain")
+    if len(ders) != 3:  # noqa: PLR2004 - leaf, CA, root
+        raise FormatError(f"PCK chain: {len(ders)} certificates, want 3")
+    leaf, authority = (load_certificate(d, what="PCK chain") for d in ders[:2])
+    root = _pinned(ders[2], roots)
+    _check_name(root, (ROOT_NAME,), authority_below=1)
+    _check_name(authority, PCK_CA_NAMES, authority_below=0)
+    _check_name(leaf, (PCK_NAME,), authority_below=None)
+    _check_issued(ders[1], ders[2])
+    _check_issued(ders[0], ders[1])
+    for certificate in (root, authority, leaf):
+        _check_validity(certificate, now)
+    return Chain(leaf=leaf, intermediates=(authority,), root=root)
+
+
+def verify_signing_chain(pem: bytes, *, roots: tuple[bytes, ...], now: datetime) -> Chain:
+    """Verify the chain of the key that signs TCB info and QE identities: leaf, and root if given.
+
+    Raises:
+        FormatError: not one or two certificates in PEM.
+        Untrusted: a signature, name, constraint or time does not hold; the root is not pinned.
+    """
+    what = "TCB signing chain"
+    if not pem:
+        raise Untrusted(f"collateral: {what} is missing")
+    ders = split_pem(pem, what=what)
+    if len(ders) > 2:  # noqa: PLR2004 - leaf, root
+        raise FormatError(f"{what}: {len(ders)} certificates, want 2")
+    leaf = load_certificate(ders[0], what=what)
+    if len(ders) > 1:
+        candidates: tuple[bytes, ...] = (ders[1],)
+    else:
+        # without a root in the chain, the pinned one that has the issuer's name
+        named = (r for r in roots if load_certificate(r, what="root").subject == leaf.issuer)
+        candidates = tuple(named)[:1]
+    if not candidates:
+        raise Untrusted(f"{what}: no pinned root is called {leaf.issuer.rfc4514_string()}")
+    root = _pinned(candidates[0], roots)
+    _check_name(root, (ROOT_NAME,), authority_below=1)
+    # the root certifies PCK CAs too: only this name may speak about TCBs
+    _check_name(leaf, (TCB_SIGNING_NAME,), authority_below=None)
+    _check_issued(ders[0], candidates[0])
+    for certificate in (root, leaf):
+        _check_validity(certificate, now)
+    return Chain(leaf=leaf, intermediates=(), root=root)
+
+
+def verify_crl(
+    der: bytes, *, issuer: x509.Certificate, now: datetime, what: str
+) -> x509.CertificateRevocationList:
+    """Verify a revocation list: by this issuer, and current.
+
+    Raises:
+        FormatError: not a revocation list.
+        Untrusted: missing, of another issuer, its signature does not hold, not yet or no longer
+            valid, or it has a critical extension (a list of a part only).
+    """
+    if not der:
+        raise Untrusted(f"collateral: {what} is missing")
+    crl = _load_crl(der, what)
+    if crl.issuer != issuer.subject:
+        raise Untrusted(
+            f"{what}: of {crl.issuer.rfc4514_string()}, want {issuer.subject.rfc4514_string()}"
+        )
+    if not _crl_signed(der, issuer.public_bytes(Encoding.DER), what):
+        raise Untrusted(f"{what}: its issuer did not make this signature")
+    if any(extension.critical for extension in crl.extensions):
+        raise Untrusted(f"{what}: critical extension")  # RFC 5280, section 5.2
+    if crl.next_update_utc is None:
+        raise Untrusted(f"{what}: it does not say until when it holds")
+    check_window(crl.last_update_utc, crl.next_update_utc, now=now, what=what)
+    return crl
+
+
+def check_not_revoked(certificate: x509.Certificate, crl: x509.CertificateRevocationList) -> None:
+    """Refuse a certificate that its issuer's list names.
+
+    Raises:
+        Untrusted: it is revoked.
+    """
+    entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+    if entry is not None:
+        raise Untrusted(
+            f"{_name(certificate)}: revoked on {entry.revocation_date_utc:%Y-%m-%d}, "
+            f"serial {certificate.serial_number:#x}"
+        )
+
+
+def check_window(first: datetime, last: datetime, *, now: datetime, what: str) -> None:
+    """Refuse what does not hold at `now`.
+
+    Raises:
+        Untrusted: not yet valid, or expired.
+    """
+    if now < first:
+        raise Untrusted(f"{what}: not yet valid: from {first}, now is {now}")
+    if now > last:
+        raise Untrusted(f"{what}: expired: valid until {last}, now is {now}")
+
+
+def check_signature(
+    key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes, *, what: str
+) -> None:
+    """Check an ECDSA P-256 SHA-256 signature in Intel's form, r ‖ s, 64 bytes.
+
+    Raises:
+        Untrusted: it does not hold.
+    """
+    if len(signature) != 64:  # noqa: PLR2004 - r and s
+        raise Untrusted(f"{what}: signature of {len(signature)} bytes, want 64")
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    try:
+        key.verify(encode_dss_signature(r, s), message, _SHA256)
+    except InvalidSignature:
+        raise Untrusted(f"{what}: signature does not hold") from None
+
+
+def _pinned(der: bytes, roots: tuple[bytes, ...]) -> x509.Certificate:
+    if der not in roots:
+        raise Untrusted("Intel chain: its root certificate is none of the given roots")
+    return load_certificate(der, what="root")
+
+
+def _check_name(
+    certificate: x509.Certificate, names: tuple[str, ...], *, authority_below: int | None
+) -> None:
+    """Check name and constraints; `authority_below` counts CAs beneath, None is for a leaf."""
+    name = _name(certificate)
+    if name not in names:
+        raise Untrusted(f"Intel chain: certificate of {name!r}, want {' or '.join(names)}")
+    for extension in certificate.extensions:
+        if extension.critical and extension.oid not in _KNOWN_CRITICAL:
+            raise Untrusted(f"{name}: unknown critical extension {extension.oid.dotted_string}")
+    try:
+        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound as error:
+        raise Untrusted(f"{name}: it lacks {error.oid.dotted_string}") from None
+    if authority_below is None:
+        if basic.ca or usage.key_cert_sign or not usage.digital_signature:
+            raise Untrusted(f"{name}: want a key that signs, and no certificates")
+        return
+    room = basic.path_length is None or basic.path_length >= authority_below
+    if not basic.ca or not usage.key_cert_sign or not usage.crl_sign or not room:
+        raise Untrusted(f"{name}: it may not certify")  # RFC 5280, section 6.1.4, k to n
+
+
+def _check_validity(certificate: x509.Certificate, now: datetime) -> None:
+    # RFC 5280, section 4.1.2.5
+    check_window(
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+        now=now,
+        what=f"certificate of {_name(certificate)}",
+    )
+
+
+def _check_issued(der: bytes, issuer: bytes) -> None:
+    if not _issued(der, issuer):
+        name = _name(load_certificate(der, what="Intel chain"))
+        raise Untrusted(f"Intel chain: the next certificate did not issue that of {name}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _issued(der: bytes, issuer_der: bytes) -> bool:
+    certificate = load_certificate(der, what="Intel chain")
+    issuer = load_certificate(issuer_der, what="Intel chain")
+    if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=64)
+def _load_crl(der: bytes, what: str) -> x509.CertificateRevocationList:
+    if len(der) > _MAX_CRL_BYTES:
+        raise FormatError(f"{what}: {len(der)} bytes, at most {_MAX_CRL_BYTES} are read")
+    try:
+        crl = x509.load_der_x509_crl(der)
+        if not der.endswith(b"\0" + crl.signature):
+            raise FormatError(f"{what}: its signature is not whole bytes")
+        _ = crl.issuer, crl.extensions, crl.last_update_utc, crl.next_update_utc
+    except (ValueError, TypeError, x509.DuplicateExtension) as error:
+        raise FormatError(f"{what}: not a revocation list: {error}") from None
+    return crl
+
+
+@functools.lru_cache(maxsize=256)
+def _crl_signed(der: bytes, issuer_der: bytes, what: str) -> bool:
+    key = load_certificate(issuer_der, what="Intel chain").public_key()
+    crl = _load_crl(der, what)
+    return (
+        crl.signature_algorithm_oid == SignatureAlgorithmOID.ECDSA_WITH_SHA256
+        and isinstance(key, ec.EllipticCurvePublicKey)
+        and crl.is_signature_valid(key)
+    )
+
+
+def _name(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else certificate.subject.rfc4514_string()
