@@ -36,7 +36,7 @@ MINIMUM_TCB: Mapping[Line, Tcb] = {
 """The oldest firmware that a default policy accepts, by line of chips.
 
 What machines of public clouds report since the fixes of AMD-SB-3015 (memory aliasing) and
-AMD-SB-3019 (signatures of microcode). Turin is not among them: accept it by giving minima of your own.
+AMD-SB-3019 (signatures of microcode). Turin is not among them: give minima of your own for it.
 """
 
 _TCBS = ("reported", "committed", "launch", "current")
@@ -214,7 +214,7 @@ def _add_bits(
 ) -> None:
     for bit in names:
         found[f"{prefix}.{str(bit.name).lower()}"] = int(bool(value & bit))
-        known |= bit
+        known |= int(bit)
     found[f"{prefix}.reserved"] = value & ~known
 
 
