@@ -17,6 +17,7 @@ UNIT_DIR: Final = Path("/run/systemd/system")
 _PATH = f"{BIN_DIR}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CONTAINERD = f"""[Unit]
 Description=containerd
+StartLimitIntervalSec=0
 After=network.target dbus.service
 
 [Service]
@@ -36,6 +37,7 @@ TasksMax=infinity
 # kubeadm writes the file of arguments; the client certificate is renewed in place
 _KUBELET = f"""[Unit]
 Description=kubelet
+StartLimitIntervalSec=0
 After=containerd.service
 Wants=containerd.service
 
@@ -52,6 +54,7 @@ OOMScoreAdjust=-999
 """
 _KUBE_PROXY = f"""[Unit]
 Description=kube-proxy
+StartLimitIntervalSec=0
 After=kubelet.service
 
 [Service]

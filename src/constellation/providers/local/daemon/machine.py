@@ -29,6 +29,7 @@ from constellation.providers.local.daemon import (
     cgroups,
     home,
     images,
+    inotify,
     kernel,
     loops,
     network,
@@ -84,6 +85,7 @@ async def _power_on(
     host: Host, node: NodeRecord, image: Path, artifacts: Path, disk_bytes: int
 ) -> NodeRecord:
     layout, name = host.layout, node.instance_id
+    inotify.raise_limit()
     layout.node_state(name).mkdir(parents=True, exist_ok=True)
     folder = layout.host_folder(name)
     (folder / "artifacts" / "sha256").mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base.progress import Progress
-from constellation.providers.local.daemon import kernel, loops
+from constellation.providers.local.daemon import inotify, kernel, loops
 from constellation.providers.local.daemon.layout import RUN_ROOT, STATE_ROOT
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def _unmount(where: Layout) -> None:
 def _remove_folders(where: Layout, *, keep_disks: bool) -> None:
     for folder in (where.run,) if keep_disks else (where.run, where.state):
         shutil.rmtree(folder, ignore_errors=True)
+    if RUN_ROOT.is_dir():
+        inotify.give_back()
     for parent in (RUN_ROOT, STATE_ROOT):
         with contextlib.suppress(OSError):  # another cloud's
             parent.rmdir()
