@@ -127,6 +127,7 @@ def admit(
         if before is not None and before.group != group.name:
             found.append(f"AK of {before.name}: found group {group.name}, expected {before.group}")
     found += _taken(membership, facts, attester_id=result.attester_id, before=before)
+    found += _no_place_for(membership, facts.address, role=group.role if group else None)
     if found or group is None:
         raise Rejected(tuple(found))
     _wait_for_lease(membership, group, attester_id=result.attester_id, now=now)
@@ -287,15 +288,28 @@ def _taken(
         found.append(f"{before.name} was removed and is not forgotten yet: expected to wait")
     elif facts.disk_uuid in membership.fenced_disks:
         found.append("state disk belonged to a removed node: expected a new disk")
-    return (*found, *_inside_cluster(membership, facts.address))
+    return tuple(found)
 
 
-def _inside_cluster(membership: Membership, address: str) -> tuple[str, ...]:
+def _no_place_for(
+    membership: Membership, address: str, *, role: NodeRole | None
+) -> tuple[str, ...]:
+    """Say why no node of this role may have a certificate for this address.
+
+    Both come from metadata. A worker's certificate for the API server's address would let whoever
+    has its key be the API server to kubectl and to every kubelet.
+    """
     settings = membership.settings
     try:
         parsed = ipaddress.IPv4Address(address)
     except ValueError:
         return (f"address: {address[:80]!r} is no IPv4 address",)
+    if parsed.is_loopback or parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified:
+        return (f"address: {address} is nobody's own, expected a node's own address",)
+    endpoints = (settings.endpoint, settings.user_endpoint)
+    api = {*settings.api_sans, *(endpoint.rpartition(":")[0] for endpoint in endpoints)}
+    if role is not NodeRole.CONTROL_PLANE and address in api:
+        return (f"address: {address} is the API server's, expected a node's own address",)
     return tuple(
         f"address: {address} lies in {cidr}, expected a node's own network"
         for cidr in (settings.pod_cidr, settings.mesh_cidr, settings.service_cidr)

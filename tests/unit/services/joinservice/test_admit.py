@@ -371,3 +371,31 @@ def _act(
     except (Rejected, Unavailable):
         pass
     return membership
+
+
+@pytest.mark.parametrize(
+    "address", ["10.42.0.1", "127.0.0.1", "127.8.8.8", "169.254.169.254", "224.0.0.1", "0.0.0.0"]
+)
+def test_a_worker_gets_no_certificate_for_the_api_servers_address(address: str) -> None:
+    # metadata may tell a genuine new worker any address: its serving certificate would be good for
+    # whoever speaks to that address, and the cluster's CA is what kubectl and kubelets believe
+    liar = dataclasses.replace(WORKER, address=address)
+    (finding,) = refusal(
+        founded(), dataclasses.replace(asks(WORKER), address=address), instances=(liar,)
+    )
+    assert address in finding
+
+
+def test_a_control_plane_may_live_at_an_address_of_the_api_but_not_at_a_loopback_one() -> None:
+    at_endpoint = dataclasses.replace(SECOND, address="10.42.0.1")
+    admitted = admit(
+        founded(),
+        asks(at_endpoint),
+        result=attested(at_endpoint),
+        instances=(at_endpoint,),
+        now=NOW,
+    )
+    assert admitted.serving_addresses == ("10.42.0.1",)
+    inside = dataclasses.replace(SECOND, address="127.0.0.1")
+    found = refusal(founded(), asks(inside), result=attested(inside), instances=(inside,))
+    assert "127.0.0.1" in found[0]
