@@ -15,7 +15,17 @@ from constellation.base.errors import Rejected
 if TYPE_CHECKING:
     from constellation.attestation.model import Claims
 
-__all__ = ["AtLeast", "Exactly", "OneOf", "Policy", "Rule", "Unchecked", "findings", "require"]
+__all__ = [
+    "AtLeast",
+    "Exactly",
+    "OneOf",
+    "Policy",
+    "Rule",
+    "Unchecked",
+    "describe",
+    "findings",
+    "require",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,11 @@ def require(policy: Policy, claims: Claims) -> tuple[str, ...]:
     if found := findings(policy, claims):
         raise Rejected(found)
     return tuple(f"{n}: {r.reason}" for n, r in sorted(policy.items()) if isinstance(r, Unchecked))
+
+
+def describe(policy: Policy) -> tuple[str, ...]:
+    """Give one line a claim, in order of the names: what it must be, or why it does not matter."""
+    return tuple(f"{name}: {_wanted(rule)}" for name, rule in sorted(policy.items()))
 
 
 def _holds(rule: Rule, claim: bytes | int) -> bool:
