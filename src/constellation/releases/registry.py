@@ -1,8 +1,7 @@
 """How a published image is fetched: token, index by digest, manifest, blobs; packed as one file.
 
-Source: OCI Distribution Specification 1.1 (pulling manifests and blobs) and the registry token
-flow (RFC 6750's Bearer challenge with realm, service and scope). The index's digest is known
-before; each document names the digest of the next, so nothing depends on the registry's word.
+Source: OCI Distribution Specification 1.1 (pulling manifests and blobs). The index's digest is
+known before; each document names the digest of the next, so nothing depends on the registry's word.
 """
 
 from __future__ import annotations
@@ -13,18 +12,17 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from constellation.base.digest import WrongDigest
-from constellation.base.errors import FormatError, Unavailable
-from constellation.base.fetch import HttpStatus, download, get_bounded
+from constellation.base.errors import FormatError
+from constellation.base.registry_session import RegistrySession
 from constellation.releases.oci import Descriptor, image_index, write_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["PulledImage", "parse_challenge", "parse_descriptors", "pull"]
+__all__ = ["PulledImage", "parse_descriptors", "pull"]
 
 _INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -37,11 +35,7 @@ _MANIFEST_TYPES = (
 _MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 _MAX_LAYER_BYTES = 2 * 1024**3
 _MAX_LAYERS = 128
-_DOCUMENT_TIMEOUT_S = 60.0
-_LAYER_TIMEOUT_S = 1800.0
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
-_PARAMETER = re.compile(r'([a-z]+)="([^"]*)"')
-_UNAUTHORIZED = 401
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,78 +98,25 @@ async def pull(
 
 
 class _Session:
-    """One repository and the token that it asked for."""
+    """One repository whose documents are known by their digests."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._token: dict[str, str] = {}
+        self._url, self._inner = url, RegistrySession(url)
 
     async def document(self, kind: str, sha256: str, *, accept: tuple[str, ...]) -> bytes:
-        url = f"{self._url}/{kind}/sha256:{sha256}"
-        headers = {"Accept": ", ".join(accept)} if accept else {}
-        try:
-            body = await self._get(url, headers)
-        except HttpStatus as error:
-            await self._authorize(error)
-            body = await self._get(url, headers)
-        found = hashlib.sha256(body).hexdigest()
+        path = f"{kind}/sha256:{sha256}"
+        answer = await self._inner.document(path, accept=accept, max_bytes=_MAX_DOCUMENT_BYTES)
+        found = hashlib.sha256(answer.body).hexdigest()
         if found != sha256:
-            raise WrongDigest(url, expected=sha256, found=found)
-        return body
+            raise WrongDigest(f"{self._url}/{path}", expected=sha256, found=found)
+        return answer.body
 
     async def blob(
         self, layer: Descriptor, path: Path, *, on_bytes: Callable[[int, int], None]
     ) -> None:
         if layer.size_bytes > _MAX_LAYER_BYTES:
             raise FormatError(f"{self._url}: a layer of {layer.size_bytes} bytes")
-        await download(
-            f"{self._url}/blobs/sha256:{layer.sha256}",
-            path,
-            sha256=layer.sha256,
-            max_bytes=layer.size_bytes,
-            timeout_s=_LAYER_TIMEOUT_S,
-            headers=self._token,
-            on_bytes=on_bytes,
-        )
-
-    async def _get(self, url: str, headers: dict[str, str]) -> bytes:
-        document = await get_bounded(
-            url,
-            max_bytes=_MAX_DOCUMENT_BYTES,
-            timeout_s=_DOCUMENT_TIMEOUT_S,
-            headers={**headers, **self._token},
-        )
-        return document.body
-
-    async def _authorize(self, error: HttpStatus) -> None:
-        if error.status != _UNAUTHORIZED or self._token:
-            raise error
-        challenge = parse_challenge(error.headers.get("www-authenticate", ""))
-        realm = challenge.pop("realm")
-        answer = await get_bounded(
-            f"{realm}?{urlencode(challenge)}",
-            max_bytes=_MAX_DOCUMENT_BYTES,
-            timeout_s=_DOCUMENT_TIMEOUT_S,
-        )
-        fields = _object(answer.body, what="registry token")
-        token = fields.get("token") or fields.get("access_token")
-        if not isinstance(token, str) or not token.isprintable():
-            raise Unavailable(f"{realm} gave no token")
-        self._token = {"Authorization": f"Bearer {token}"}
-
-
-def parse_challenge(header: str) -> dict[str, str]:
-    """Read a Bearer challenge; give its parameters, `realm` always among them.
-
-    Raises:
-        FormatError: another scheme, or no realm.
-    """
-    scheme, _, rest = header.partition(" ")
-    parameters = dict(_PARAMETER.findall(rest))
-    if scheme.lower() != "bearer" or "realm" not in parameters:
-        raise FormatError(f"registry: challenge {header[:80]!r}, want Bearer with a realm")
-    kept = {name: parameters[name] for name in ("service", "scope") if name in parameters}
-    return {"realm": parameters["realm"], **kept}
+        await self._inner.blob(layer.sha256, path, max_bytes=layer.size_bytes, on_bytes=on_bytes)
 
 
 def parse_descriptors(document: bytes, field: str) -> tuple[tuple[Descriptor, str], ...]:

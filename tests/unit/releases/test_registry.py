@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constellation.base.errors import FormatError
-from constellation.releases.registry import parse_challenge, parse_descriptors
+from constellation.base.registry_session import parse_challenge
+from constellation.releases.registry import parse_descriptors
 
 
 def test_a_challenge_gives_realm_service_and_scope() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpclib.client import Channel
@@ -16,32 +17,43 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from constellation.base import errors
 from constellation.base.errors import ConstellationError, Unavailable
 from constellation.base.progress import Progress
-from constellation.providers.local.daemon.layout import Layout
+from constellation.providers.local import image_archive, push
+from constellation.providers.local.daemon.layout import STATE_ROOT, Layout
 from constellation.providers.protocols import InfrastructureState, Instance, Role
 from constellation.rpc.stubs import daemon_pb2 as pb
 from constellation.rpc.stubs.daemon_grpc import LocalCloudStub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from constellation.base.progress import Report
     from constellation.providers.protocols import Desired, Infrastructure
 
-__all__ = ["LocalInfrastructure", "daemon_command", "destroy_command", "preflight_command"]
+__all__ = [
+    "LocalInfrastructure",
+    "daemon_command",
+    "destroy_command",
+    "preflight_command",
+    "workspaces",
+]
 
 _PROGRAM = "constellation.providers.local.daemon.main"
 _SHORT_S, _LONG_S = 15.0, 600.0
 _ERRORS: dict[str, type[ConstellationError]] = {
-    name: getattr(errors, name) for name in ("UserError", "Unavailable", "Conflict", "FormatError")
+    name: getattr(errors, name)
+    for name in ("UserError", "Unavailable", "Conflict", "FormatError", "Untrusted")
 }
 
 
-def daemon_command(id_: str, *, tools_root: Path) -> tuple[str, ...]:
-    """Give the command (for root) that starts the daemon, or finds it running, and then ends."""
+def daemon_command(id_: str, *, tools_root: Path, workspace: Path | None = None) -> tuple[str, ...]:
+    """Give the command (for root) that starts the daemon, or finds it running, and then ends.
+
+    `workspace` (absolute) is noted as the folder that the cloud belongs to.
+    """
     return (
         *_python(),
         *("--id", Layout.of(id_).id, "--tools-root", str(tools_root), "--gid", str(os.getgid())),
+        *(("--workspace", str(workspace)) if workspace is not None else ()),
     )
 
 
@@ -55,11 +67,21 @@ def preflight_command() -> tuple[str, ...]:
     return (*_python(), "--preflight")
 
 
-class LocalInfrastructure:
-    """One local cloud, by its id."""
+def workspaces() -> dict[str, Path]:
+    """Give the clouds of this machine, running or not, and the workspace that each belongs to."""
+    found = {}
+    for path in sorted(STATE_ROOT.glob("*/workspace")):
+        with contextlib.suppress(OSError):
+            found[path.parent.name] = Path(os.fsdecode(path.read_bytes()))
+    return found
 
-    def __init__(self, id_: str) -> None:
+
+class LocalInfrastructure:
+    """One local cloud, by its id; `offline`: its image registry asks no other one."""
+
+    def __init__(self, id_: str, *, offline: bool = False) -> None:
         self._layout = Layout.of(id_)
+        self._offline = offline
 
     async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
         """Create what is missing; see the protocol. Raises UserError, Conflict, Unavailable."""
@@ -69,6 +91,7 @@ class LocalInfrastructure:
             node_document=desired.node_document,
             artifacts_path=desired.artifacts_path,
             disk_bytes=desired.state_disk_bytes,
+            offline=self._offline,
         )
         async with self._stub() as stub, stub.Apply.open(timeout=_LONG_S) as stream:
             await stream.send_message(request, end=True)
@@ -111,6 +134,21 @@ class LocalInfrastructure:
         """Remove a machine, first from the load balancer; done already is not an error."""
         async with self._stub() as stub:
             await stub.Delete(pb.DeleteRequest(instance_id=instance_id), timeout=_LONG_S)
+
+    async def load_image(self, archive: Path, *, name: str = "", report: Report) -> tuple[str, ...]:
+        """Put a docker-save or OCI archive (tar) into the cloud's registry; give its names.
+
+        A pod can use each name as it is. `name` is for an archive that has none, or another.
+
+        Raises:
+            FormatError: it is no such archive; a blob is not what its digest says (Untrusted).
+            Conflict: the archive lacks a part of the image, or there is no room for it.
+            UserError: it cannot be read. Unavailable: the daemon does not answer.
+        """
+        with image_archive.open_archive(archive, name=name) as image:
+            async with self._stub() as stub, stub.LoadImage.open(timeout=_LONG_S) as stream:
+                await push.push(stream, image, report=report)
+            return tuple(str(named.reference) for named in image.names)
 
     async def nodes(self) -> tuple[pb.Node, ...]:
         """List machines with what only this provider knows (pid of init, image digest)."""

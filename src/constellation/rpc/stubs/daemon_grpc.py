@@ -35,6 +35,10 @@ class LocalCloudBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def LoadImage(self, stream: 'grpclib.server.Stream[constellation.rpc.stubs.daemon_pb2.LoadImageRequest, constellation.rpc.stubs.daemon_pb2.LoadImageReply]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def Destroy(self, stream: 'grpclib.server.Stream[constellation.rpc.stubs.daemon_pb2.DestroyRequest, constellation.rpc.stubs.daemon_pb2.Progress]') -> None:
         pass
 
@@ -69,6 +73,12 @@ class LocalCloudBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 constellation.rpc.stubs.daemon_pb2.ConsoleRequest,
                 constellation.rpc.stubs.daemon_pb2.ConsoleReply,
+            ),
+            '/constellation.daemon.v1.LocalCloud/LoadImage': grpclib.const.Handler(
+                self.LoadImage,
+                grpclib.const.Cardinality.STREAM_UNARY,
+                constellation.rpc.stubs.daemon_pb2.LoadImageRequest,
+                constellation.rpc.stubs.daemon_pb2.LoadImageReply,
             ),
             '/constellation.daemon.v1.LocalCloud/Destroy': grpclib.const.Handler(
                 self.Destroy,
@@ -111,6 +121,12 @@ class LocalCloudStub:
             '/constellation.daemon.v1.LocalCloud/Console',
             constellation.rpc.stubs.daemon_pb2.ConsoleRequest,
             constellation.rpc.stubs.daemon_pb2.ConsoleReply,
+        )
+        self.LoadImage = grpclib.client.StreamUnaryMethod(
+            channel,
+            '/constellation.daemon.v1.LocalCloud/LoadImage',
+            constellation.rpc.stubs.daemon_pb2.LoadImageRequest,
+            constellation.rpc.stubs.daemon_pb2.LoadImageReply,
         )
         self.Destroy = grpclib.client.UnaryStreamMethod(
             channel,

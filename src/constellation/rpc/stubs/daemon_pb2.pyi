@@ -49,18 +49,20 @@ class Node(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., group: _Optional[str] = ..., role: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[str] = ..., init_port: _Optional[int] = ..., recovery_port: _Optional[int] = ..., verify_port: _Optional[int] = ..., pid: _Optional[int] = ..., image: _Optional[str] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
-    __slots__ = ("groups", "image_path", "node_document", "artifacts_path", "disk_bytes")
+    __slots__ = ("groups", "image_path", "node_document", "artifacts_path", "disk_bytes", "offline")
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_PATH_FIELD_NUMBER: _ClassVar[int]
     NODE_DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     ARTIFACTS_PATH_FIELD_NUMBER: _ClassVar[int]
     DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OFFLINE_FIELD_NUMBER: _ClassVar[int]
     groups: _containers.RepeatedCompositeFieldContainer[Group]
     image_path: str
     node_document: bytes
     artifacts_path: str
     disk_bytes: int
-    def __init__(self, groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., image_path: _Optional[str] = ..., node_document: _Optional[bytes] = ..., artifacts_path: _Optional[str] = ..., disk_bytes: _Optional[int] = ...) -> None: ...
+    offline: bool
+    def __init__(self, groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., image_path: _Optional[str] = ..., node_document: _Optional[bytes] = ..., artifacts_path: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., offline: _Optional[bool] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("name", "role", "size")
@@ -117,6 +119,40 @@ class ConsoleReply(_message.Message):
     TEXT_FIELD_NUMBER: _ClassVar[int]
     text: bytes
     def __init__(self, text: _Optional[bytes] = ...) -> None: ...
+
+class LoadImageRequest(_message.Message):
+    __slots__ = ("blob", "chunk", "name")
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    blob: Blob
+    chunk: bytes
+    name: ImageName
+    def __init__(self, blob: _Optional[_Union[Blob, _Mapping]] = ..., chunk: _Optional[bytes] = ..., name: _Optional[_Union[ImageName, _Mapping]] = ...) -> None: ...
+
+class Blob(_message.Message):
+    __slots__ = ("sha256", "size")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    size: int
+    def __init__(self, sha256: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
+
+class ImageName(_message.Message):
+    __slots__ = ("registry", "repository", "tag", "sha256")
+    REGISTRY_FIELD_NUMBER: _ClassVar[int]
+    REPOSITORY_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    registry: str
+    repository: str
+    tag: str
+    sha256: str
+    def __init__(self, registry: _Optional[str] = ..., repository: _Optional[str] = ..., tag: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class LoadImageReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class DestroyRequest(_message.Message):
     __slots__ = ("keep_disks",)

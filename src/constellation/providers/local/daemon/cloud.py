@@ -25,13 +25,16 @@ from constellation.providers.local.daemon import (
     balancer,
     cgroups,
     dns,
+    image_store,
     images,
     kernel,
     layout,
     machine,
     metadata_server,
     network,
+    pull_through,
     records,
+    registry,
 )
 
 if TYPE_CHECKING:
@@ -56,12 +59,13 @@ class Cloud:
         self.layout = where
         self.record = records.CloudRecord(id=where.id, address="")
         self.ca_der = b""
+        self.store = image_store.ImageStore(where.state / "registry")
         self._cgroups = cgroups.Cgroups.find(where.name)
         self._images = images.Images()
         self._tools_root = tools_root
         self._busy = asyncio.Lock()
         self._starting: set[str] = set()
-        self._runner: web.AppRunner | None = None
+        self._runners: list[web.AppRunner] = []
         self._resolver: dns.Resolver | None = None
         self._host: machine.Host | None = None
 
@@ -83,16 +87,24 @@ class Cloud:
             self.record, address=address.choose(address.taken(layout.STATE_ROOT))
         )
         self._save()
-        self._runner = await metadata_server.serve(
-            metadata_server.application(lambda: self.record, self.state), self.layout.netns()
-        )
-        self._resolver = await dns.serve(lambda: self.record, self.layout.netns())
+        await self._serve()
         await self._balance()
+
+    async def _serve(self) -> None:
+        """Answer on 169.254.169.254: metadata, names, images."""
+        netns = self.layout.netns()
+        metadata = metadata_server.application(lambda: self.record, self.state)
+        self._runners.append(await metadata_server.serve(metadata, netns))
+        self._resolver = await dns.serve(lambda: self.record, netns)
+        await asyncio.to_thread(self.store.open)
+        upstream = pull_through.PullThrough(self.store, where=pull_through.origin)
+        app = registry.application(lambda: self.record, self.store, upstream)
+        self._runners.append(await registry.serve(app, netns))
 
     async def stop(self) -> None:
         """End what lives in this process; nodes go on."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        for runner in self._runners:
+            await runner.cleanup()
         if self._resolver is not None:
             await self._resolver.close()
         self._images.close()
@@ -105,8 +117,10 @@ class Cloud:
             return "running"
         return "crashed" if node.wanted_on and node.keeper.pid else "off"
 
-    async def apply(self, desired: Desired, *, report: Report) -> None:
+    async def apply(self, desired: Desired, *, offline: bool, report: Report) -> None:
         """Bring the groups to their sizes and every wanted node to life.
+
+        `offline`: the image registry asks no other one.
 
         Raises:
             UserError, Conflict, Unavailable: what could not be done; the rest was.
@@ -120,6 +134,7 @@ class Cloud:
                 node_document=desired.node_document,
                 artifacts_path=desired.artifacts_path,
                 disk_bytes=desired.state_disk_bytes,
+                offline=offline,
             )
             for group in lacking:
                 for _ in range(group.size):

@@ -68,6 +68,11 @@ class Layout:
         return self.state / "daemon.log"
 
     @property
+    def workspace(self) -> Path:
+        """Name of the user's folder that this cloud belongs to, as bytes of a path."""
+        return self.state / "workspace"
+
+    @property
     def lock(self) -> Path:
         """Held by the daemon for as long as it lives."""
         return self.state / "lock"

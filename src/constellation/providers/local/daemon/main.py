@@ -22,7 +22,7 @@ from grpclib.server import Server
 
 from constellation.base import logs
 from constellation.base.errors import Conflict, ConstellationError, UserError
-from constellation.base.files import lock
+from constellation.base.files import lock, write_atomic
 from constellation.base.progress import silent
 from constellation.providers.local import preflight
 from constellation.providers.local.daemon import home, launch
@@ -54,6 +54,8 @@ def main() -> None:
             _destroy(where, keep_disks=arguments.keep_disks)
             return
         if not arguments.foreground:
+            if arguments.workspace is not None:
+                write_atomic(where.workspace, os.fsencode(arguments.workspace))
             launch.detached(where, sys.argv[1:])
             return
         _serve(where, arguments)
@@ -68,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--id", default="", help="name of the cloud")
     parser.add_argument("--tools-root", type=Path, help="folder with swtpm, haproxy, nspawn")
     parser.add_argument("--gid", type=int, default=0, help="group that may use the socket")
+    parser.add_argument("--workspace", type=Path, help="the user's folder; removals look for it")
     parser.add_argument("--foreground", action="store_true", help="stay attached (for units)")
     parser.add_argument("--destroy", action="store_true", help="remove the cloud, then end")
     parser.add_argument("--keep-disks", action="store_true", help="with --destroy: keep the state")

@@ -81,6 +81,7 @@ class CloudRecord:
     node_document: bytes = b""
     artifacts_path: str = ""
     disk_bytes: int = 0
+    offline: bool = False
     haproxy: Process = Process()
     nodes: tuple[NodeRecord, ...] = ()
 

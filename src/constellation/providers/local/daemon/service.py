@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from constellation.base import errors
 from constellation.base.errors import ConstellationError
+from constellation.providers.local.daemon import loading
 from constellation.providers.local.daemon.network import BALANCER
 from constellation.providers.protocols import Desired, Group, Role
 from constellation.rpc.stubs import daemon_pb2 as pb
@@ -77,7 +79,10 @@ class LocalCloud(LocalCloudBase):
             return
         with _errors():
             desired = _desired(request)
-        await _stream(stream, lambda report: self._cloud.apply(desired, report=report))
+        offline = request.offline
+        await _stream(
+            stream, lambda report: self._cloud.apply(desired, offline=offline, report=report)
+        )
 
     async def Power(self, stream: Stream[pb.PowerRequest, pb.PowerReply]) -> None:  # noqa: N802
         """Switch a node on, off, or off and on."""
@@ -107,6 +112,14 @@ class LocalCloud(LocalCloudBase):
         with _errors():
             text = await self._cloud.console(request.instance_id)
         await stream.send_message(pb.ConsoleReply(text=text))
+
+    async def LoadImage(  # noqa: N802
+        self, stream: Stream[pb.LoadImageRequest, pb.LoadImageReply]
+    ) -> None:
+        """Take an image into the registry."""
+        with _errors():
+            await loading.load(stream, self._cloud.store)
+        await stream.send_message(pb.LoadImageReply())
 
     async def Destroy(self, stream: Stream[pb.DestroyRequest, pb.Progress]) -> None:  # noqa: N802
         """Remove everything, then end the daemon."""
@@ -165,10 +178,12 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except ConstellationError as error:
-        _log.warning("a request failed", extra={"error": f"{type(error).__name__}: {error}"})
+        # the other side knows the classes of the tree, not those that modules derive
+        name = next(k.__name__ for k in type(error).__mro__ if k.__name__ in errors.__all__)
+        _log.warning("a request failed", extra={"error": f"{name}: {error}"})
         hint = f" ({error.hint})" if error.hint else ""
         raise GRPCError(
-            _STATUS.get(error.exit_code, Status.INTERNAL), f"{type(error).__name__}: {error}{hint}"
+            _STATUS.get(error.exit_code, Status.INTERNAL), f"{name}: {error}{hint}"
         ) from error
     except OSError as error:
         _log.exception("a request met the kernel")
