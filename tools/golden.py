@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from constellation.attestation.snp.appraise import dump_default_policy
 from constellation.cli.reference import dump_cli_reference
 from constellation.config.writer import dump_reference, dump_schema
 
@@ -13,6 +14,7 @@ FILES = {
     "docs/reference/cli.md": dump_cli_reference,
     "docs/reference/configuration.md": dump_reference,
     "docs/reference/configuration.schema.json": dump_schema,
+    "tests/golden/snp-default-policy.txt": dump_default_policy,
 }
 
 

@@ -49,6 +49,7 @@ class Workspace:
             input=stdin,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=timeout_s,
             check=False,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,19 +15,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from constellation.base import decode
 from constellation.kube.peers import Peer, SignedPeers
+from constellation.kube.pod_gate import closed
 from constellation.services.mesh.firewall import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces"),
-    pytest.mark.skipif(
-        shutil.which("wireguard-go") is None or shutil.which("nft") is None,
-        reason="needs wireguard-go and nft",
-    ),
-]
+pytestmark = pytest.mark.cluster
 
 CANARY = b"canary-7f3a9d-in-plain-text"
 SOURCES = str(Path(__file__).parents[2] / "src")
@@ -304,3 +297,48 @@ def test_a_pod_does_not_take_another_pods_address(nodes: tuple[Node, Node], tmp_
         with captured(one.space, capture, device="wg0"):
             assert not answers(one.pod, two.pod_address, 8080, source="10.244.7.7")
         assert (target in capture.read_bytes()) is not filtered
+
+
+def test_before_the_mesh_runs_no_pod_packet_leaves_its_node(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    # a node between kubelet's start and the mesh's: no wg0, and routers that take every packet
+    one, two = nodes
+    for node, other in ((one, two), (two, one)):
+        inside(node.space, "nft", "delete", "table", "inet", "constellation")
+        route = ("ip", "-n", node.space, "route", "replace", other.place.pod_cidr)
+        run(*route, "via", other.address, "dev", "eth0")
+    capture = tmp_path / "capture"
+    with listening(two.pod, 8080), listening(two.space, 2379), listening(one.space, 9000):
+        assert answers(one.pod, two.pod_address, 8080), "without the gate it is all open"
+        assert answers(one.pod, one.address, 9000)
+        gate = tmp_path / "gate"
+        gate.write_text(closed(one.place.pod_network))
+        inside(one.space, "nft", "-f", str(gate))
+        with captured(one.space, capture):
+            assert not answers(one.pod, two.pod_address, 8080)
+            assert not answers(one.pod, two.address, 2379)
+            assert not answers(one.pod, one.address, 9000)
+            assert not answers(one.space, two.pod_address, 8080), "nor the node itself in the clear"
+        assert CANARY not in capture.read_bytes()
+        with listening(one.space, 6443):
+            assert answers(one.pod, one.address, 6443)
+    meet(one, two)
+    with listening(two.pod, 8080):
+        assert answers(one.pod, two.pod_address, 8080), "the mesh's rules replaced the gate"
+
+
+def test_services_on_loopback_are_not_reached_from_the_network(nodes: tuple[Node, Node]) -> None:
+    one, two = nodes
+    meet(one, two)
+    hidden = "127.7.7.7"
+    # somebody who owns the network sends to 127.0.0.0/8; a sysctl lets the kernel take it
+    for space in (one.space, two.space):
+        for name in ("all", "eth0"):
+            inside(space, "sysctl", "-q", "-w", f"net.ipv4.conf.{name}.route_localnet=1")
+    local = ("table", "local")
+    run("ip", "-n", one.space, "route", "del", "local", "127.0.0.0/8", "dev", "lo", *local)
+    run("ip", "-n", one.space, "route", "add", hidden, "via", two.address, "dev", "eth0")
+    with listening(two.space, 10249):
+        assert answers(one.space, two.address, 10249)
+        assert not answers(one.space, hidden, 10249)
