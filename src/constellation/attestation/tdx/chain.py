@@ -251,7 +251,7 @@ def _load_crl(der: bytes, what: str) -> x509.CertificateRevocationList:
         if not der.endswith(b"\0" + crl.signature):
             raise FormatError(f"{what}: its signature is not whole bytes")
         _ = crl.issuer, crl.extensions, crl.last_update_utc, crl.next_update_utc
-    except (ValueError, TypeError, x509.DuplicateExtension) as error:
+    except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as error:
         raise FormatError(f"{what}: not a revocation list: {error}") from None
     return crl
 

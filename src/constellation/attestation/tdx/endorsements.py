@@ -38,9 +38,7 @@ MAX_COLLATERAL_BYTES = 256 * 1024
 _COMPONENTS = 16
 _MAX_LEVELS = 256
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-_SIGNED = re.compile(
-    rb'\{"(tcbInfo|enclaveIdentity)":(\{.*\}),"signature":"([0-9a-fA-F]{128})"\}\s*', re.DOTALL
-)
+_SIGNATURE = re.compile(r'\s*,\s*"signature"\s*:\s*"([0-9a-fA-F]{128})"\s*\}\s*')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,12 +171,23 @@ def signed_json(response: bytes, *, name: str) -> tuple[bytes, bytes]:
     `name` is `tcbInfo` or `enclaveIdentity`.
 
     Raises:
-        FormatError: not `{"name":{…},"signature":"128 hexadecimal digits"}` without spaces.
+        FormatError: not `{"name":{…},"signature":"128 hexadecimal digits"}`, in this order.
     """
-    match = None if len(response) > MAX_COLLATERAL_BYTES else _SIGNED.fullmatch(response)
-    if match is None or match[1] != name.encode():
-        raise FormatError(f"{name}: not an object of that name and its signature")
-    return match[2], bytes.fromhex(match[3].decode())
+    wrong = FormatError(f"{name}: not an object of that name and its signature")
+    if len(response) > MAX_COLLATERAL_BYTES:
+        raise wrong
+    try:
+        text = response.decode("utf-8", "strict")
+        start = re.match(rf'\s*\{{\s*"{name}"\s*:\s*(?=\{{)', text)
+        if start is None:
+            raise wrong
+        _, end = json.JSONDecoder().raw_decode(text, start.end())
+    except (ValueError, RecursionError):
+        raise wrong from None
+    match = _SIGNATURE.fullmatch(text, end)
+    if match is None:
+        raise wrong
+    return text[start.end() : end].encode(), bytes.fromhex(match[1])
 
 
 @functools.lru_cache(maxsize=64)
