@@ -256,6 +256,7 @@ class OwnerWorld:
     workspace: Workspace
     progress: list[Progress] = field(default_factory=list)
     ready: bool = True
+    owned: tuple[str, ...] = ()
 
     def context(self, *, abandon: bool = False) -> Context:
         async def list_nodes(kubeconfig: Path) -> tuple[KubernetesNode, ...]:
@@ -277,6 +278,7 @@ class OwnerWorld:
             config=Config(name="test", node_groups=groups),
             supplies=Shelf(cache=self.workspace.folder / "cache"),
             infrastructure=lambda _: self.cloud,
+            owned=lambda: self.owned,
             list_nodes=list_nodes,
             now=lambda: NOW,
             report=self.progress.append,

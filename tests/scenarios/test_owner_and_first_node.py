@@ -134,6 +134,27 @@ async def test_terminate_keeps_configuration_and_master_secret(world: OwnerWorld
     assert not world.workspace.kubeconfig.exists()
 
 
+@pytest.mark.parametrize("damage", ["", "version: 1\nname: te", "\x00", "- 1"])
+async def test_machines_go_also_when_the_state_file_is_damaged(
+    world: OwnerWorld, damage: str
+) -> None:
+    await create(world.context())
+    world.workspace.state.write_text(damage)
+    world.owned = ("test-abc123",)
+    done = await terminate(world.context())
+    assert world.cloud.destroyed
+    assert done.removed[0] == "machines, disks and network of test-abc123"
+    assert not world.workspace.state.exists()
+
+
+async def test_without_state_file_only_marked_machines_go(world: OwnerWorld) -> None:
+    await create(world.context())
+    world.workspace.state.unlink()
+    done = await terminate(world.context())
+    assert not world.cloud.destroyed
+    assert done.removed == ()
+
+
 async def test_a_master_secret_that_others_can_read_is_refused(world: OwnerWorld) -> None:
     await create(world.context())
     world.workspace.master_secret.chmod(0o644)

@@ -23,6 +23,7 @@ from constellation.providers.local.infrastructure import (
     LocalInfrastructure,
     daemon_command,
     destroy_command,
+    workspaces,
 )
 from constellation.trust.artifact_list import Artifact, ArtifactKind
 from constellation.trust.cluster_policy import AcceptedRelease
@@ -129,8 +130,8 @@ def _keep(bundle: build.ServicesBundle, *, cache: Path) -> Artifact:
 class LocalCloud:
     """The local provider together with its daemon, which root starts when machines are wanted."""
 
-    def __init__(self, uid: str, *, cache: Path) -> None:
-        self._uid, self._cache = uid, cache
+    def __init__(self, uid: str, *, cache: Path, folder: Path) -> None:
+        self._uid, self._cache, self._folder = uid, cache, folder
         self._inner = LocalInfrastructure(uid)
 
     async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
@@ -144,7 +145,8 @@ class LocalCloud:
 
         report(Progress(step="Local cloud", detail="starting its daemon"))
         root = await tools.ensure_tools_root(self._cache, report)
-        await run_as_root(daemon_command(self._uid, tools_root=root), timeout_s=_DAEMON_S)
+        start = daemon_command(self._uid, tools_root=root, workspace=self._folder)
+        await run_as_root(start, timeout_s=_DAEMON_S)
         report(Progress(step="Local cloud", finished=True))
 
     async def observe(self) -> InfrastructureState | None:
@@ -173,16 +175,17 @@ def real_context(
     abandon: bool = False,
 ) -> Context:
     """Give the context of a run on this machine."""
-    cache = cache_folder()
+    cache, folder = cache_folder(), workspace.folder.resolve()
 
     def infrastructure(uid: str) -> Infrastructure:
-        return LocalCloud(uid, cache=cache)
+        return LocalCloud(uid, cache=cache, folder=folder)
 
     return Context(
         workspace=workspace,
         config=config,
         supplies=LocalSupplies(cache=cache),
         infrastructure=infrastructure,
+        owned=lambda: tuple(uid for uid, place in workspaces().items() if place == folder),
         list_nodes=list_nodes,
         now=clock.now,
         report=report,

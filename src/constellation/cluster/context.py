@@ -73,8 +73,10 @@ ListNodes = Callable[[Path], Awaitable[tuple[KubernetesNode, ...]]]
 class Context:
     """One run of the engine.
 
-    `infrastructure` gives the provider's view of the resources with this uid; `list_nodes` asks
-    the API that a kubeconfig names; `now` reads the clock (UTC); `wait_s` bounds each wait;
+    `infrastructure` gives the provider's view of the resources with this uid; `owned` lists the
+    uids that the provider has marked as made from this workspace, so that they are found without
+    the state file; `list_nodes` asks the API that a kubeconfig names; `now` reads the clock (UTC);
+    `wait_s` bounds each wait;
     `abandon`: init may leave the node that it chose before.
     """
 
@@ -82,6 +84,7 @@ class Context:
     config: Config
     supplies: Supplies
     infrastructure: Callable[[str], Infrastructure]
+    owned: Callable[[], tuple[str, ...]]
     list_nodes: ListNodes
     now: Callable[[], datetime]
     report: Report

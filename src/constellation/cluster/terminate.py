@@ -1,10 +1,16 @@
-"""How a cluster goes away: the provider removes everything; conf and master secret stay."""
+"""How a cluster goes away: the provider removes everything; conf and master secret stay.
+
+A state file that is lost or damaged does not keep machines alive: the provider's own marks say
+which of them were made from this workspace, and only those go.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from constellation.base.errors import UserError
+from constellation.base.progress import Progress
 from constellation.config.state import read_state
 
 if TYPE_CHECKING:
@@ -12,7 +18,7 @@ if TYPE_CHECKING:
 
     from constellation.cluster.context import Context
 
-__all__ = ["Terminated", "terminate"]
+__all__ = ["Terminated", "clusters", "terminate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +29,24 @@ class Terminated:
     kept: tuple[Path, ...]
 
 
+def clusters(context: Context) -> tuple[str, ...]:
+    """Give the uids that belong to this workspace: the state file's and the provider's marks."""
+    try:
+        state = read_state(context.workspace.state)
+    except UserError as error:
+        context.report(Progress(step="Look for the cluster", detail=str(error), finished=True))
+        state = None
+    named = () if state is None else (state.uid,)
+    return tuple(dict.fromkeys((*named, *context.owned())))
+
+
 async def terminate(context: Context) -> Terminated:
     """Remove the machines, then the files that only made sense with them; done already is fine."""
     workspace = context.workspace
-    state = read_state(workspace.state)
     removed = []
-    if state is not None:
-        await context.infrastructure(state.uid).destroy(report=context.report)
-        removed.append(f"machines, disks and network of {state.uid}")
+    for uid in clusters(context):
+        await context.infrastructure(uid).destroy(report=context.report)
+        removed.append(f"machines, disks and network of {uid}")
     for path in (workspace.kubeconfig, workspace.kubectl, workspace.cluster_log, workspace.state):
         if path.exists():
             path.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,8 +11,6 @@ from constellation.cli.output import Steps, result
 from constellation.cli.run import confirm, run, settings, standard_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from constellation.cli.run import Settings
     from constellation.cluster.mini import Up
     from constellation.config.workspace import Workspace
@@ -63,32 +60,34 @@ def up(context: click.Context, /, **chosen: Any) -> None:
 @click.pass_context
 def down(context: click.Context, /, purge: bool, **chosen: Any) -> None:
     """Remove the cluster with all its data and files."""
+    from constellation.base.progress import silent
     from constellation.cli.privilege import authenticate
+    from constellation.cli.remove import check_purge
     from constellation.cli.world import real_context
-    from constellation.cluster.terminate import terminate
+    from constellation.cluster.terminate import clusters
     from constellation.config.schema import Config
     from constellation.config.workspace import cache_folder
+    from constellation.providers.local.infrastructure import workspaces
 
     chosen_settings = settings(context, chosen)
     workspace = chosen_settings.workspace(_FOLDER)
-    if not workspace.folder.is_dir():
+    # the conf may be gone or broken: removing must still work
+    found = clusters(real_context(workspace, Config(), report=silent))
+    if not found and not workspace.folder.is_dir() and not (purge and cache_folder().is_dir()):
         result({"removed": []}, output=chosen_settings.output, text=lambda: "Nothing to remove.")
         return
-    confirm(f"Remove the cluster in {workspace.folder} with all its data?", chosen=chosen_settings)
-    run(authenticate())
-    with Steps() as steps, workspace.locked():
-        done = run(terminate(real_context(workspace, Config(), report=steps.report)))
-        removed = [*done.removed, *_remove_files(workspace)]
-    if purge and cache_folder().is_dir():
-        shutil.rmtree(cache_folder())
-        removed.append(str(cache_folder()))
-    kept = [str(p) for p in sorted(workspace.folder.glob("*"))]
-    if not kept:
-        shutil.rmtree(workspace.folder)
-        removed.append(str(workspace.folder))
+    if purge:
+        check_purge(cache_folder(), clusters=workspaces(), gone=found)
+    too = f" And {cache_folder()}?" if purge else ""
+    confirm(
+        f"Remove the cluster in {workspace.folder} with all its data?{too}", chosen=chosen_settings
+    )
+    if found:
+        run(authenticate())
+    removed, kept = _remove(workspace, purge=purge)
     lines = [*(f"Removed {r}" for r in removed), *(f"Kept {k}" for k in kept)]
     result(
-        {"kept": kept, "removed": removed},
+        {"kept": list(kept), "removed": list(removed)},
         output=chosen_settings.output,
         text=lambda: "\n".join(lines) or "Nothing to remove.",
     )
@@ -147,20 +146,22 @@ def _ask_for_root(chosen: Settings) -> None:
     run(authenticate())
 
 
-def _remove_files(workspace: Workspace) -> list[str]:
-    """Remove the secrets of a cluster that is gone, and the conf if nobody changed it."""
+def _remove(workspace: Workspace, *, purge: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Remove cluster, files and (with `purge`) cache; gives what was removed and what was kept."""
+    from constellation.cli.remove import purge as purge_cache
+    from constellation.cli.remove import remove_files
+    from constellation.cli.world import real_context
+    from constellation.cluster.terminate import terminate
+    from constellation.config.schema import Config
+    from constellation.config.workspace import cache_folder
     from constellation.config.writer import dump_example
 
-    removed: list[Path] = []
-    if workspace.master_secret.exists():
-        removed.append(workspace.master_secret)
-    config = workspace.config
-    if config.exists() and config.read_text() == dump_example(_default_config()):
-        removed.append(config)
-    for path in removed:
-        path.unlink()
-    (workspace.folder / ".constellation.lock").unlink(missing_ok=True)
-    return [str(path) for path in removed]
+    with Steps() as steps, workspace.locked():
+        done = run(terminate(real_context(workspace, Config(), report=steps.report)))
+        files, kept = remove_files(workspace, example=dump_example(_default_config()).encode())
+        cache = cache_folder()
+        purged = (str(cache),) if purge and purge_cache(cache) else ()
+    return (*done.removed, *files, *purged), kept
 
 
 def _up_text(done: Up, workspace: Workspace) -> str:
