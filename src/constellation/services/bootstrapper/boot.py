@@ -33,7 +33,7 @@ def boot_steps(record: NodeRecord, *, paths: Paths) -> tuple[Step, ...]:
         runtime.place_static_pods(record.role, paths=paths)
 
     async def network() -> None:
-        runtime.configure_pod_network(record.pod_cidr)
+        await runtime.configure_pod_network(record.pod_cidr, pod_network=record.pod_network)
         await runtime.start_mesh()
 
     async def kubelet() -> None:

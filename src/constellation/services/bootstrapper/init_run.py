@@ -212,7 +212,8 @@ class InitRun:
         key = node_keys.make_key(self._paths.keys / "join.pem")
         peers = sign_peers(value, join_private_key=key)
         write_atomic(self._paths.state / "peers.json", decode.dump(peers), mode=0o600)
-        runtime.configure_pod_network(self._record().pod_cidr)
+        record = self._record()
+        await runtime.configure_pod_network(record.pod_cidr, pod_network=record.pod_network)
 
     async def _wait_for_api(self) -> None:
         await kubernetes.wait_for_api(self._own.address, paths=self._paths)

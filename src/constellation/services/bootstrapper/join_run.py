@@ -203,7 +203,8 @@ class JoinRun:
 
     async def _start_network(self) -> None:
         write_atomic(self._paths.state / "peers.json", decode.dump(self._peers), mode=0o600)
-        runtime.configure_pod_network(self._record().pod_cidr)
+        record = self._record()
+        await runtime.configure_pod_network(record.pod_cidr, pod_network=record.pod_network)
 
     async def _wait_for_api(self) -> None:
         await kubernetes.wait_for_api(self._own.address, paths=self._paths)

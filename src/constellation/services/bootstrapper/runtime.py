@@ -15,7 +15,7 @@ from constellation.base.errors import Unavailable
 from constellation.base.files import write_atomic
 from constellation.base.proc import run
 from constellation.base.retry import until_available
-from constellation.kube import cni, containerd, units
+from constellation.kube import cni, containerd, pod_gate, units
 from constellation.services.bootstrapper import artifacts
 from constellation.trust.artifact_list import ArtifactKind
 
@@ -45,6 +45,7 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 _REGISTRY = "http://169.254.169.254:5000"
 _MTU = 1400
 """Room for the mesh's headers (WireGuard over IPv4: 60 bytes) in a 1500 byte link."""
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _SHORT_S = 30.0
 _CONTAINERD_S = 60.0
 
@@ -91,11 +92,19 @@ async def start_containerd(list_: ArtifactList, *, paths: Paths) -> None:
     await until_available(answers, deadline_s=_CONTAINERD_S)
 
 
-def configure_pod_network(pod_cidr: str) -> None:
-    """Configure CNI; containerd takes a node for not ready before."""
-    for name in ("net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet"):
-        with contextlib.suppress(OSError):
-            (Path("/proc/sys") / name).write_text("1")
+async def configure_pod_network(pod_cidr: str, *, pod_network: str) -> None:
+    """Close the node for pods until the mesh runs, then configure CNI: then there can be pods.
+
+    Raises:
+        Unavailable: the packet filter was not loaded.
+    """
+    # a repeated step must not take the mesh's rules away from pods that run
+    shown = await run("nft", "list", "table", *pod_gate.TABLE, timeout_s=_SHORT_S, check=False)
+    if shown.returncode != 0:
+        gate = pod_gate.closed(pod_network)
+        await run("nft", "-f", "-", stdin=gate.encode(), timeout_s=_SHORT_S)
+    with contextlib.suppress(OSError):
+        await asyncio.to_thread(_FORWARDING.write_text, "1")
     write_atomic(
         cni.CONFIG_DIR / "10-constellation.conflist",
         cni.configuration(pod_cidr=pod_cidr, mtu=_MTU),

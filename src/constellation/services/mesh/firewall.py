@@ -67,6 +67,7 @@ table inet constellation {{
 
   chain to_this_node {{
     type filter hook input priority filter; policy accept;
+    iifname != "lo" ip daddr 127.0.0.0/8 drop
     iifname != "{_POD_LINKS}" iifname != "{DEVICE}" accept
     ct state established,related accept
     icmp type echo-request accept
