@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from constellation.attestation.model import Authentic, Claims
     from constellation.attestation.snp.verify import EndorsedReport
 
-__all__ = ["MINIMUM_TCB", "appraise", "claims", "default_policy", "relevant"]
+__all__ = ["MINIMUM_TCB", "appraise", "claims", "default_policy", "dump_default_policy", "relevant"]
 
 MINIMUM_TCB: Mapping[Line, Tcb] = {
     Line.MILAN: Tcb(fmc=0, bootloader=4, tee=0, snp=24, microcode=219),
@@ -41,7 +41,6 @@ AMD-SB-3019 (signatures of microcode). Turin is not among them: give minima of y
 
 _TCBS = ("reported", "committed", "launch", "current")
 _ABI_BITS = 0xFFFF
-_MUST_BE_ONE = 1 << 17
 _NO_MIGRATION_AGENT = b"\xff" * 32
 
 _SET_BY_OWNER = "the ID block's signer chooses it; the measurement decides"
@@ -55,7 +54,8 @@ _BUILD = "build numbers of firmware; the TCB's security versions decide"
 def claims(authentic: Authentic[EndorsedReport]) -> Claims:
     """Give every claim of a verified report, flat; the same names for all versions of reports.
 
-    What a version does not say is 0 (`cpuid.*` before 3, `*_mit_vector` before 5).
+    What a version does not say is 0 (`cpuid.*` before 3, `*_mit_vector` before 5). `reserved` is 1
+    if a byte is set that has no published meaning.
     """
     endorsed = authentic.claims
     report = endorsed.report
@@ -70,6 +70,8 @@ def claims(authentic: Authentic[EndorsedReport]) -> Claims:
         "signing_key.vlek": int(endorsed.signing_key is SigningKey.VLEK),
         "csp_id": endorsed.csp_id.encode(),
         "author_key_en": int(report.author_key_en),
+        "key_info.reserved": report.key_info >> 5,
+        "reserved": int(any(report.reserved)),
         "report_data": report.report_data,
         "measurement": report.measurement,
         "host_data": report.host_data,
@@ -88,7 +90,7 @@ def claims(authentic: Authentic[EndorsedReport]) -> Claims:
         "crl.present": int(endorsed.crl_present),
         "crl.current": int(endorsed.crl_current),
     }
-    _add_bits(found, "policy", report.policy, GuestPolicy, known=_ABI_BITS | _MUST_BE_ONE)
+    _add_bits(found, "policy", report.policy, GuestPolicy, known=_ABI_BITS)
     _add_bits(found, "platform_info", report.platform_info, PlatformInfo, known=0)
     line = endorsed.line
     for which in _TCBS:
@@ -130,6 +132,8 @@ def default_policy(
         "vmpl": Exactly(0),
         "signing_key.vlek": Exactly(int(vlek)),
         "csp_id": OneOf(tuple(c.encode() for c in csp_ids)) if vlek else Exactly(b""),
+        "key_info.reserved": Exactly(0),
+        "reserved": Exactly(0),
         "author_key_en": Unchecked("the digests of both keys are claims of their own"),
         "report_data": Exactly(report_data),
         "measurement": OneOf(measurements),
@@ -158,6 +162,17 @@ def default_policy(
     return made
 
 
+def dump_default_policy() -> str:
+    """Write the default policy, one line a claim, for people who sign it off."""
+    policy = default_policy(report_data=bytes(64), measurements=())
+    given = {
+        "report_data": "the 64 bytes that the caller must give",
+        "measurement": "one of the launch digests that the caller must give",
+    }
+    lines = [line for line in rules.describe(policy) if line.partition(":")[0] not in given]
+    return "\n".join(sorted((*(f"{n}: {text}" for n, text in given.items()), *lines))) + "\n"
+
+
 def relevant(policy: Policy, found: Claims) -> Policy:
     """Leave out the rules for other lines of chips than that of the claims.
 
@@ -181,6 +196,7 @@ def appraise(authentic: Authentic[EndorsedReport], *, policy: Policy) -> tuple[s
 
 _GUEST_POLICY_RULES: Mapping[str, Rule] = {
     "policy.smt": Unchecked(_SMT),
+    "policy.must_be_one": Exactly(1),
     "policy.migrate_ma": Exactly(0),
     "policy.debug": Exactly(0),
     "policy.single_socket": Unchecked(_EXTRA),

@@ -142,21 +142,24 @@ def parse_certificate_table(data: bytes) -> CertificateTable:
     if len(data) > _MAX_TABLE_BYTES:
         raise FormatError(f"{what}: {len(data)} bytes, at most {_MAX_TABLE_BYTES} are read")
     read = Reader(data, what=what, order="little")
-    found: dict[str, bytes] = {}
+    found: dict[str, tuple[int, int]] = {}
     for _ in range(_MAX_ENTRIES):
         raw = read.take(16, "guid")
         offset, length = read.number(4, "offset"), read.number(4, "length")
         if not any(raw):
-            return CertificateTable(**found)
-        if offset < read.offset or offset + length > len(data):
-            raise FormatError(f"{what}: entry at {read.offset - _ENTRY_BYTES:#x} is not inside")
+            break
         # hosts write the GUID in the order of its text or as UEFI does; nothing depends on it
         role = _ROLES.get(str(uuid.UUID(bytes=raw))) or _ROLES.get(str(uuid.UUID(bytes_le=raw)))
         if role in found:
             raise FormatError(f"{what}: {role} occurs twice")
         if role is not None:
-            found[role] = data[offset : offset + length]
-    raise FormatError(f"{what}: no terminator among {_MAX_ENTRIES} entries")
+            found[role] = offset, length
+    else:
+        raise FormatError(f"{what}: no terminator among {_MAX_ENTRIES} entries")
+    for role, (offset, length) in found.items():
+        if offset < read.offset or offset + length > len(data):
+            raise FormatError(f"{what}: {role} at {offset:#x}, {length} bytes, is not inside")
+    return CertificateTable(**{r: data[o : o + n] for r, (o, n) in found.items()})
 
 
 def pack_certificate_table(entries: Mapping[str, bytes]) -> bytes:

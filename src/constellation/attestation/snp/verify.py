@@ -1,13 +1,13 @@
 """Whether a report is authentic: signed by a key that AMD made for one chip and its firmware.
 
-1. The root (ARK) is one of the caller's, signs itself, and signs the intermediate (ASK or ASVK).
-2. The intermediate signs the certificate of the VCEK or VLEK; all three are valid now, each names
+1. The report names the kind of key that the given certificate is of, and ECDSA P-384.
+2. The root (ARK) is one of the caller's, signs itself, and signs the intermediate (ASK or ASVK).
+3. The intermediate signs the certificate of the VCEK or VLEK; all three are valid now, each names
    its issuer, the upper two are authorities.
-3. The revocation list, where there is one, is the ARK's; the intermediate is not on it. A list that
+4. The revocation list, where there is one, is the ARK's; the intermediate is not on it. A list that
    is missing or out of date is recorded (`crl_present`, `crl_current`) for the policy to judge.
-4. The report names that kind of key, and the key's ECDSA P-384 signature over its first 672 bytes
-   holds.
-5. The report is of the line of chips, the chip (VCEK) and the firmware (reported TCB) that the
+5. The key's signature over the report's first 672 bytes holds.
+6. The report is of the line of chips, the chip (VCEK) and the firmware (reported TCB) that the
    certificate was made for.
 
 Sources: AMD 56860 rev. 1.58, sections 3.1 and 7.3; AMD 57230 rev. 1.00, section 3; RFC 5280,
@@ -116,6 +116,7 @@ def verify(
         FormatError: a certificate or the list does not follow its specification.
         Untrusted: the first check that fails.
     """
+    _check_kind(report, endorsements)
     chain = verify_chain(endorsements, roots=roots, now=now)
     _check_signature(report, chain)
     _check_machine(report, chain.facts)
@@ -135,9 +136,9 @@ def verify(
 def verify_chain(
     endorsements: Endorsements, *, roots: tuple[bytes, ...], now: datetime
 ) -> ChainFacts:
-    """Verify the certificate of a VCEK or VLEK (steps 1 to 3); see `verify`."""
+    """Verify the certificate of a VCEK or VLEK (steps 2 to 4); see `verify`."""
     vek = _parse(endorsements.vek, "VEK certificate")
-    _check_key_is_p384(vek)
+    _p384_key(vek.spki)
     facts = vek_facts(vek)
     what = f"{facts.kind} certificate"
     name = vek.issuer_name()
@@ -211,14 +212,20 @@ def _check_revocation(
     return crl.this_update <= now <= crl.next_update
 
 
-def _check_signature(report: Report, chain: ChainFacts) -> None:
+def _check_kind(report: Report, endorsements: Endorsements) -> None:
     if report.signature_algo != _ECDSA_P384_SHA384:
         raise Untrusted(f"report: unsupported signature algorithm {report.signature_algo}, want 1")
     if report.mask_chip_key:
         raise Untrusted("report: the host masks the chip's key: there is no signature")
-    if report.signing_key is not chain.facts.kind:
+    vek = _parse(endorsements.vek, "VEK certificate")
+    _p384_key(vek.spki)
+    kind = vek_facts(vek).kind
+    if report.signing_key is not kind:
         found = report.signing_key or "another key"
-        raise Untrusted(f"report: signed by {found}, the certificate is a {chain.facts.kind}'s")
+        raise Untrusted(f"report: signed by {found}, the certificate is a {kind}'s")
+
+
+def _check_signature(report: Report, chain: ChainFacts) -> None:
     r, s = (int.from_bytes(n, "little") for n in (report.signature_r, report.signature_s))
     try:
         _p384_key(chain.vek.spki).verify(
@@ -237,16 +244,14 @@ def _check_machine(report: Report, facts: VekFacts) -> None:
     if reported != facts.tcb:
         # AMD 57230, section 1.1: the key is derived from exactly this TCB
         raise Untrusted(f"report: reported TCB {reported}, the certificate is for {facts.tcb}")
+    for raw in (report.current_tcb, report.committed_tcb, report.launch_tcb):
+        Tcb.parse(raw, product=facts.product)
     if facts.kind is SigningKey.VCEK:
         expected = facts.hwid.ljust(len(report.chip_id), b"\0")
         if not hmac.compare_digest(report.chip_id, expected):
             raise Untrusted(
                 f"report: chip id {report.chip_id.hex()}, the certificate is of {expected.hex()}"
             )
-
-
-def _check_key_is_p384(vek: Certificate) -> None:
-    _p384_key(vek.spki)
 
 
 @lru_cache(maxsize=_CACHED)
