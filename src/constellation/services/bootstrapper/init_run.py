@@ -93,6 +93,7 @@ class InitRun:
             Step(name="kubelet certificates", do=self._certify_kubelet),
             Step(name="pod network", do=self._start_network, volatile=True),
             *(phase(p) for p in rest),
+            Step(name="kubelet", do=runtime.ensure_kubelet, volatile=True),
             Step(name="API server", do=self._wait_for_api, volatile=True),
             *(phase(p) for p in kubeadm.PHASES_AFTER_API),
             Step(name="no bootstrap tokens", do=self._forget_tokens),

@@ -96,6 +96,7 @@ class InitServer(InitServiceBase):
             if request is None or request.WhichOneof("kind") != "start":
                 raise FormatError("init: the first message is not Start")
             events = self._begin(request.start, server.peer_of(stream).exporter)
+            server.owner_proven(stream)
             receiver = asyncio.create_task(self._receive(stream))
             try:
                 async for event in events.watch():

@@ -111,6 +111,8 @@ class JoinRun:
 
             return Step(name="kubeadm " + " ".join(words), do=do)
 
+        after_start = phases.index(("kubelet-start",)) + 1
+        kubelet = Step(name="kubelet", do=runtime.ensure_kubelet, volatile=True)
         extra = (
             (
                 Step(name="control plane's secrets", do=self._keep_control_plane),
@@ -127,7 +129,9 @@ class JoinRun:
             Step(name="services bundle", do=self._mount_services, volatile=True),
             *extra,
             Step(name="pod network", do=self._start_network, volatile=True),
-            *(phase(words) for words in phases),
+            *(phase(words) for words in phases[:after_start]),
+            kubelet,
+            *(phase(words) for words in phases[after_start:]),
             *((Step(name="API server", do=self._wait_for_api),) if control_plane else ()),
             Step(name="kube-proxy", do=self._start_proxy, volatile=True),
             Step(name="node record", do=self._write_record),
@@ -169,9 +173,10 @@ class JoinRun:
             paths=self._paths,
         )
         record = self._record()
-        kubernetes.write_kubelet_kubeconfig(record, endpoint=ticket.endpoint, paths=self._paths)
-        discovery = self._paths.kubernetes / "constellation" / "discovery.conf"
-        write_atomic(discovery, (self._paths.kubernetes / "kubelet.conf").read_bytes(), mode=0o600)
+        kubernetes.write_kubelet_kubeconfig(
+            record, endpoint=kubernetes.kubelet_endpoint(record), paths=self._paths
+        )
+        discovery = kubernetes.write_discovery(record, endpoint=ticket.endpoint, paths=self._paths)
         self._write_kubeadm_configuration(record, discovery)
 
     def _write_kubeadm_configuration(self, record: NodeRecord, discovery: Path) -> None:

@@ -12,6 +12,7 @@ from constellation.base.proc import run
 from constellation.base.retry import until_available
 from constellation.kube import kubeadm, units
 from constellation.kube.kubeconfigs import kubelet_kubeconfig
+from constellation.kube.membership import NodeRole
 from constellation.kube.objects import cluster_dns_address, first_objects
 from constellation.services.bootstrapper.runtime import (
     RESOLV_CONF,
@@ -31,9 +32,11 @@ __all__ = [
     "forget_bootstrap_tokens",
     "init_phase",
     "join_phase",
+    "kubelet_endpoint",
     "node_settings",
     "wait_for_api",
     "write_api_configuration",
+    "write_discovery",
     "write_kubelet_kubeconfig",
 ]
 
@@ -86,12 +89,34 @@ def write_api_configuration(*, paths: Paths) -> None:
 
 def write_kubelet_kubeconfig(record: NodeRecord, *, endpoint: str, paths: Paths) -> None:
     """Write kubelet.conf; the certificate is in the file that kubelet renews."""
+    _write_kubeconfig(paths.kubernetes / "kubelet.conf", record, endpoint=endpoint, paths=paths)
+
+
+def write_discovery(record: NodeRecord, *, endpoint: str, paths: Paths) -> Path:
+    """Write what `kubeadm join` finds the cluster with: kubelet's identity; gives the path."""
+    path = paths.kubernetes / "constellation" / "discovery.conf"
+    _write_kubeconfig(path, record, endpoint=endpoint, paths=paths)
+    return path
+
+
+def kubelet_endpoint(record: NodeRecord) -> str:
+    """Give the API server that this node's kubelet talks to: a control plane's is its own.
+
+    After a power cut it may be the one that brings etcd's quorum: behind the load balancer it would
+    wait for an API server that waits for it, before it starts the static pods (kubeadm does the
+    same: ControlPlaneKubeletLocalMode).
+    """
+    own = record.role is NodeRole.CONTROL_PLANE
+    return f"{record.address}:{kubeadm.API_PORT}" if own else record.endpoint
+
+
+def _write_kubeconfig(path: Path, record: NodeRecord, *, endpoint: str, paths: Paths) -> None:
     text = kubelet_kubeconfig(
         node_name=record.name,
         endpoint=endpoint,
         cluster_ca=(paths.pki / "ca.crt").read_bytes(),
     )
-    write_atomic(paths.kubernetes / "kubelet.conf", text, mode=0o600)
+    write_atomic(path, text, mode=0o600)
 
 
 async def init_phase(phase: tuple[str, ...], *, config: Path) -> None:

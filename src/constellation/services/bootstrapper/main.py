@@ -76,15 +76,23 @@ async def _run() -> None:
         steps = boot_steps(record, paths=REAL)
         await run_steps(steps, book=StepBook(REAL.steps, kind=kind), notify=_log_step)
         _log.info("this node is up", extra={"node": record.name, "role": str(record.role)})
-    async with asyncio.TaskGroup() as tasks:
-        if kind != "join":
-            tasks.create_task(_serve_init(document, own, agent, lock))
-        if kind != "init" and not record_file.exists():
-            tasks.create_task(
-                join_until_done(
-                    document=document, own=own, agent=agent, lock=lock, paths=REAL, floor=_floor()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            if kind != "join":
+                tasks.create_task(_serve_init(document, own, agent, lock))
+            if kind != "init" and not record_file.exists():
+                tasks.create_task(
+                    join_until_done(
+                        document=document,
+                        own=own,
+                        agent=agent,
+                        lock=lock,
+                        paths=REAL,
+                        floor=_floor(),
+                    )
                 )
-            )
+    finally:
+        agent.close()
 
 
 async def _serve_init(

@@ -30,6 +30,7 @@ __all__ = [
     "cgroup_version",
     "check_programs",
     "configure_pod_network",
+    "ensure_kubelet",
     "environment",
     "mount_services",
     "place_static_pods",
@@ -155,6 +156,11 @@ def place_static_pods(role: NodeRole, *, paths: Paths) -> None:
             data = manifest.read_bytes()
             if not target.exists() or target.read_bytes() != data:
                 write_atomic(target, data, mode=0o600)
+
+
+async def ensure_kubelet() -> None:
+    """Start kubelet if it does not run: kubeadm started it, but not in this boot."""
+    await run("systemctl", "start", "kubelet.service", timeout_s=_SHORT_S, env=environment())
 
 
 async def start_unit(name: str) -> None:
