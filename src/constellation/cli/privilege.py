@@ -1,8 +1,7 @@
 """What runs as root, and how: one question that names it all, then one `sudo` for each program.
 
-Only two things need root: building node image and unpacked images, and the daemon of the local
-cloud. Everything else runs as the user. A user who is root
-already is asked nothing.
+Everything else runs as the user, and every file in cache and workspace is the user's. A user who is
+root already is asked nothing.
 """
 
 from __future__ import annotations
@@ -15,16 +14,32 @@ from typing import TYPE_CHECKING
 
 import constellation
 from constellation.base.errors import Unavailable, UserError
+from constellation.cli.run import confirm, run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
-__all__ = ["REASONS", "as_root", "authenticate", "is_root", "run_as_root"]
+    from constellation.cli.run import Settings
+
+__all__ = [
+    "REASONS",
+    "as_root",
+    "ask_for_root",
+    "authenticate",
+    "is_root",
+    "keep_permission",
+    "run_as_root",
+]
 
 REASONS = (
-    "build the node image and unpack Kubernetes' images (package scripts and mounts in namespaces)",
-    "run the local cloud's daemon: nodes, network namespace, loop devices, until `mini down`",
+    "try kernel features in throwaway namespaces",
+    "install Debian packages into the node image, never on this machine",
+    "unpack Kubernetes' images into your cache (mounts in a namespace)",
+    "run the local cloud's daemon until `mini down`: nodes, network, loop devices, inotify limit",
 )
+
+# sudo forgets after 5 to 15 minutes (sudoers(5), timestamp_timeout); a build may take longer
+_REFRESH_S = 60.0
 
 _KEPT = ("XDG_CACHE_HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 
@@ -32,6 +47,19 @@ _KEPT = ("XDG_CACHE_HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FI
 def is_root() -> bool:
     """Say whether this process may do it all itself."""
     return os.geteuid() == 0
+
+
+def ask_for_root(chosen: Settings) -> None:
+    """Say what will be done as root, ask once, and get sudo's permission; nothing for root.
+
+    Raises:
+        UserError: the answer was no, nobody was there to give one, or sudo refused.
+    """
+    if is_root():
+        return
+    listed = "\n".join(f"  - {reason}" for reason in REASONS)
+    confirm(f"As root, by sudo, this will\n{listed}\nGo on?", chosen=chosen)
+    run(authenticate())
 
 
 async def authenticate() -> None:
@@ -61,8 +89,36 @@ def as_root(argv: Sequence[str]) -> tuple[str, ...]:
     return (*(() if is_root() else ("sudo", "--non-interactive")), *environment, *argv)
 
 
-async def run_as_root(argv: Sequence[str], *, timeout_s: float) -> None:
+@contextlib.asynccontextmanager
+async def keep_permission() -> AsyncIterator[None]:
+    """Renew sudo's permission while the work inside lasts; nothing for root."""
+    if is_root():
+        yield
+        return
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            process = await asyncio.create_subprocess_exec(
+                *("sudo", "--non-interactive", "--validate"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            await process.wait()
+
+    task = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def run_as_root(argv: Sequence[str], *, timeout_s: float) -> bytes:
     """Run a program as root to its end, in our own session: sudo's permission is tied to it.
+
+    Gives what it wrote to standard output.
 
     Raises:
         Unavailable: it did not start, end in time, or end well; has the end of what it said.
@@ -73,13 +129,13 @@ async def run_as_root(argv: Sequence[str], *, timeout_s: float) -> None:
             *as_root(argv),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
         raise Unavailable(f"{name} did not start: {error.strerror}") from error
     try:
         async with asyncio.timeout(timeout_s):
-            said, _ = await process.communicate()
+            said, told = await process.communicate()
     except TimeoutError:
         raise Unavailable(f"{name} did not end within {timeout_s:g} s") from None
     finally:
@@ -87,5 +143,6 @@ async def run_as_root(argv: Sequence[str], *, timeout_s: float) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 process.terminate()
     if process.returncode != 0:
-        tail = said.decode(errors="replace").strip()[-1500:]
+        tail = (told or said).decode(errors="replace").strip()[-1500:]
         raise Unavailable(f"{name} ended with {process.returncode}: {tail}")
+    return said

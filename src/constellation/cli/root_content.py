@@ -1,4 +1,4 @@
-"""Makes containerd's unpacked images in a user's cache, as root: `VERSION CACHE TOOLS`.
+"""Makes containerd's unpacked images in a user's cache, as root: `VERSION ORIGIN CACHE TOOLS`.
 
 The only argument of weight is the cache folder; everything in it is checked by digest before use,
 and what is made belongs to the folder's owner.
@@ -19,9 +19,13 @@ __all__ = ["main"]
 
 def main() -> int:
     """Run; gives the exit code."""
-    version, cache, tools = sys.argv[1:]
+    version, origin, cache, tools = sys.argv[1:]
     try:
-        asyncio.run(mirror.ensure(version, cache=Path(cache), report=silent, tools=Path(tools)))
+        asyncio.run(
+            mirror.ensure(
+                version, origin=origin, cache=Path(cache), report=silent, tools=Path(tools)
+            )
+        )
     except ConstellationError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -54,8 +54,12 @@ class LocalSupplies:
         """Have Kubernetes and the services bundle; see `cluster.context.Supplies`."""
         from constellation.image import build
 
-        version = config.kubernetes_version
-        listed = await ensure_artifacts(version, cache=self.cache, report=report)
+        listed = await ensure_artifacts(
+            config.kubernetes_version,
+            cache=self.cache,
+            report=report,
+            origin=config.provider.local.artifact_source,
+        )
         bundle = await build.ensure_services_bundle(self.cache, report)
         return listed.with_artifacts(await asyncio.to_thread(_keep, bundle, cache=self.cache))
 
@@ -77,8 +81,12 @@ class LocalSupplies:
         )
 
 
-async def ensure_artifacts(version: str, *, cache: Path, report: Report) -> ArtifactList:
+async def ensure_artifacts(
+    version: str, *, cache: Path, report: Report, origin: str = "auto"
+) -> ArtifactList:
     """Have Kubernetes `version` in the cache; unpacking its images is done as root, once.
+
+    `origin` is "official", "source" or "auto" (`releases.mirror.Origin`).
 
     Raises:
         UserError: the version is not supported.
@@ -92,7 +100,7 @@ async def ensure_artifacts(version: str, *, cache: Path, report: Report) -> Arti
     locks.load().of(version)
     root = await tools.ensure_tools_root(cache, report)
     try:
-        return await mirror.ensure(version, cache=cache, report=report, tools=root)
+        return await mirror.ensure(version, origin=origin, cache=cache, report=report, tools=root)
     except UserError:
         if is_root():
             raise
@@ -102,11 +110,12 @@ async def ensure_artifacts(version: str, *, cache: Path, report: Report) -> Arti
         "-m",
         "constellation.cli.root_content",
         version,
+        origin,
         str(cache),
         str(root),
     )
     await run_as_root(helper, timeout_s=_CONTENT_S)
-    return await mirror.ensure(version, cache=cache, report=report, tools=root)
+    return await mirror.ensure(version, origin=origin, cache=cache, report=report, tools=root)
 
 
 def _keep(bundle: build.ServicesBundle, *, cache: Path) -> Artifact:
@@ -130,9 +139,9 @@ def _keep(bundle: build.ServicesBundle, *, cache: Path) -> Artifact:
 class LocalCloud:
     """The local provider together with its daemon, which root starts when machines are wanted."""
 
-    def __init__(self, uid: str, *, cache: Path, folder: Path) -> None:
+    def __init__(self, uid: str, *, cache: Path, folder: Path, offline: bool) -> None:
         self._uid, self._cache, self._folder = uid, cache, folder
-        self._inner = LocalInfrastructure(uid)
+        self._inner = LocalInfrastructure(uid, offline=offline)
 
     async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
         """Start the daemon if it does not run, then create what is missing."""
@@ -178,7 +187,7 @@ def real_context(
     cache, folder = cache_folder(), workspace.folder.resolve()
 
     def infrastructure(uid: str) -> Infrastructure:
-        return LocalCloud(uid, cache=cache, folder=folder)
+        return LocalCloud(uid, cache=cache, folder=folder, offline=config.provider.local.offline)
 
     return Context(
         workspace=workspace,

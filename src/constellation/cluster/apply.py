@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from constellation.base.errors import Conflict, Unavailable
 from constellation.base.progress import Progress
+from constellation.cluster import kubectl
 from constellation.cluster.plan import Observed, Planned, plan
 from constellation.cluster.steps import init, machines, prepare, ready
 from constellation.config.state import read_state, write_state
@@ -56,6 +57,7 @@ async def initialise(context: Context) -> tuple[State, tuple[KubernetesNode, ...
         state = await init.run(context, state)
         write_state(path, state)
     context.report(Progress(step="Start the cluster", finished=True))
+    kubectl.ensure(context, state)
     return state, await ready.run(context)
 
 

@@ -7,19 +7,17 @@ same machines again, with their disks, recovered. One that runs: verified, and s
 from __future__ import annotations
 
 import asyncio
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.base.clock import monotonic_s
 from constellation.base.errors import Unavailable
 from constellation.base.progress import Progress
-from constellation.cluster import apply
+from constellation.cluster import apply, kubectl
 from constellation.cluster.recover import recover
 from constellation.cluster.steps import ready
 from constellation.cluster.verify import verify
 from constellation.config.state import read_state
-from constellation.trust import artifact_list
 
 if TYPE_CHECKING:
     from constellation.cluster.context import Context
@@ -31,7 +29,6 @@ __all__ = ["Up", "up"]
 _VERIFY_S = 60.0
 _LOOK_S = 3.0
 _PAUSE_S = 1.0
-_KUBECTL = "kubectl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +49,12 @@ async def up(context: Context) -> Up:
     already = await _runs(context)
     if already:
         state = apply.require_state(context)
+        kubectl.ensure(context, state)
     else:
         state = await apply.create(context)
         if state.cluster_ca and context.workspace.kubeconfig.exists():
             await _revive(context, state)
         state, _ = await apply.initialise(context)
-    _copy_kubectl(context, state)
     verified = await verify(context, state, cluster_id=None, deadline_s=_VERIFY_S)
     for node in verified:
         if node.error is not None:
@@ -89,14 +86,3 @@ async def _revive(context: Context, state: State) -> None:
         if await recover(context, state, deadline_s=_LOOK_S):
             context.report(Progress(step="Recover the cluster", finished=True))
         await asyncio.sleep(_PAUSE_S)
-
-
-def _copy_kubectl(context: Context, state: State) -> None:
-    digest = artifact_list.parse(state.artifact_list).get(_KUBECTL).sha256
-    source, target = context.supplies.cache / "sha256" / digest, context.workspace.kubectl
-    if target.exists() and target.stat().st_size == source.stat().st_size:
-        return
-    part = target.with_name(".kubectl.part")
-    shutil.copyfile(source, part)
-    part.chmod(0o755)
-    part.replace(target)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from grpclib.client import Channel
 
 from constellation.atls.binding import NONCE_BYTES, verify_binding
+from constellation.atls.grpc_bounds import BoundedChannel
 from constellation.attestation import registry
 from constellation.attestation.model import Evidence, Variant
 from constellation.base.errors import Conflict, ConstellationError, FormatError, Rejected
@@ -113,7 +113,7 @@ async def verify_node(
     """
     nonce = secrets.token_bytes(NONCE_BYTES)
     host, port = reach.split_endpoint(instance.verify_endpoint)
-    channel = Channel(host, port)
+    channel = BoundedChannel(host, port)
     try:
         with raise_ours(f"node {instance.instance_id}"):
             stub = verify_grpc.VerificationServiceStub(channel)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from constellation.base import decode, files
 from constellation.base.errors import FormatError, UserError
@@ -118,18 +118,31 @@ def parse_state(data: bytes, *, name: str) -> State:
         raise UserError(f"expected at most {_MAX_BYTES} bytes, found more", where=name)
     try:
         value = YAML(typ="safe", pure=True).load(data.decode())
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark is not None else ""
+        problem = str(error.problem or error.context).splitlines()[0]
+        raise UserError(f"not YAML: {problem}", where=f"{name}{line}", hint=_HINT) from None
     except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise UserError(f"not YAML: {str(error)[:200]}", where=name, hint=_HINT) from None
-    found = value.get("version") if isinstance(value, dict) else None
-    if found != STATE_VERSION:
-        raise UserError(f"version: expected {STATE_VERSION}, found {found!r}", where=name)
+    if not isinstance(value, dict) or "version" not in value:
+        raise UserError("expected a state file, found a part of one", where=name, hint=_HINT)
+    if value["version"] != STATE_VERSION:
+        raise UserError(
+            f"version: expected {STATE_VERSION}, found {value['version']!r}",
+            where=name,
+            hint="the file is of another program version: use that one",
+        )
     try:
         return decode.load_value(State, value, what=name)
     except FormatError as error:
         raise UserError(str(error), hint=_HINT) from None
 
 
-_HINT = "the file is damaged: put a copy of it back, or remove the cluster with `terminate`"
+_HINT = (
+    "the file is damaged: put a copy of it back, or remove the cluster with `constellation "
+    "terminate` (`mini down`), which find it also without the file"
+)
 
 
 def read_state(path: Path) -> State | None:

@@ -49,7 +49,7 @@ class Workspace:
 
     @property
     def kubectl(self) -> Path:
-        """Give the path of the kubectl that `mini up` puts beside the kubeconfig."""
+        """Give the path of the kubectl that `init` puts beside the kubeconfig."""
         return self.folder / "kubectl"
 
     @contextlib.contextmanager

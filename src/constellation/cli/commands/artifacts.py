@@ -19,10 +19,20 @@ def artifacts() -> None:
 
 @artifacts.command()
 @click.option("--kubernetes", "version", help="Version, e.g. v1.36.2; the default one if absent.")
+@click.option(
+    "--from",
+    "origin",
+    type=click.Choice(["official", "source", "auto"]),
+    default="auto",
+    show_default=True,
+    help="Download, build here, or download where the network allows it.",
+)
 @click.option("--check", is_flag=True, help="First hash everything in the cache anew.")
 @standard_options
 @click.pass_context
-def mirror(context: click.Context, /, version: str | None, check: bool, **chosen: Any) -> None:
+def mirror(
+    context: click.Context, /, version: str | None, origin: str, check: bool, **chosen: Any
+) -> None:
     """Have every artifact of a Kubernetes version in the cache, each checked by its digest."""
     from constellation.cli.world import ensure_artifacts
     from constellation.config.schema import DEFAULT_KUBERNETES_VERSION
@@ -33,7 +43,7 @@ def mirror(context: click.Context, /, version: str | None, check: bool, **chosen
     wanted, cache = version or DEFAULT_KUBERNETES_VERSION, cache_folder()
     with Steps() as steps:
         healed = run(verify_cache(cache)) if check else ()
-        listed = run(ensure_artifacts(wanted, cache=cache, report=steps.report))
+        listed = run(ensure_artifacts(wanted, cache=cache, report=steps.report, origin=origin))
     result(
         {
             "artifacts": [

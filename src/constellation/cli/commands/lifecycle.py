@@ -11,6 +11,7 @@ from constellation.cli.run import confirm, run, settings, standard_options
 
 if TYPE_CHECKING:
     from constellation.cli.run import Settings
+    from constellation.cluster.context import Context
     from constellation.config.state import State
 
 __all__ = ["apply", "create", "init", "terminate"]
@@ -102,19 +103,25 @@ def _settings_of(context: click.Context) -> Settings:
 
 
 def _create(chosen: Settings) -> State:
-    from constellation.cli.privilege import REASONS, authenticate, is_root
+    from constellation.cli.privilege import ask_for_root
     from constellation.cli.world import real_context
-    from constellation.cluster.apply import create as create_cluster
     from constellation.config.reader import read_config
 
     workspace = chosen.workspace()
     conf = read_config(workspace.config)
-    if not is_root():
-        listed = "\n".join(f"  - {reason}" for reason in REASONS)
-        confirm(f"As root, by sudo, this will\n{listed}\nGo on?", chosen=chosen)
-        run(authenticate())
+    ask_for_root(chosen)
     with Steps() as steps, workspace.locked():
-        return run(create_cluster(real_context(workspace, conf, report=steps.report)))
+        return run(_make(real_context(workspace, conf, report=steps.report)))
+
+
+async def _make(engine: Context) -> State:
+    from constellation.cli.machine_check import check_unless_running
+    from constellation.cli.privilege import keep_permission
+    from constellation.cluster.apply import create as create_cluster
+
+    async with keep_permission():
+        await check_unless_running(engine)
+        return await create_cluster(engine)
 
 
 def _initialise(chosen: Settings, *, abandon: bool) -> State:

@@ -11,7 +11,7 @@ from constellation.cli.output import Steps, result
 from constellation.cli.run import confirm, run, settings, standard_options
 
 if TYPE_CHECKING:
-    from constellation.cli.run import Settings
+    from constellation.cluster.context import Context
     from constellation.cluster.mini import Up
     from constellation.config.workspace import Workspace
 
@@ -30,17 +30,17 @@ def mini() -> None:
 @click.pass_context
 def up(context: click.Context, /, **chosen: Any) -> None:
     """Bring the cluster up: everything it needs, then all nodes, verified."""
+    from constellation.cli.privilege import ask_for_root
     from constellation.cli.world import real_context
-    from constellation.cluster.mini import up as bring_up
     from constellation.config.reader import read_config
 
     chosen_settings = settings(context, chosen)
     workspace = chosen_settings.workspace(_FOLDER)
     _ensure_config(workspace)
     conf = read_config(workspace.config)
-    _ask_for_root(chosen_settings)
+    ask_for_root(chosen_settings)
     with Steps() as steps, workspace.locked():
-        done = run(bring_up(real_context(workspace, conf, report=steps.report)))
+        done = run(_bring_up(real_context(workspace, conf, report=steps.report)))
     result(
         {
             **describe_verified(done.verified),
@@ -136,14 +136,14 @@ def _default_config() -> Any:
     return Config(name="mini")
 
 
-def _ask_for_root(chosen: Settings) -> None:
-    from constellation.cli.privilege import REASONS, authenticate, is_root
+async def _bring_up(engine: Context) -> Up:
+    from constellation.cli.machine_check import check_unless_running
+    from constellation.cli.privilege import keep_permission
+    from constellation.cluster.mini import up
 
-    if is_root():
-        return
-    listed = "\n".join(f"  - {reason}" for reason in REASONS)
-    confirm(f"As root, by sudo, this will\n{listed}\nGo on?", chosen=chosen)
-    run(authenticate())
+    async with keep_permission():
+        await check_unless_running(engine)
+        return await up(engine)
 
 
 def _remove(workspace: Workspace, *, purge: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
