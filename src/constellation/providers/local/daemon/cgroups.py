@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Unavailable
+from constellation.providers.local.daemon.device_rules import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,12 +92,13 @@ class Cgroups:
                 _delegate(folder.parent)
 
     def restrict_devices(self, part: str, rules: Iterable[str]) -> None:
-        """Deny a part every device but these (v1; on v2 the daemon's unit has DevicePolicy)."""
+        """Deny a part every device but these (v1; on v2 the daemon's unit has DevicePolicy).
+
+        The part has no group below it yet.
+        """
         for folder in self.folders(part):
             if (folder / "devices.deny").exists():
-                (folder / "devices.deny").write_text("a")
-                for rule in rules:
-                    (folder / "devices.allow").write_text(rule)
+                _restrict(folder, tuple(rules))
 
     def enter(self, part: str) -> None:
         """Move the calling process there; for use between fork and exec as well."""
@@ -152,6 +154,27 @@ class Cgroups:
                 break
             # a group stays busy for a moment after its last process
             await asyncio.sleep(0.02)
+
+
+def _restrict(folder: Path, rules: tuple[str, ...]) -> None:
+    try:
+        (folder / "devices.allow").write_text("a")
+    except PermissionError:
+        # this machine is itself confined: then only a list of what is allowed can be given
+        _write_each(folder / "devices.deny", ("a",))
+        _write_each(folder / "devices.allow", rules)
+    else:
+        _write_each(folder / "devices.deny", refusals(rules))
+
+
+def _write_each(file: Path, lines: tuple[str, ...]) -> None:
+    """Write lines with one call each, which is what the kernel reads."""
+    handle = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for line in lines:
+            os.write(handle, line.encode())
+    finally:
+        os.close(handle)
 
 
 def _removed(top: Path) -> bool:

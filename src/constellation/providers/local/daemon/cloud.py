@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base import decode
-from constellation.base.errors import ConstellationError, UserError
+from constellation.base.errors import Conflict, ConstellationError, UserError
 from constellation.base.files import write_atomic
 from constellation.base.progress import Progress
 from constellation.providers.local.daemon import (
@@ -35,6 +35,7 @@ from constellation.providers.local.daemon import (
     pull_through,
     records,
     registry,
+    scaling,
 )
 
 if TYPE_CHECKING:
@@ -94,6 +95,13 @@ class Cloud:
         """Answer on 169.254.169.254: metadata, names, images."""
         netns = self.layout.netns()
         metadata = metadata_server.application(lambda: self.record, self.state)
+        scaling.add_routes(
+            metadata,
+            cloud=lambda: self.record,
+            describe=lambda node: metadata_server.instance(node, self.state(node)),
+            token=self._token,
+            scales=self,
+        )
         self._runners.append(await metadata_server.serve(metadata, netns))
         self._resolver = await dns.serve(lambda: self.record, netns)
         await asyncio.to_thread(self.store.open)
@@ -135,6 +143,7 @@ class Cloud:
                 artifacts_path=desired.artifacts_path,
                 disk_bytes=desired.state_disk_bytes,
                 offline=offline,
+                groups=desired.groups,
             )
             for group in lacking:
                 for _ in range(group.size):
@@ -146,14 +155,17 @@ class Cloud:
             await self._power_on_all(report)
 
     async def power(self, instance_id: str, action: str, *, image_path: str = "") -> None:
-        """Switch a node: "on", "off", "cycle"; with another image for this power-on if named."""
-        if action not in ("on", "off", "cycle"):
-            raise UserError(f"{action[:20]!r} is no power action", hint="on, off, cycle")
+        """Switch a node: "on", "off", "cycle", "kill" (off without a word to the node).
+
+        With another image for this power-on if named.
+        """
+        if action not in ("on", "off", "cycle", "kill"):
+            raise UserError(f"{action[:20]!r} is no power action", hint="on, off, cycle, kill")
         async with self._busy:
             node = self.record.node(instance_id)
-            if action in ("off", "cycle"):
-                node = await self._off(node, graceful=True)
-            if action != "off":
+            if action != "on":
+                node = await self._off(node, graceful=action != "kill")
+            if action in ("on", "cycle"):
                 own = node.image_path or self.record.image_path
                 await self._on(node, image_path or own)
                 # another image is for this power-on only
@@ -161,6 +173,27 @@ class Cloud:
                     replace(self.record.node(instance_id), image_path=own)
                 )
                 self._save()
+
+    async def create(self, group: str) -> records.NodeRecord:
+        """Add one node to a group and boot it.
+
+        Raises:
+            Conflict: there is no such group, or no number is left for a node.
+            ConstellationError: it did not boot; it has been removed again.
+        """
+        async with self._busy:
+            known = next((g for g in self.record.groups if g.name == group), None)
+            if known is None:
+                raise Conflict(f"there is no group {group[:40]!r} in {self.record.id}")
+            self.record, node = records.with_node(self.record, known)
+            self._save()
+            try:
+                await self._balance()
+                await self._on(node, self._image())
+            except BaseException:
+                await self._delete(node, lambda _: None)
+                raise
+            return self.record.node(node.instance_id)
 
     async def delete(self, instance_id: str) -> None:
         """Remove a node, first from the load balancer; one that is not there is no error."""
@@ -274,6 +307,12 @@ class Cloud:
         )
         self.record = replace(self.record, haproxy=haproxy)
         self._save()
+
+    def _token(self, instance_id: str) -> bytes:
+        try:
+            return (self.layout.host_folder(instance_id) / scaling.TOKEN_FILE).read_bytes()
+        except OSError:
+            return b""
 
     def _image(self) -> str:
         return self.record.image_path

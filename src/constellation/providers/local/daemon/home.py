@@ -11,13 +11,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from constellation.providers.local.daemon import kernel
+from constellation.providers.local.daemon import kernel, run_folders
 from constellation.providers.local.daemon.cgroups import Cgroups
 
 if TYPE_CHECKING:
     from constellation.providers.local.daemon.layout import Layout
 
-__all__ = ["NSPAWN", "inits", "settle"]
+__all__ = ["NSPAWN", "inits", "leave", "settle"]
 
 _NETNS = Path("/run/netns")
 NSPAWN = Path("/run/systemd/nspawn")
@@ -42,10 +42,18 @@ def settle(where: Layout, *, adopt_only: bool = False) -> Cgroups:
     elif not adopt_only:
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.mount("none", Path("/"), flags=kernel.MS_REC | kernel.MS_PRIVATE)
-        for folder in (NSPAWN, _NETNS):  # _NETNS last: it is the mark that all is there
-            folder.mkdir(parents=True, exist_ok=True)
-            kernel.mount(where.name, folder, kind="tmpfs", data="mode=755,size=4m")
+        with run_folders.held():
+            run_folders.make((NSPAWN, _NETNS))
+            for folder in (NSPAWN, _NETNS):  # _NETNS last: it is the mark that all is there
+                kernel.mount(where.name, folder, kind="tmpfs", data="mode=755,size=4m")
     return groups
+
+
+def leave(where: Layout) -> None:
+    """Take our own mounts away, so that nothing hides the folders below; a cloud's last act."""
+    for folder in (_NETNS, NSPAWN):
+        if _hidden(Path("/proc/self/mountinfo").read_text(), folder, where):
+            kernel.umount(folder)
 
 
 def inits(groups: Cgroups) -> tuple[int, ...]:
@@ -68,9 +76,13 @@ def _living(where: Layout, groups: Cgroups) -> Path | None:
             mounts = Path(f"/proc/{pid}/mountinfo").read_text()
         except OSError:
             continue
-        if any(
-            line.split(" ")[4] == str(_NETNS) and f" - tmpfs {where.name} " in line
-            for line in mounts.splitlines()
-        ):
+        if _hidden(mounts, _NETNS, where):
             return Path(f"/proc/{pid}/ns/mnt")
     return None
+
+
+def _hidden(mounts: str, folder: Path, where: Layout) -> bool:
+    return any(
+        line.split(" ")[4] == str(folder) and f" - tmpfs {where.name} " in line
+        for line in mounts.splitlines()
+    )

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from constellation.base.digest import WrongDigest
 from constellation.base.errors import UserError
 from constellation.base.files import copy_digest
 from constellation.providers.local.daemon import kernel, loops
@@ -24,6 +26,7 @@ _MAX_BYTES = 8 * 1024**3
 _MAX_OS_RELEASE_BYTES = 64 * 1024
 # first bytes of a squashfs (squashfs_fs.h)
 _SQUASHFS_MAGIC = b"hsqs"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +86,22 @@ class Images:
         """Mount each squashfs of `artifacts`/sha256 at `target`/HEX: a node may not use loops.
 
         Raises:
+            WrongDigest: a file is not what its name says; a node could not see that.
             UserError, Unavailable: see `get`.
         """
         for path in sorted((artifacts / "sha256").glob("*")):
+            if not _DIGEST.fullmatch(path.name):
+                continue
             if await asyncio.to_thread(_is_squashfs, path):
-                (await self.get(path)).mount(target / path.name)
+                image = await self.get(path)
+                if image.digest.hex() != path.name:
+                    raise WrongDigest(
+                        f"artifact {path}",
+                        expected=path.name,
+                        found=image.digest.hex(),
+                        hint="`constellation artifacts mirror` fetches it again",
+                    )
+                image.mount(target / path.name)
 
     def _get(self, path: Path) -> Image:
         try:

@@ -34,6 +34,7 @@ from constellation.providers.local.daemon import (
     loops,
     network,
     nspawn,
+    scaling,
     spawn,
     tpms,
 )
@@ -88,6 +89,7 @@ async def _power_on(
     inotify.raise_limit()
     layout.node_state(name).mkdir(parents=True, exist_ok=True)
     folder = layout.host_folder(name)
+    scaling.write_token(folder)
     (folder / "artifacts" / "sha256").mkdir(parents=True, exist_ok=True)
     swtpm = await _tpm(host, name)
     if not node.manufactured:

@@ -82,6 +82,7 @@ class CloudRecord:
     artifacts_path: str = ""
     disk_bytes: int = 0
     offline: bool = False
+    groups: tuple[Group, ...] = ()
     haproxy: Process = Process()
     nodes: tuple[NodeRecord, ...] = ()
 

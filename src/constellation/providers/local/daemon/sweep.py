@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base.progress import Progress
-from constellation.providers.local.daemon import inotify, kernel, loops
+from constellation.providers.local.daemon import home, inotify, kernel, loops, run_folders
 from constellation.providers.local.daemon.layout import RUN_ROOT, STATE_ROOT
 
 if TYPE_CHECKING:
@@ -71,13 +71,15 @@ def _unmount(where: Layout) -> None:
             netns.unlink(missing_ok=True)
     for root in where.run.glob("nodes/*/root"):
         kernel.umount(root)
+    home.leave(where)
 
 
 def _remove_folders(where: Layout, *, keep_disks: bool) -> None:
     for folder in (where.run,) if keep_disks else (where.run, where.state):
         shutil.rmtree(folder, ignore_errors=True)
-    if RUN_ROOT.is_dir():
+    with run_folders.held():
         inotify.give_back()
+        run_folders.give_back()
     for parent in (RUN_ROOT, STATE_ROOT):
         with contextlib.suppress(OSError):  # another cloud's
             parent.rmdir()
