@@ -309,6 +309,15 @@ class Connection(asyncio.Protocol, asyncio.Transport):
         """Deliver to the application again."""
         self._transport.resume_reading()
 
+    def get_write_buffer_size(self) -> int:
+        """Give how many bytes the other end has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def attested(self) -> bool:
+        """Whether the peer's evidence was accepted."""
+        return self._result is not None
+
     @property
     def remote_address(self) -> str:
         """IP address of the other end."""

@@ -9,17 +9,17 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, cast
 
-from grpclib.client import Channel
-
 from constellation.atls.binding import NONCE_BYTES
 from constellation.atls.channel import Appraise, ChannelAttester, Connection, Peer
 from constellation.atls.frames import Hello
+from constellation.atls.grpc_bounds import BoundedChannel
 from constellation.atls.handshake import Expected, Handshake
 from constellation.atls.tls import context
 from constellation.base import clock
 from constellation.base.errors import ConstellationError, Unavailable
 
 if TYPE_CHECKING:
+    from grpclib.client import Channel
     from grpclib.protocol import H2Protocol
     from OpenSSL import SSL
 
@@ -54,7 +54,7 @@ class AtlsChannel:
         self.close()
 
 
-class _OneConnection(Channel):
+class _OneConnection(BoundedChannel):
     """A gRPC channel over a connection that exists; it never connects by itself."""
 
     async def _create_connection(self) -> H2Protocol:

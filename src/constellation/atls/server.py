@@ -8,11 +8,10 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from grpclib.server import Server
-
 from constellation.atls.binding import NONCE_BYTES
 from constellation.atls.channel import EXTRA_INFO, Appraise, ChannelAttester, Connection, Peer
 from constellation.atls.frames import Hello
+from constellation.atls.grpc_bounds import BoundedServer
 from constellation.atls.handshake import Expected, Handshake
 from constellation.atls.limits import Gate, Limits
 from constellation.atls.tls import context
@@ -25,7 +24,16 @@ if TYPE_CHECKING:
     from grpclib._typing import IServable
     from grpclib.server import Stream
 
-__all__ = ["Appraise", "AtlsServer", "ChannelAttester", "Refused", "ServerPeer", "peer_of", "serve"]
+__all__ = [
+    "Appraise",
+    "AtlsServer",
+    "ChannelAttester",
+    "Refused",
+    "ServerPeer",
+    "owner_proven",
+    "peer_of",
+    "serve",
+]
 
 ServerPeer = Peer
 _LOG = logging.getLogger(__name__)
@@ -53,7 +61,7 @@ class AtlsServer:
         limits: Limits,
         on_refused: Callable[[Refused], None],
     ) -> None:
-        self._grpc = Server(handlers)
+        self._grpc = BoundedServer(handlers)
         self._purpose, self._attester, self._appraisers = purpose, attester, appraisers
         self._expected = Expected(
             purposes=frozenset(appraisers) - {""}, unattested="" in appraisers
@@ -62,6 +70,7 @@ class AtlsServer:
         self._on_refused = on_refused
         self._context = context(server=True, now=clock.now())
         self._live: dict[_Served, asyncio.Task[None] | None] = {}
+        self._unproven: dict[_Served, asyncio.TimerHandle] = {}
         self._listener: asyncio.Server | None = None
 
     @property
@@ -123,12 +132,30 @@ class AtlsServer:
         """Forget a connection."""
         if self._live.pop(connection, self) is not self:
             self._gate.left()
+        self.proven(connection)
+
+    def proven(self, connection: _Served) -> None:
+        """Count a peer that need not attest as known: a handler has seen its other proof."""
+        timer = self._unproven.pop(connection, None)
+        if timer is not None:
+            timer.cancel()
+            self._gate.settled(connection.remote_address)
+
+    def _wait_for_proof(self, connection: _Served) -> bool:
+        """Keep a peer without evidence among the handshakes, and not longer than one of them."""
+        if connection.attested or connection not in self._live:
+            return False
+        loop = asyncio.get_running_loop()
+        self._unproven[connection] = loop.call_later(self._limits.handshake_s, connection.abort)
+        return True
 
     async def _handshake(self, connection: _Served, address: str) -> None:
         error: ConstellationError | None = None
+        opened = False
         try:
             async with asyncio.timeout(self._limits.handshake_s):
                 await connection.run(self._application)
+            opened = True
         except ConstellationError as refused:
             error = refused
         except TimeoutError:
@@ -138,7 +165,8 @@ class AtlsServer:
             _LOG.exception("handshake failed by a bug", extra={"address": address})
             connection.abort()
         finally:
-            self._gate.settled(address)
+            if not (opened and self._wait_for_proof(connection)):
+                self._gate.settled(address)
         if error is not None:
             claimed = connection.claimed_purpose
             self._on_refused(Refused(remote_address=address, purpose=claimed, error=error))
@@ -156,6 +184,10 @@ class _Served(Connection):
     def __init__(self, owner: AtlsServer, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, server=True, **kwargs)
         self._owner = owner
+
+    def proven(self) -> None:
+        """See `AtlsServer.proven`."""
+        self._owner.proven(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -186,7 +218,7 @@ async def serve(
         purpose: of this side's evidence, e.g. `join-server`.
         attester: makes this side's evidence.
         appraisers: by the peer's purpose; the key "" lets peers in that do not attest (its value is
-            never called): their handlers must ask for another proof.
+            never called): their handlers must ask for another proof, and call `owner_proven`.
         limits: bounds before a peer is known.
         on_refused: told of every peer that did not get in.
 
@@ -217,6 +249,17 @@ def peer_of(stream: Stream[Any, Any]) -> ServerPeer:
             "this call did not come over an attested channel"
         )
     return peer
+
+
+def owner_proven(stream: Stream[Any, Any]) -> None:
+    """Keep the connection of a peer that does not attest: its handler has seen another proof.
+
+    Until then it counts as a handshake, and is ended after `Limits.handshake_s`.
+    """
+    connection = stream.peer._transport  # noqa: SLF001 - grpclib has no other way
+    if not isinstance(connection, _Served):
+        raise ValueError("this call did not come over an attested channel")  # noqa: TRY004 - a bug
+    connection.proven()
 
 
 def _log_refused(refused: Refused) -> None:

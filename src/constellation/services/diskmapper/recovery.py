@@ -63,6 +63,7 @@ class RecoveryService(RecoveryServiceBase):
                 cluster_id=self._document.cluster_id,
                 purpose="recover",
             )
+            server.owner_proven(stream)
             master = own_master_secret(
                 request.master_key, request.master_salt, document=self._document
             )

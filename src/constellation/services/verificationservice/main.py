@@ -6,14 +6,19 @@ import asyncio
 import logging
 from pathlib import Path
 
-from grpclib.server import Server
-
+from constellation.atls.grpc_bounds import OpenServer
 from constellation.base import logs
 from constellation.base.errors import Unavailable
 from constellation.base.retry import until_available
 from constellation.kube.node_record import NODE_JSON, load_node_record
 from constellation.rpc.agent_client import AgentClient
-from constellation.services.verificationservice.server import CALLS, PORT, Verification
+from constellation.services.verificationservice.server import (
+    CALLS,
+    CONNECTIONS,
+    MAX_REQUEST_BYTES,
+    PORT,
+    Verification,
+)
 
 __all__ = ["main"]
 
@@ -30,7 +35,7 @@ async def _serve() -> None:
         raise Unavailable(f"{NODE_JSON}: {error.strerror}") from error
     agent = await AgentClient.connect(_AGENT)
     handlers = Verification(agent, cluster_ca=_CLUSTER_CA, node_name=record.name, limits=CALLS)
-    server = Server([handlers])
+    server = OpenServer([handlers], limits=CONNECTIONS, max_message_bytes=MAX_REQUEST_BYTES)
     try:
         await server.start(record.address, PORT)
     except OSError as error:

@@ -24,13 +24,26 @@ if TYPE_CHECKING:
 
     from constellation.attestation.model import Evidence
 
-__all__ = ["CALLS", "PORT", "Verification", "VerifyAttester"]
+__all__ = [
+    "CALLS",
+    "CONNECTIONS",
+    "MAX_REQUEST_BYTES",
+    "PORT",
+    "Verification",
+    "VerifyAttester",
+]
 
 PORT = 30081
 CALLS = Limits(
     handshake_s=20.0, handshakes=16, handshakes_per_address=8, connections=16, per_minute=120
 )
 """Calls at the same time, per address, and per minute and address; each is one quote."""
+CONNECTIONS = Limits(
+    handshake_s=60.0, handshakes=128, handshakes_per_address=32, connections=128, per_minute=240
+)
+"""Connections; the longest life of one is `handshake_s`."""
+MAX_REQUEST_BYTES = 1024
+"""A request is one nonce."""
 
 
 class VerifyAttester(Protocol):
