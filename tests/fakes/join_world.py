@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.attestation.model import Binding
+    from constellation.kube.etcd import EtcdMember
     from constellation.kube.join_log import SignedRecord
     from constellation.providers.protocols import Instance
     from constellation.services.joinservice.housekeep import Observed
@@ -48,24 +51,27 @@ IMAGE = hashlib.sha256(b"image").digest()
 
 @dataclass(kw_only=True)
 class SharedLog:
-    """`ledger.Records` in memory; `away` makes it not answer."""
+    """`ledger.Records` in memory; `away`: it fails at once; until `answers` is set it hangs."""
 
     records: dict[int, SignedRecord] = field(default_factory=dict)
     away: bool = False
+    answers: asyncio.Event | None = None
 
     async def get(self, sequence: int) -> SignedRecord | None:
-        self._answer()
+        await self._answer()
         return self.records.get(sequence)
 
     async def create(self, sequence: int, record: SignedRecord) -> bool:
-        self._answer()
+        await self._answer()
         return self.records.setdefault(sequence, record) is record
 
     async def delete(self, sequence: int) -> None:
-        self._answer()
+        await self._answer()
         self.records.pop(sequence, None)
 
-    def _answer(self) -> None:
+    async def _answer(self) -> None:
+        if self.answers is not None:
+            await self.answers.wait()
         if self.away:
             raise Unavailable("the log is away")
 
@@ -124,14 +130,21 @@ class Keys:
 
 @dataclass(kw_only=True)
 class World:
-    """What housekeeping sees; None: nobody answers."""
+    """What housekeeping sees; None: nobody answers. `removed`: etcd members it took out."""
 
     seen: Observed | None = None
+    removed: list[EtcdMember] = field(default_factory=list)
 
     async def observe(self) -> Observed:
         if self.seen is None:
             raise Unavailable("nobody answers")
         return self.seen
+
+    async def remove_member(self, member: EtcdMember) -> None:
+        assert self.seen is not None
+        self.removed.append(member)
+        left = tuple(m for m in self.seen.etcd if m != member)
+        self.seen = dataclasses.replace(self.seen, etcd=left)
 
 
 def write_control_plane(root: Path, *, workers: int = 2) -> NodeFiles:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from grpclib.exceptions import GRPCError
 from constellation.base import decode
 from constellation.base.errors import Rejected, Untrusted
 from constellation.crypto.x509 import uris
+from constellation.kube.etcd import EtcdMember
 from constellation.kube.join_log import Kind, SignedRecord, load_record, replay
 from constellation.kube.membership import load_membership, member_by_name
 from constellation.kube.service_identity import parse_identity
@@ -43,7 +45,12 @@ if TYPE_CHECKING:
     from constellation.services.joinservice.ledger import Ledger
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
 
-ALL = (machine(0), machine(1), machine(1, role=Role.CONTROL_PLANE))
+ALL = (
+    machine(0),
+    machine(1),
+    machine(1, role=Role.CONTROL_PLANE),
+    machine(2, role=Role.CONTROL_PLANE),
+)
 
 
 class Cluster:
@@ -191,6 +198,49 @@ async def test_a_rejoin_needs_no_api_and_is_recorded_later(tmp_path: Path) -> No
         assert Kind.REJOINED in cluster.kinds()
 
 
+async def test_a_rejoin_does_not_wait_for_an_api_that_hangs(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        await cluster.join(ALL[0])
+        cluster.log.answers = answers = asyncio.Event()
+        await asyncio.sleep(1.2)  # now the loop that follows the log hangs too, and holds its lock
+        before = time.monotonic()
+        ticket = await cluster.rejoin(ALL[0])
+        assert time.monotonic() - before < 4
+        assert len(ticket.disk_key) == 64
+        answers.set()
+        for _ in range(200):
+            if Kind.REJOINED in cluster.kinds():
+                break
+            await asyncio.sleep(0.02)
+        assert cluster.kinds().count(Kind.REJOINED) == 1
+
+
+async def test_a_second_control_plane_waits_for_the_one_before_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        name = (await cluster.join(ALL[2])).node_name
+        waiting = asyncio.create_task(cluster.join(ALL[3]))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        request = join_pb2.SettledRequest(node_name=name)
+        chip = Chip(name=ALL[2].instance_id)
+        async with channel_to(cluster.port, chip, purpose="join-client") as (_, stub):
+            await stub.Settled(request, timeout=10)
+        assert (await waiting).node_name == "control-plane-default-2"
+
+
+async def test_a_learner_that_a_dead_control_plane_left_is_removed(tmp_path: Path) -> None:
+    learner = EtcdMember(member_id=7, address="10.42.1.19", learner=True)
+    async with running(tmp_path) as cluster:
+        cluster.world.seen = Observed(
+            nodes=frozenset(), ready=frozenset(), instances=frozenset({"cp-0"}), etcd=(learner,)
+        )
+        for _ in range(400):
+            if cluster.world.removed:
+                break
+            await asyncio.sleep(0.02)
+        assert cluster.world.removed == [learner]
+
+
 async def test_a_stranger_does_not_get_a_disk_key(tmp_path: Path) -> None:
     async with running(tmp_path) as cluster:
         await cluster.join(ALL[0])
@@ -217,7 +267,9 @@ async def test_a_ready_node_settles_by_itself(tmp_path: Path) -> None:
     async with running(tmp_path) as cluster:
         name = (await cluster.join(ALL[0])).node_name
         seen = frozenset({name})
-        cluster.world.seen = Observed(nodes=seen, ready=seen, instances=frozenset({"cp-0", "w-0"}))
+        cluster.world.seen = Observed(
+            nodes=seen, ready=seen, instances=frozenset({"cp-0", "w-0"}), etcd=()
+        )
         for _ in range(400):
             if Kind.SETTLED in cluster.kinds():
                 break

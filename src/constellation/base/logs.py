@@ -47,3 +47,5 @@ def set_up(program: str, *, level: int = logging.INFO, stream: TextIO | None = N
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    # one line a request would bury everything else
+    logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -21,8 +22,10 @@ _FIELD_MANAGER = "constellation"
 _TIMEOUT_S = 10.0
 
 
-def connect(kubeconfig: Path) -> AsyncClient:
+def connect(kubeconfig: Path, *, timeout_s: float = _TIMEOUT_S) -> AsyncClient:
     """Make a client from a kubeconfig; it connects when it is first used.
+
+    `timeout_s` bounds each wait of a call: for a connection, and for each part of an answer.
 
     Raises:
         Unavailable: the file is not there yet or cannot be used.
@@ -33,7 +36,7 @@ def connect(kubeconfig: Path) -> AsyncClient:
             config=config,
             field_manager=_FIELD_MANAGER,
             trust_env=False,  # a proxy in the environment must not see the API
-            timeout=httpx2.Timeout(_TIMEOUT_S),
+            timeout=httpx2.Timeout(timeout_s),
         )
     except Exception as error:
         raise Unavailable(f"Kubernetes API: {kubeconfig}: {error}") from error
@@ -46,7 +49,7 @@ def raise_ours() -> Iterator[None]:
         yield
     except ApiError as error:
         raise Unavailable(f"Kubernetes API: {error.status.code} {error.status.message}") from error
-    except (httpx2.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError, json.JSONDecodeError) as error:
         raise Unavailable(f"Kubernetes API: {str(error) or type(error).__name__}") from error
 
 

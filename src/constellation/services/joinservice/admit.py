@@ -25,6 +25,7 @@ __all__ = [
     "RESERVATION_S",
     "Admission",
     "JoinFacts",
+    "LeaseTaken",
     "RejoinFacts",
     "Returning",
     "admit",
@@ -37,6 +38,10 @@ RESERVATION_S = 300
 _ZERO_REGISTER = bytes(32)
 _DISK_UUID_BYTES = 16
 _MESH_KEY_BYTES = 32
+
+
+class LeaseTaken(Unavailable):
+    """Another control plane is joining: this one may, as soon as that has its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +116,7 @@ def admit(
 
     Raises:
         Rejected: with every finding.
-        Unavailable: nothing speaks against it, but another control plane is joining right now.
+        LeaseTaken: nothing speaks against it, but another control plane is joining right now.
         Conflict: no addresses are left.
     """
     found = [*_fresh(result), *_shape(facts)]
@@ -324,7 +329,7 @@ def _wait_for_lease(
         return
     holder = members.lease(membership, now=now)
     if holder is not None and holder.member.attester_id != attester_id:
-        raise Unavailable(
+        raise LeaseTaken(
             f"{holder.member.name} is joining as a control plane; one joins at a time",
             hint=f"its lease ends in {holder.expires_at - now} s at the latest",
         )

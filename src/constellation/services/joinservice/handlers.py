@@ -7,6 +7,8 @@ the log does not tell of (design, section 10).
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +25,8 @@ from constellation.services.joinservice import admit, entries
 from constellation.trust.channel_proof import JOIN_CHANNEL_LABEL, prove_join_channel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from grpclib.server import Stream
 
     from constellation.atls.server import ServerPeer
@@ -42,6 +46,8 @@ JOIN, REJOIN = "join-client", "rejoin-client"
 """Purposes of the two kinds of channels."""
 
 _PEERS_LEARN_WITHIN_S = 2.0
+_LEASE_WAIT_S = 20.0
+"""Seconds for which a control plane waits here for the one before it."""
 _log = logging.getLogger(__name__)
 
 
@@ -174,15 +180,16 @@ class JoinHandlers(JoinServiceBase):
             mesh_public_key=request.mesh_public_key,
         )
         instances = await self.provider.peers()
-        serial, now = self.files.policy(self.document).serial, _seconds()
+        serial = self.files.policy(self.document).serial
 
         def decide(membership: Membership) -> Entry:
+            now = _seconds()
             admission = admit.admit(membership, facts, result=result, instances=instances, now=now)
             return entries.reserved(
                 admission, result, policy_serial=serial, now=now, node_time=request.time
             )
 
-        membership = await self.ledger.write(decide, now=now)
+        membership = await self._write_when_free(decide)
         member = next(
             (
                 r.member
@@ -194,6 +201,18 @@ class JoinHandlers(JoinServiceBase):
         if member is None:
             raise Unavailable("the reservation was taken back before its ticket was made")
         return member
+
+    async def _write_when_free(self, decide: Callable[[Membership], Entry]) -> Membership:
+        def free() -> bool:
+            return members.lease(self.ledger.membership, now=_seconds()) is None
+
+        try:
+            return await self.ledger.write(decide, now=_seconds())
+        except admit.LeaseTaken:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LEASE_WAIT_S), self.ledger.changed:
+                    await self.ledger.changed.wait_for(free)
+        return await self.ledger.write(decide, now=_seconds())
 
     async def _returning(
         self, request: join_pb2.RejoinRequest, result: AttestationResult
@@ -207,19 +226,18 @@ class JoinHandlers(JoinServiceBase):
             instances = await self.provider.peers()
         except Unavailable:
             instances = None
-        now = _seconds()
-        returning = admit.admit_again(
-            self.ledger.membership, facts, result=result, instances=instances
-        )
-        entry = entries.rejoined(
-            returning.member,
-            result,
-            policy_serial=self.files.policy(self.document).serial,
-            now=now,
-            node_time=request.time,
-        )
-        await self.ledger.write_later(entry, now=now)
-        return returning.member
+        serial, now = self.files.policy(self.document).serial, _seconds()
+        admitted: list[Member] = []
+
+        def decide(membership: Membership) -> Entry:
+            again = admit.admit_again(membership, facts, result=result, instances=instances)
+            admitted[:] = [again.member]
+            return entries.rejoined(
+                again.member, result, policy_serial=serial, now=now, node_time=request.time
+            )
+
+        await self.ledger.write_later(decide, now=now)
+        return admitted[0]
 
     def _refused(
         self, error: ConstellationError, peer: ServerPeer, instance_id: str, role: str

@@ -1,7 +1,8 @@
 """What time and observation change in the membership: settled, lapsed, removed, forgotten. Pure.
 
 Kubernetes and the provider are observed, not trusted: what they say can end a reservation or free
-a name, never give one. A node is removed only after both have not known it for a while.
+a name, never give one. A node is removed only after both have not known it for a while. A control
+plane has its place when it is Ready and its etcd member votes: then the next one may come.
 """
 
 from __future__ import annotations
@@ -10,14 +11,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.kube.join_log import Entry, Kind
-from constellation.kube.membership import member_by_name
+from constellation.kube.membership import NodeRole, lease, member_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from constellation.kube.etcd import EtcdMember
     from constellation.kube.membership import Member, Membership
 
-__all__ = ["GONE_AFTER_S", "Observed", "gone_since", "next_entry", "still_due"]
+__all__ = [
+    "GONE_AFTER_S",
+    "Observed",
+    "gone_since",
+    "next_entry",
+    "stale_learner",
+    "still_due",
+]
 
 GONE_AFTER_S = 60.0
 """Seconds for which neither Kubernetes nor the provider may know a node before it is removed."""
@@ -25,18 +34,20 @@ GONE_AFTER_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """One look at the world: names of Kubernetes' nodes, those that are Ready, listed instances."""
+    """One look: names of Kubernetes' nodes, those that are Ready, listed instances, etcd."""
 
     nodes: frozenset[str]
     ready: frozenset[str]
     instances: frozenset[str]
+    etcd: tuple[EtcdMember, ...]
 
 
 def gone_since(
     before: Mapping[str, float], membership: Membership, observed: Observed, *, now_s: float
 ) -> dict[str, float]:
     """Say since when (seconds of a steady clock) each absent node has been absent."""
-    everybody = (*membership.nodes, *membership.retired)
+    reserved = (r.member for r in membership.reservations)
+    everybody = (*membership.nodes, *reserved, *membership.retired)
     return {m.name: before.get(m.name, now_s) for m in everybody if _absent(m, observed)}
 
 
@@ -54,9 +65,11 @@ def next_entry(
     """
     for reservation in membership.reservations:
         name = reservation.member.name
-        if name in observed.ready:
+        if _has_its_place(reservation.member, observed):
             return Entry(kind=Kind.SETTLED, time=now, name=name)
-        if now >= reservation.expires_at:
+        since = gone.get(name)
+        vanished = since is not None and now_s - since >= GONE_AFTER_S
+        if vanished or now >= reservation.expires_at:
             return Entry(kind=Kind.LAPSED, time=now, name=name)
     for members, kind in ((membership.nodes, Kind.REMOVED), (membership.retired, Kind.FORGOTTEN)):
         for member in members:
@@ -64,6 +77,13 @@ def next_entry(
             if since is not None and now_s - since >= GONE_AFTER_S:
                 return Entry(kind=kind, time=now, name=member.name)
     return None
+
+
+def stale_learner(membership: Membership, observed: Observed, *, now: int) -> EtcdMember | None:
+    """Find an etcd learner whose control plane has no lease: it would keep the next one out."""
+    holder = lease(membership, now=now)
+    joining = holder.member.address if holder is not None else ""
+    return next((m for m in observed.etcd if m.learner and m.address != joining), None)
 
 
 def still_due(membership: Membership, entry: Entry) -> Entry | None:
@@ -78,6 +98,13 @@ def still_due(membership: Membership, entry: Entry) -> Entry | None:
             return entry if placed is not None and not reserved else None
         case _:
             return entry if retired else None
+
+
+def _has_its_place(member: Member, observed: Observed) -> bool:
+    votes = {m.address for m in observed.etcd if not m.learner}
+    return member.name in observed.ready and (
+        member.role is not NodeRole.CONTROL_PLANE or member.address in votes
+    )
 
 
 def _absent(member: Member, observed: Observed) -> bool:

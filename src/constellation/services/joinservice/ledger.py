@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 _TRIES = 20
 """Lost races in a row until the caller is told to come again."""
 
+_SOON_S = 2.0
+"""Seconds that a decision which needs no API may wait for it."""
+
 
 class Records(Protocol):
     """The shared log: records by sequence number, each written once."""
@@ -122,13 +125,23 @@ class Ledger:
         await self._announce()
         return self._membership
 
-    async def write_later(self, entry: Entry, *, now: int) -> None:
-        """Record what is decided already: at once, or from the journal when the API is back."""
+    async def write_later(self, decide: Callable[[Membership], Entry], *, now: int) -> None:
+        """Record what may be decided without the API: at once, or from the journal later.
+
+        `decide` gets the newest membership, after 2 s without an answer of the API that of the
+        verified copy: without a quorum of etcd calls hang, and whoever comes back would be what
+        brings the quorum.
+
+        Raises:
+            ConstellationError: what `decide` raised.
+        """
         try:
-            await self.write(lambda _: entry, now=now)
-        except Unavailable:
-            async with self._lock:
-                self._journal = self._copy.save_journal((*self._journal, entry))
+            async with asyncio.timeout(_SOON_S):
+                await self.write(decide, now=now)
+        except (Unavailable, TimeoutError):
+            entry = decide(self._membership)
+            # without the lock: who holds it may be waiting for the API
+            self._journal = self._copy.save_journal((*self._journal, entry))
             _log.warning("join log is away, entry journaled", extra={"kind": str(entry.kind)})
 
     async def follow(self, *, now: int) -> None:
@@ -141,8 +154,10 @@ class Ledger:
         async with self._lock:
             await self._catch_up(now=now)
             while self._journal:
-                if await self._take_next(self._journal[0]):
-                    self._journal = self._copy.save_journal(self._journal[1:])
+                oldest = self._journal[0]
+                if await self._take_next(oldest):
+                    rest = tuple(e for e in self._journal if e is not oldest)
+                    self._journal = self._copy.save_journal(rest)
                 else:
                     await self._catch_up(now=now)
             await self._checkpoint_if_due(now=now)

@@ -9,6 +9,7 @@ from pathlib import Path
 from constellation.base import clock, logs
 from constellation.base.errors import Unavailable
 from constellation.base.retry import until_available
+from constellation.kube.etcd import Etcd
 from constellation.kube.membership import member_by_name
 from constellation.providers.local.metadata import LocalMetadata
 from constellation.rpc.agent_client import AgentClient
@@ -57,7 +58,7 @@ async def _serve() -> None:
         appraise=fresh_node(files, document),
         provider=provider,
         keys=LocalKeyService(me.address, tls=files.service_tls()),
-        world=KubernetesWorld(records, provider=provider),
+        world=KubernetesWorld(records, provider=provider, etcd=Etcd(_KUBERNETES / "pki")),
         host=me.address,
     )
     await server.run(

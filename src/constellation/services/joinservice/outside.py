@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lightkube import AsyncClient
 
+    from constellation.kube.etcd import Etcd, EtcdMember
     from constellation.kube.join_log import SignedRecord
     from constellation.services.joinservice.handlers import Provider
 
@@ -30,6 +31,8 @@ __all__ = ["KubernetesLog", "KubernetesWorld", "LocalKeyService"]
 _KEY_PORT = 9090
 _KEY_BYTES = 64
 _KEY_DEADLINE_S = 10.0
+_API_CALL_S = 2.0
+"""Seconds for a call to the API: without a quorum of etcd it would hang for a minute."""
 
 
 class LocalKeyService:
@@ -78,7 +81,7 @@ class KubernetesLog:
     def client(self) -> AsyncClient:
         """Give the client. Raises Unavailable while there is no kubeconfig."""
         if self._client is None:
-            self._client = connect(self._kubeconfig)
+            self._client = connect(self._kubeconfig, timeout_s=_API_CALL_S)
         return self._client
 
     async def _records(self) -> KubernetesRecords:
@@ -95,15 +98,17 @@ class KubernetesLog:
 
 
 class KubernetesWorld:
-    """What housekeeping sees: Node objects and the provider's list."""
+    """What housekeeping sees: Node objects, the provider's list, etcd's members."""
 
-    def __init__(self, log: KubernetesLog, *, provider: Provider) -> None:
+    def __init__(self, log: KubernetesLog, *, provider: Provider, etcd: Etcd) -> None:
         self._log = log
         self._provider = provider
+        self._etcd = etcd
 
     async def observe(self) -> Observed:
-        """Look once. Raises Unavailable if either does not answer."""
+        """Look once. Raises Unavailable if one of them does not answer."""
         instances = await self._provider.peers()
+        members = await self._etcd.members()
         nodes, ready = set(), set()
         with raise_ours():
             async for node in self._log.client().list(Node):
@@ -116,4 +121,9 @@ class KubernetesWorld:
             nodes=frozenset(nodes),
             ready=frozenset(ready),
             instances=frozenset(i.instance_id for i in instances),
+            etcd=members,
         )
+
+    async def remove_member(self, member: EtcdMember) -> None:
+        """Take a member out of etcd. Raises Unavailable."""
+        await self._etcd.remove(member)

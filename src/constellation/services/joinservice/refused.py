@@ -64,10 +64,13 @@ class Refusals:
             except TimeoutError:
                 self._close_minute()
                 continue
-            try:
-                await self._ledger.write_later(entry, now=entry.time)
-            except ConstellationError as error:
-                _log.warning("a refusal was not recorded", extra={"reason": str(error)})
+            await self._write(entry)
+
+    async def _write(self, entry: Entry) -> None:
+        try:
+            await self._ledger.write_later(lambda _: entry, now=entry.time)
+        except ConstellationError as error:
+            _log.warning("a refusal was not recorded", extra={"reason": str(error)})
 
     def _close_minute(self) -> None:
         count, self._budget = close_minute(self._budget, now_s=clock.monotonic_s())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from constellation.atls.channel import Appraise, ChannelAttester
+    from constellation.kube.etcd import EtcdMember
     from constellation.services.joinservice.handlers import DiskKeys, Provider
     from constellation.services.joinservice.housekeep import Observed
     from constellation.services.joinservice.ledger import Ledger
@@ -36,7 +37,7 @@ __all__ = ["JOIN_PORT", "JoinServer", "World"]
 JOIN_PORT = 30090
 _SERVER_PURPOSE = "join-server"
 _FOLLOW_EVERY_S = 1.0
-_HOUSEKEEP_EVERY_S = 5.0
+_HOUSEKEEP_EVERY_S = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +45,11 @@ class World(Protocol):
     """What housekeeping looks at."""
 
     async def observe(self) -> Observed:
-        """Ask Kubernetes and the provider. Raises Unavailable if either does not answer."""
+        """Ask Kubernetes, the provider and etcd. Raises Unavailable if one does not answer."""
+        ...
+
+    async def remove_member(self, member: EtcdMember) -> None:
+        """Take a member out of etcd. Raises Unavailable."""
         ...
 
 
@@ -145,10 +150,22 @@ class _Housekeeper:
                 now_s=clock.monotonic_s(),
             )
             if entry is None:
-                return
+                break
             due = entry
             await ledger.write(lambda m, due=due: housekeep.still_due(m, due), now=now)  # type: ignore[misc]
             _log.info("membership changed", extra={"kind": str(due.kind), "node": due.name})
+        await self._remove_stale_learner(observed)
+
+    async def _remove_stale_learner(self, observed: Observed) -> None:
+        ledger, now = self._server.ledger, int(clock.now().timestamp())
+        if housekeep.stale_learner(ledger.membership, observed, now=now) is None:
+            return
+        # another JoinService may have given the lease since then
+        newest = await ledger.write(lambda _: None, now=now)
+        learner = housekeep.stale_learner(newest, observed, now=now)
+        if learner is not None:
+            await self._server.world.remove_member(learner)
+            _log.warning("etcd learner without a lease removed", extra={"address": learner.address})
 
 
 async def _every(seconds: float, once: Callable[[], Awaitable[None]]) -> None:

@@ -30,8 +30,8 @@ from constellation.services.operator.plan import (
 if TYPE_CHECKING:
     from lightkube import AsyncClient
 
+    from constellation.kube.etcd import Etcd
     from constellation.providers.protocols import Instance
-    from constellation.services.operator.etcd import Etcd
 
 __all__ = ["Operator", "Provider"]
 

@@ -9,9 +9,9 @@ from constellation.base import logs
 from constellation.base.errors import Unavailable
 from constellation.base.retry import until_available
 from constellation.kube.client import connect
+from constellation.kube.etcd import Etcd
 from constellation.kube.node_record import NODE_JSON, load_node_record
 from constellation.providers.local.metadata import LocalMetadata
-from constellation.services.operator.etcd import Etcd
 from constellation.services.operator.loop import Operator
 
 __all__ = ["main"]

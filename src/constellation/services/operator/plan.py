@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from constellation.kube.etcd import EtcdMember
+
 __all__ = [
     "GONE_AFTER",
     "GONE_AFTER_S",
     "Absence",
     "DeleteNode",
-    "EtcdMember",
     "KubernetesNode",
     "Observed",
     "RemoveMember",
@@ -37,15 +38,6 @@ class KubernetesNode:
 
     name: str
     address: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdMember:
-    """An etcd member: its id, and the address in its peer URL."""
-
-    member_id: int
-    address: str
-    learner: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

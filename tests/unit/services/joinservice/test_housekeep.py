@@ -3,14 +3,17 @@ import dataclasses
 import pytest
 
 from constellation.kube import membership as members
+from constellation.kube.etcd import EtcdMember
 from constellation.kube.join_log import Entry, Kind
 from constellation.kube.membership import Membership
+from constellation.providers.protocols import Role
 from constellation.services.joinservice.admit import RESERVATION_S, admit
 from constellation.services.joinservice.housekeep import (
     GONE_AFTER_S,
     Observed,
     gone_since,
     next_entry,
+    stale_learner,
     still_due,
 )
 from tests.fakes.members import asks, attested, founded, machine
@@ -18,16 +21,37 @@ from tests.fakes.members import asks, attested, founded, machine
 NOW = 1_800_000_000
 NAME = "worker-default-0"
 FIRST = "control-plane-default-0"
+SECOND = "control-plane-default-1"
 QUIET = Observed(
-    nodes=frozenset({FIRST, NAME}), ready=frozenset({FIRST}), instances=frozenset({"cp-0", "w-0"})
+    nodes=frozenset({FIRST, NAME}),
+    ready=frozenset({FIRST}),
+    instances=frozenset({"cp-0", "w-0"}),
+    etcd=(EtcdMember(member_id=1, address="10.42.1.10", learner=False),),
 )
-GONE = Observed(nodes=frozenset({FIRST}), ready=frozenset({FIRST}), instances=frozenset({"cp-0"}))
+GONE = Observed(
+    nodes=frozenset({FIRST}), ready=frozenset({FIRST}), instances=frozenset({"cp-0"}), etcd=()
+)
 
 
 def reserved() -> Membership:
     worker = machine(0)
     place = admit(founded(), asks(worker), result=attested(worker), instances=(worker,), now=NOW)
     return members.reserve(founded(), place.member, expires_at=place.expires_at)
+
+
+def joining() -> Membership:
+    second = machine(1, role=Role.CONTROL_PLANE)
+    place = admit(founded(), asks(second), result=attested(second), instances=(second,), now=NOW)
+    return members.reserve(founded(), place.member, expires_at=place.expires_at)
+
+
+def with_member(*, learner: bool) -> Observed:
+    return dataclasses.replace(
+        QUIET,
+        ready=frozenset({FIRST, SECOND}),
+        instances=QUIET.instances | {"cp-1"},
+        etcd=(*QUIET.etcd, EtcdMember(member_id=2, address="10.42.1.11", learner=learner)),
+    )
 
 
 def due(
@@ -51,6 +75,28 @@ def test_a_ready_node_is_settled_even_after_its_time() -> None:
 def test_an_unused_reservation_lapses_when_its_time_is_over() -> None:
     assert due(reserved(), QUIET, now=NOW + RESERVATION_S - 1) is None
     assert due(reserved(), QUIET, now=NOW + RESERVATION_S) == (Kind.LAPSED, NAME)
+
+
+def test_a_ready_control_plane_keeps_its_lease_until_its_etcd_member_votes() -> None:
+    without = dataclasses.replace(with_member(learner=True), etcd=QUIET.etcd)
+    assert due(joining(), without) is None
+    assert due(joining(), with_member(learner=True)) is None
+    assert due(joining(), with_member(learner=False)) == (Kind.SETTLED, SECOND)
+
+
+def test_a_reservation_lapses_early_once_its_machine_is_gone() -> None:
+    gone = dataclasses.replace(GONE, nodes=frozenset({FIRST}))
+    assert due(joining(), gone, gone_for_s=GONE_AFTER_S - 1) is None
+    assert due(joining(), gone, gone_for_s=GONE_AFTER_S) == (Kind.LAPSED, SECOND)
+
+
+def test_a_learner_goes_when_its_control_plane_has_no_lease() -> None:
+    seen = with_member(learner=True)
+    assert stale_learner(joining(), seen, now=NOW) is None
+    late = stale_learner(joining(), seen, now=NOW + RESERVATION_S)
+    assert late is not None
+    assert late.address == "10.42.1.11"
+    assert stale_learner(founded(), with_member(learner=False), now=NOW) is None
 
 
 @pytest.mark.parametrize("known_to", ["nodes", "instances"])

@@ -5,14 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constellation.base.errors import FormatError
-from constellation.services.operator.etcd import parse_members
+from constellation.kube.etcd import EtcdMember, parse_members
 from constellation.services.operator.leader import DURATION_S, Move, move, see
 from constellation.services.operator.plan import (
     GONE_AFTER,
     GONE_AFTER_S,
     Absence,
     DeleteNode,
-    EtcdMember,
     KubernetesNode,
     Observed,
     RemoveMember,

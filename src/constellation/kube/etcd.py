@@ -6,21 +6,30 @@ Source: etcd 3.6, "gRPC gateway" (`/v3/cluster/member/list`, `/v3/cluster/member
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx2
 
 from constellation.base.errors import FormatError, Unavailable
-from constellation.services.operator.plan import EtcdMember
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Etcd", "parse_members"]
+__all__ = ["Etcd", "EtcdMember", "parse_members"]
 
 _URL = "https://127.0.0.1:2379/v3/cluster/member"
 _TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdMember:
+    """An etcd member: its id, and the address in its peer URL; a learner has no vote yet."""
+
+    member_id: int
+    address: str
+    learner: bool
 
 
 class Etcd:
