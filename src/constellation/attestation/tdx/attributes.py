@@ -45,5 +45,5 @@ def reserved_bits(attributes: int) -> int:
     """Give the bits that the specification does not name."""
     known = 0
     for attribute in TdAttribute:
-        known |= attribute
+        known |= int(attribute)
     return attributes & ~known
