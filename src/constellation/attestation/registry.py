@@ -1,5 +1,9 @@
-"""Which verifier and attester belong to a variant: one table, no registration at import time."""
+"""Which verifier and attester belong to a variant: one table, no registration at import time.
 
+A variant's modules are imported when it is asked for: a node carries what its own variant needs.
+"""
+
+# ruff: noqa: PLC0415 - see above
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -16,11 +20,61 @@ if TYPE_CHECKING:
     from constellation.attestation.policy import Policy
     from constellation.attestation.tpm.device import Tpm
 
-__all__ = ["attester", "verifier"]
+__all__ = ["attester", "published_roots", "verifier"]
 
 
-def _local_vtpm_verifier(policy: Policy, trust_roots: tuple[bytes, ...]) -> Verifier:
-    return LocalVtpmVerifier(policy=policy, trust_roots=trust_roots)
+def _local_vtpm(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    return LocalVtpmVerifier(policy=policy, trust_roots=roots)
+
+
+def _qemu_vtpm(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.qemu_vtpm import QemuVtpmVerifier
+
+    return QemuVtpmVerifier(policy=policy, trust_roots=roots)
+
+
+def _azure_sev_snp(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.azure_sev_snp import AzureSnpVerifier
+
+    return AzureSnpVerifier(policy=policy, trust_roots=roots)
+
+
+def _azure_tdx(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.azure_tdx import AzureTdxVerifier
+
+    return AzureTdxVerifier(policy=policy, trust_roots=roots)
+
+
+def _azure_trustedlaunch(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.azure_trustedlaunch import AzureTrustedLaunchVerifier
+
+    return AzureTrustedLaunchVerifier(policy=policy, trust_roots=roots)
+
+
+def _gcp_sev_es(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.gcp_sev_es import GcpSevEsVerifier
+
+    return GcpSevEsVerifier(policy=policy, trust_roots=roots)
+
+
+def _gcp_sev_snp(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.gcp_sev_snp import GcpSnpVerifier
+    from constellation.attestation.roots.amd import ARKS
+
+    return GcpSnpVerifier(policy=policy, chip_roots=ARKS, trust_roots=roots)
+
+
+def _aws_nitro_tpm(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.aws_nitro_tpm import AwsNitroTpmVerifier
+
+    return AwsNitroTpmVerifier(policy=policy, trust_roots=roots)
+
+
+def _aws_sev_snp(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.aws_sev_snp import AwsSnpVerifier
+    from constellation.attestation.roots.amd import ARKS
+
+    return AwsSnpVerifier(policy=policy, chip_roots=ARKS, trust_roots=roots)
 
 
 def _local_vtpm_attester(tpm: Tpm, event_log: Path) -> Attester:
@@ -28,7 +82,15 @@ def _local_vtpm_attester(tpm: Tpm, event_log: Path) -> Attester:
 
 
 _VERIFIERS: Mapping[Variant, Callable[[Policy, tuple[bytes, ...]], Verifier]] = {
-    Variant.LOCAL_VTPM: _local_vtpm_verifier,
+    Variant.AWS_NITRO_TPM: _aws_nitro_tpm,
+    Variant.AWS_SEV_SNP: _aws_sev_snp,
+    Variant.AZURE_SEV_SNP: _azure_sev_snp,
+    Variant.AZURE_TDX: _azure_tdx,
+    Variant.AZURE_TRUSTEDLAUNCH: _azure_trustedlaunch,
+    Variant.GCP_SEV_ES: _gcp_sev_es,
+    Variant.GCP_SEV_SNP: _gcp_sev_snp,
+    Variant.LOCAL_VTPM: _local_vtpm,
+    Variant.QEMU_VTPM: _qemu_vtpm,
 }
 _ATTESTERS: Mapping[Variant, Callable[[Tpm, Path], Attester]] = {
     Variant.LOCAL_VTPM: _local_vtpm_attester,
@@ -36,7 +98,12 @@ _ATTESTERS: Mapping[Variant, Callable[[Tpm, Path], Attester]] = {
 
 
 def verifier(variant: Variant, *, policy: Policy, trust_roots: tuple[bytes, ...]) -> Verifier:
-    """Make the verifier of a variant; `trust_roots` are the provider's authorities (DER).
+    """Make the verifier of a variant.
+
+    `trust_roots` (DER) are the authorities that the variant's first link leads to: the chip
+    maker's where the chip vouches for everything (`azure-sev-snp`, `azure-tdx`), else the
+    cloud's. Where both are needed (`gcp-sev-snp`, `aws-sev-snp`) they are the cloud's, and the
+    chip's are AMD's published ones: a cloud's root never vouches for a chip.
 
     Raises:
         UserError: this release cannot verify the variant.
@@ -45,6 +112,22 @@ def verifier(variant: Variant, *, policy: Policy, trust_roots: tuple[bytes, ...]
     if make is None:
         raise UserError(f"variant {variant}: expected one of {', '.join(sorted(_VERIFIERS))}")
     return make(policy, trust_roots)
+
+
+def published_roots(variant: Variant) -> tuple[bytes, ...]:
+    """Give the published authorities (DER) of a variant, for `verifier`; none for local ones."""
+    from constellation.attestation.roots import amd, aws, google, intel, microsoft
+
+    known: Mapping[Variant, tuple[bytes, ...]] = {
+        Variant.AWS_NITRO_TPM: aws.ROOTS,
+        Variant.AWS_SEV_SNP: aws.ROOTS,
+        Variant.AZURE_SEV_SNP: amd.ARKS,
+        Variant.AZURE_TDX: intel.ROOTS,
+        Variant.AZURE_TRUSTEDLAUNCH: microsoft.ROOTS,
+        Variant.GCP_SEV_ES: google.ROOTS,
+        Variant.GCP_SEV_SNP: google.ROOTS,
+    }
+    return known.get(variant, ())
 
 
 def attester(variant: Variant, *, tpm: Tpm, event_log: Path) -> Attester:
