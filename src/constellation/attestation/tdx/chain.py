@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = [
+    "PCK_CA_NAMES",
     "Chain",
     "check_not_revoked",
     "check_signature",
     "check_window",
+    "common_name",
     "verify_crl",
     "verify_pck_chain",
     "verify_signing_chain",
@@ -267,6 +269,11 @@ def _crl_signed(der: bytes, issuer_der: bytes, what: str) -> bool:
     )
 
 
+def common_name(name: x509.Name) -> str:
+    """Give the one common name of a subject or issuer; all of it where there is not just one."""
+    names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else name.rfc4514_string()
+
+
 def _name(certificate: x509.Certificate) -> str:
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if len(names) == 1 else certificate.subject.rfc4514_string()
+    return common_name(certificate.subject)
