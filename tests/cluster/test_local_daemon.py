@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -199,6 +200,18 @@ async def test_both_nodes_boot_and_reach_metadata_and_each_other(cloud: Running)
         )
         assert connection.getpeername()[0] == other.address
         connection.close()
+
+
+@pytest.mark.usefixtures("cloud")
+async def test_nobody_but_its_user_can_use_the_daemon() -> None:
+    # who talks to the daemon is root: another user with the same group must not
+    path = str(Layout.of(ID).socket)
+    connect = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r})"
+    assert _run(sys.executable, "-c", connect).returncode == 0
+    same_group = ("setpriv", "--reuid=65534", f"--regid={os.getgid()}", "--clear-groups")
+    refused = _run(*same_group, "/usr/bin/env", "python3", "-c", connect)
+    assert "PermissionError" in refused.stderr
+    assert Path(path).stat().st_mode & 0o777 == 0o600
 
 
 async def test_the_host_itself_has_no_way_in(cloud: Running) -> None:

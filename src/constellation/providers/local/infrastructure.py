@@ -52,7 +52,7 @@ def daemon_command(id_: str, *, tools_root: Path, workspace: Path | None = None)
     """
     return (
         *_python(),
-        *("--id", Layout.of(id_).id, "--tools-root", str(tools_root), "--gid", str(os.getgid())),
+        *("--id", Layout.of(id_).id, "--tools-root", str(tools_root), "--uid", str(os.getuid())),
         *(("--workspace", str(workspace)) if workspace is not None else ()),
     )
 

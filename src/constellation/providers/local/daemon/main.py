@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="constellation-local-daemon")
     parser.add_argument("--id", default="", help="name of the cloud")
     parser.add_argument("--tools-root", type=Path, help="folder with swtpm, haproxy, nspawn")
-    parser.add_argument("--gid", type=int, default=0, help="group that may use the socket")
+    parser.add_argument("--uid", type=int, default=0, help="user who may use the socket")
     parser.add_argument("--workspace", type=Path, help="the user's folder; removals look for it")
     parser.add_argument("--foreground", action="store_true", help="stay attached (for units)")
     parser.add_argument("--destroy", action="store_true", help="remove the cloud, then end")
@@ -109,12 +109,14 @@ async def _run(where: Layout, groups: Cgroups, arguments: argparse.Namespace) ->
 
     server = Server([LocalCloud(cloud, destroy)])
     where.socket.unlink(missing_ok=True)
-    old_mask = os.umask(0o117)  # mode 0660 from the first moment on
+    # mode 0600 from the first moment on: who may use it is root on this machine, so it is one user
+    # and no group, which may have members that nobody asked
+    old_mask = os.umask(0o177)
     try:
         await server.start(path=str(where.socket))
     finally:
         os.umask(old_mask)
-    os.chown(where.socket, 0, arguments.gid)
+    os.chown(where.socket, arguments.uid, 0)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
