@@ -1,0 +1,110 @@
+"""What kubeadm, kubelet and the API server are told, rule by rule (design, section 10)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from constellation.kube import kubeadm
+
+CLUSTER = kubeadm.ClusterSettings(
+    name="mini",
+    kubernetes_version="v1.36.2",
+    endpoint="10.42.0.1:6443",
+    api_sans=("127.0.0.1", "10.42.0.1"),
+    service_cidr="10.96.0.0/12",
+)
+
+
+def node(*, cgroup_version: int = 1) -> kubeadm.NodeSettings:
+    return kubeadm.NodeSettings(
+        name="control-plane-0",
+        address="10.42.1.10",
+        cgroup_version=cgroup_version,
+        systemd_cgroups=cgroup_version == 2,
+        cluster_dns="10.96.0.10",
+        resolv_conf="/etc/resolv.conf",
+    )
+
+
+def documents(text: bytes) -> dict[str, dict[str, Any]]:
+    found = [json.loads(part) for part in text.split(b"\n---\n")]
+    return {d["kind"]: d for d in found}
+
+
+def arguments(component: dict[str, Any]) -> dict[str, str]:
+    return {a["name"]: a["value"] for a in component["extraArgs"]}
+
+
+def test_the_api_server_takes_no_bootstrap_token_and_checks_kubelets() -> None:
+    cluster = documents(kubeadm.init_configuration(CLUSTER, node()))["ClusterConfiguration"]
+    found = arguments(cluster["apiServer"])
+    assert found["enable-bootstrap-token-auth"] == "false"
+    assert found["kubelet-certificate-authority"] == "/etc/kubernetes/pki/ca.crt"
+    assert found["service-node-port-range"] == "30100-32767"
+    assert set(found["enable-admission-plugins"].split(",")) == {
+        "NodeRestriction",
+        "DenyServiceExternalIPs",
+    }
+    assert cluster["apiServer"]["certSANs"] == ["127.0.0.1", "10.42.0.1"]
+
+
+def test_admission_alone_gives_pod_cidrs_and_we_bring_dns_and_proxy() -> None:
+    cluster = documents(kubeadm.init_configuration(CLUSTER, node()))["ClusterConfiguration"]
+    assert "podSubnet" not in cluster["networking"]
+    assert cluster["dns"] == {"disabled": True}
+    assert cluster["proxy"] == {"disabled": True}
+    assert arguments(cluster["controllerManager"])["cluster-signing-duration"] == "168h0m0s"
+
+
+def test_kubelet_serves_with_a_certificate_of_the_cluster() -> None:
+    kubelet = documents(kubeadm.init_configuration(CLUSTER, node()))["KubeletConfiguration"]
+    assert kubelet["serverTLSBootstrap"] is False
+    assert kubelet["tlsCertFile"].endswith("/serving.crt")
+    assert kubelet["rotateCertificates"] is True
+    assert kubelet["failSwapOn"] is False
+
+
+def test_cgroup_version_1_is_accepted_only_where_it_is() -> None:
+    on_v1 = kubeadm.kubelet_configuration(node(cgroup_version=1))
+    on_v2 = kubeadm.kubelet_configuration(node(cgroup_version=2))
+    assert (on_v1["failCgroupV1"], on_v1["cgroupDriver"]) == (False, "cgroupfs")
+    assert "failCgroupV1" not in on_v2
+    assert on_v2["cgroupDriver"] == "systemd"
+
+
+def test_only_named_preflight_errors_are_ignored() -> None:
+    init = documents(kubeadm.init_configuration(CLUSTER, node()))["InitConfiguration"]
+    ignored = init["nodeRegistration"]["ignorePreflightErrors"]
+    assert "all" not in ignored
+    assert ignored == list(kubeadm.IGNORED_PREFLIGHT_ERRORS)
+
+
+def test_secrets_are_never_stored_in_plain_text() -> None:
+    (rule,) = json.loads(kubeadm.encryption_configuration())["resources"]
+    assert rule["resources"] == ["secrets"]
+    (provider,) = rule["providers"]
+    assert provider["kms"]["apiVersion"] == "v2"
+    assert provider["kms"]["endpoint"] == "unix:///run/constellation/kms/kms.sock"
+
+
+def test_pods_of_users_keep_to_the_baseline() -> None:
+    (plugin,) = json.loads(kubeadm.admission_configuration())["plugins"]
+    assert plugin["configuration"]["defaults"]["enforce"] == "baseline"
+    assert plugin["configuration"]["exemptions"]["namespaces"] == ["kube-system"]
+
+
+def test_a_joining_node_discovers_by_file_and_never_by_token() -> None:
+    found = documents(
+        kubeadm.join_configuration(node(), discovery_file="/etc/x.conf", control_plane=False)
+    )
+    assert set(found) == {"JoinConfiguration"}
+    join = found["JoinConfiguration"]
+    assert join["discovery"] == {"file": {"kubeConfigPath": "/etc/x.conf"}}
+    assert "controlPlane" not in join
+
+
+def test_a_joining_control_plane_advertises_its_own_address() -> None:
+    text = kubeadm.join_configuration(node(), discovery_file="/etc/x.conf", control_plane=True)
+    endpoint = documents(text)["JoinConfiguration"]["controlPlane"]["localAPIEndpoint"]
+    assert endpoint == {"advertiseAddress": "10.42.1.10", "bindPort": 6443}
