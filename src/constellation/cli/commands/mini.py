@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from constellation.cli.commands.inspect import describe_verified
+from constellation.cli.commands.load_image import load_image
 from constellation.cli.output import Steps, result
 from constellation.cli.run import confirm, run, settings, standard_options
 
@@ -23,6 +24,9 @@ _FOLDER = "constellation-mini"
 @click.group()
 def mini() -> None:
     """A real, attested cluster on this machine."""
+
+
+mini.add_command(load_image)
 
 
 @mini.command()

@@ -7,6 +7,7 @@ Source: systemd-run(1), systemd.resource-control(5), systemd.kill(5).
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["detached", "unit_command"]
 
 _DEADLINE_S = 30.0
+_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 _DEVICES = ("/dev/fuse", "/dev/kmsg", "/dev/net/tun", "/dev/loop-control", "block-loop")
 
 
@@ -48,7 +50,7 @@ def detached(where: Layout, arguments: list[str]) -> None:
             stdout=log,
             stderr=log,
             cwd="/",
-            env={**ENVIRONMENT, **_python_path()},
+            env={**ENVIRONMENT, **_python_path(), **_network()},
             start_new_session=True,
         )
     end = time.monotonic() + _DEADLINE_S
@@ -79,6 +81,8 @@ def unit_command(where: Layout, argv: tuple[str, ...]) -> tuple[str, ...]:
         f"--property=StandardOutput=append:{where.log}",
         f"--property=StandardError=append:{where.log}",
         *(f"--setenv={name}={value}" for name, value in _python_path().items()),
+        # by name alone: a proxy's address may hold a password, and arguments are for all to read
+        *(f"--setenv={name}" for name in _network()),
         "--",
         *argv,
     )
@@ -87,6 +91,11 @@ def unit_command(where: Layout, argv: tuple[str, ...]) -> tuple[str, ...]:
 def _python_path() -> dict[str, str]:
     # the package as it runs here, installed or in a checkout; nothing of the caller's environment
     return {"PYTHONPATH": str(Path(constellation.__file__).resolve().parents[1])}
+
+
+def _network() -> dict[str, str]:
+    """What pulling images through the workstation's network needs of the caller's environment."""
+    return {name: os.environ[name] for name in _NETWORK if name in os.environ}
 
 
 def _answers(where: Layout) -> bool:
