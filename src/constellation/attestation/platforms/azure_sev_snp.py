@@ -20,7 +20,6 @@ Sources: Microsoft, "Azure confidential VMs: guest attestation"; AMD 56860; TCG 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -149,7 +148,7 @@ class AzureSnpVerifier:
         rules = relevant(self.policy, claims)
         return AttestationResult(
             variant=Variant.AZURE_SEV_SNP,
-            attester_id=hashlib.sha256(document.tpm.ak_public).digest(),
+            attester_id=tpm.attester_id,
             claims=claims,
             unchecked=vtpm.require(rules, claims, log=tpm.log, bank=Alg.SHA256),
             warnings=(),

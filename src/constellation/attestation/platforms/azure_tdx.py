@@ -20,7 +20,6 @@ Sources: Microsoft, "Azure confidential VMs: guest attestation"; Intel TDX Modul
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -147,7 +146,7 @@ class AzureTdxVerifier:
         claims = {**tdx_claims(verified), **tpm.claims, **configuration_claims(runtime)}
         return AttestationResult(
             variant=Variant.AZURE_TDX,
-            attester_id=hashlib.sha256(document.tpm.ak_public).digest(),
+            attester_id=tpm.attester_id,
             claims=claims,
             unchecked=vtpm.require(self.policy, claims, log=tpm.log, bank=Alg.SHA256),
             warnings=(),

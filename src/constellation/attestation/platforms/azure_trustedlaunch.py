@@ -19,7 +19,6 @@ Credential Profile EK 2.5; RFC 5280; TCG TPM 2.0 Library.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -146,7 +145,7 @@ class AzureTrustedLaunchVerifier:
         claims = {**tpm.claims, "ak.revocation_checked": 0}
         return AttestationResult(
             variant=variant,
-            attester_id=hashlib.sha256(document.tpm.ak_public).digest(),
+            attester_id=tpm.attester_id,
             claims=claims,
             unchecked=vtpm.require(self.policy, claims, log=tpm.log, bank=Alg.SHA256),
             warnings=(WARNING,),

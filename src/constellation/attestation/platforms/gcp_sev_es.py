@@ -17,7 +17,6 @@ Sources: Google, "Shielded VM", "Confidential VM attestation"; TCG TPM 2.0 Libra
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,7 +86,7 @@ class GcpSevEsVerifier:
         }
         return AttestationResult(
             variant=Variant.GCP_SEV_ES,
-            attester_id=hashlib.sha256(document.tpm.ak_public).digest(),
+            attester_id=tpm.attester_id,
             claims=claims,
             unchecked=vtpm.require(self.policy, claims, log=tpm.log, bank=Alg.SHA256),
             warnings=(WARNING,),

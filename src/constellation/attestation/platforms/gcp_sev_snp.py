@@ -21,7 +21,6 @@ Sources: AMD 56860; Google, "Confidential VM attestation"; TCG TPM 2.0 Library.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -128,7 +127,7 @@ class GcpSnpVerifier:
         rules = relevant(self.policy, claims)
         return AttestationResult(
             variant=Variant.GCP_SEV_SNP,
-            attester_id=hashlib.sha256(document.tpm.ak_public).digest(),
+            attester_id=tpm.attester_id,
             claims=claims,
             unchecked=vtpm.require(rules, claims, log=tpm.log, bank=Alg.SHA256),
             warnings=(),

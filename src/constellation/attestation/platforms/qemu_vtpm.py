@@ -16,7 +16,6 @@ Sources: TCG TPM 2.0 Library 1.59; TCG PC Client Platform Firmware Profile 1.06;
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,7 +81,7 @@ class QemuVtpmVerifier:
         tpm = vtpm.verify_tpm(document.tpm, ak=ak, binding=binding)
         return AttestationResult(
             variant=Variant.QEMU_VTPM,
-            attester_id=hashlib.sha256(document.tpm.ak_public).digest(),
+            attester_id=tpm.attester_id,
             claims=tpm.claims,
             unchecked=vtpm.require(self.policy, tpm.claims, log=tpm.log, bank=Alg.SHA256),
             warnings=(WARNING,),

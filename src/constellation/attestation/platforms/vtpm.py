@@ -83,10 +83,19 @@ class TpmPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedTpm:
-    """An authentic quote and its log."""
+    """An authentic quote and its log; `spki` is the AK's key, SubjectPublicKeyInfo (DER)."""
 
     quote: quote.Quote
     log: EventLog
+    spki: bytes
+
+    @property
+    def attester_id(self) -> bytes:
+        """SHA-256 (32 bytes) of the AK's key.
+
+        Not of its public area: only the key is vouched for, a node chooses how it shows the rest.
+        """
+        return hashlib.sha256(self.spki).digest()
 
     @property
     def claims(self) -> dict[str, bytes | int]:
@@ -132,7 +141,8 @@ def verify_tpm(
     """
     public = Public.parse(part.ak_public)
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if quote.public_key(public).public_bytes(*form) != ak.public_bytes(*form):
+    spki = ak.public_bytes(*form)
+    if quote.public_key(public).public_bytes(*form) != spki:
         raise Untrusted("AK: another key than the one that is vouched for")
     quoted = quote.verify(
         part.quote,
@@ -145,7 +155,8 @@ def verify_tpm(
     if tuple(quoted.pcrs) != QUOTED_PCRS:
         raise Untrusted(f"quote: registers {tuple(quoted.pcrs)}, expected 0 to 15")
     log = EventLog.parse(part.event_log)
-    return VerifiedTpm(quote=quoted, log=replay.verify(log, bank=bank, pcrs=quoted.pcrs).claims)
+    log = replay.verify(log, bank=bank, pcrs=quoted.pcrs).claims
+    return VerifiedTpm(quote=quoted, log=log, spki=spki)
 
 
 def register_rules(
