@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -118,6 +119,46 @@ def test_what_asks_needs_yes_where_nobody_can_answer(tmp_path: Path) -> None:
 def test_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
     done = run(tmp_path, "mini", "down", "--yes")
     assert (done.returncode, done.stdout) == (0, "Nothing to remove.\n")
+
+
+@pytest.mark.parametrize(
+    ("what", "verb", "remove"),
+    [
+        ("artifacts", ("create",), "terminate"),
+        ("artifacts", ("mini", "up"), "mini down"),
+        ("init", ("init",), "terminate"),
+    ],
+)
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
+    tmp_path: Path, what: str, verb: tuple[str, ...], remove: str
+) -> None:
+    folder = tmp_path / "a cluster"
+    run(tmp_path, "-C", str(folder), "config", "generate", "local")
+    words = (*verb, "--yes", "-C", str(folder))
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests/cli/slow_world.py"), what, *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    before = []
+    while line := process.stderr.readline():
+        before.append(line)
+        if "What came before: done" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (130, ""), stderr
+    assert stderr.endswith(
+        "Interrupted. What was finished is kept.\n"
+        f"Go on:  constellation {' '.join(verb)} --yes -C '{folder}'\n"
+        f"Remove: constellation -C '{folder}' {remove}\n"
+    )
+    # nobody holds the workspace any more
+    assert "in use by another process" not in run(tmp_path, "-C", str(folder), "init").stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import stat
 from typing import TYPE_CHECKING
@@ -70,6 +71,24 @@ async def test_an_init_that_broke_off_goes_on_and_sends_no_secret_twice(
         await initialise(world.context())
     await initialise(world.context())
     assert world.node.secrets_received == 1
+
+
+async def test_an_interrupted_init_goes_on(world: OwnerWorld) -> None:
+    await create(world.context())
+    running = asyncio.create_task(initialise(world.context()))
+    async with asyncio.timeout(30):
+        while not _has_policy(world):  # noqa: ASYNC110 - the state file is what a user has
+            await asyncio.sleep(0.001)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await initialise(world.context())
+    assert world.node.secrets_received == 1
+
+
+def _has_policy(world: OwnerWorld) -> bool:
+    state = read_state(world.workspace.state)
+    return state is not None and state.policy is not None
 
 
 async def test_an_init_goes_to_no_other_machine_than_the_chosen_one(tmp_path: Path) -> None:

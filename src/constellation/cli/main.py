@@ -8,6 +8,7 @@ conflict, 130 interrupted (design, section 4). Commands import what they need wh
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from constellation.cli.run import settings, standard_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 __all__ = ["constellation", "main"]
 
@@ -46,10 +48,13 @@ for _command in ALL:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    code = 0
+    code, folder = 0, None
     try:
         with constellation.make_context("constellation", words) as context:
-            constellation.invoke(context)
+            try:
+                constellation.invoke(context)
+            finally:
+                folder = context.obj.folder
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
@@ -63,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         code = _failed(_first(ours), words)
     except (KeyboardInterrupt, click.Abort):
-        code = _interrupted(words)
+        code = _interrupted(words, folder)
     except BrokenPipeError:
         # whoever read us has gone: nothing more to say to them
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,10 +81,13 @@ def _failed(error: ConstellationError, words: Sequence[str]) -> int:
     return error.exit_code
 
 
-def _interrupted(words: Sequence[str]) -> int:
-    again = " ".join(("constellation", *words))
+def _interrupted(words: Sequence[str], folder: Path | None) -> int:
+    there = f" -C {shlex.quote(str(folder))}" if folder is not None else ""
+    verb = "mini down" if "mini" in words else "terminate"
     click.echo(
-        f"Interrupted. What was finished is kept.\nGo on:  {again}\nRemove: {_remove(words)}",
+        "Interrupted. What was finished is kept.\n"
+        f"Go on:  {shlex.join(('constellation', *words))}\n"
+        f"Remove: constellation{there} {verb}",
         err=True,
     )
     return _INTERRUPTED
@@ -96,14 +104,6 @@ def _first(group: BaseExceptionGroup[Any]) -> ConstellationError:
 def _output(words: Sequence[str]) -> str:
     flags = ("json", "-ojson", "--output=json", "-o=json")
     return "json" if any(word in flags for word in words) else "text"
-
-
-def _remove(words: Sequence[str]) -> str:
-    folder = next(
-        (f" -C {words[n + 1]}" for n, w in enumerate(words[:-1]) if w in ("-C", "--workspace")), ""
-    )
-    verb = "mini down" if "mini" in words else "terminate"
-    return f"constellation{folder} {verb}"
 
 
 if __name__ == "__main__":
