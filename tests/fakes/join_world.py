@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import hashlib
@@ -35,6 +34,7 @@ from constellation.trust.cluster_policy import (
 from constellation.trust.node_document import NodeDocument, dump_node_document
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
     from pathlib import Path
 

@@ -46,7 +46,7 @@ JOIN, REJOIN = "join-client", "rejoin-client"
 """Purposes of the two kinds of channels."""
 
 _PEERS_LEARN_WITHIN_S = 2.0
-_LEASE_WAIT_S = 20.0
+_LEASE_WAIT_S = 45.0
 """Seconds for which a control plane waits here for the one before it."""
 _log = logging.getLogger(__name__)
 

@@ -86,19 +86,21 @@ def configuration(cloud: CloudRecord, *, netns: str, socket: Path) -> str:
         f"  default-server check port {_KUBELET} inter 1s fall 2 rise 1",
         *(f"  server {_server(n)} {n.address} namespace {netns}" for n in cloud.nodes),
     ]
-    for node in cloud.nodes:
-        ports = (
-            (node.init_port, _INIT),
-            (node.recovery_port, _RECOVERY),
-            (node.verify_port, _VERIFY),
-        )
-        for outer, inner in ports:
-            text += [
-                f"listen {_server(node)}-{inner}",
-                f"  bind {cloud.address}:{outer}",
-                f"  server {_server(node)} {node.address}:{inner} namespace {netns}",
-            ]
+    text += [line for node in cloud.nodes for line in _own_ports(cloud, node, netns)]
     return "\n".join(text) + "\n"
+
+
+def _own_ports(cloud: CloudRecord, node: NodeRecord, netns: str) -> list[str]:
+    """Write the listeners of one node: its init, recovery and verification ports."""
+    ports = ((node.init_port, _INIT), (node.recovery_port, _RECOVERY), (node.verify_port, _VERIFY))
+    text = []
+    for outer, inner in ports:
+        text += [
+            f"listen {_server(node)}-{inner}",
+            f"  bind {cloud.address}:{outer}",
+            f"  server {_server(node)} {node.address}:{inner} namespace {netns}",
+        ]
+    return text
 
 
 async def reload(
