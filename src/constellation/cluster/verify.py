@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from constellation.config.state import State
     from constellation.providers.protocols import Instance
 
-__all__ = ["MESH_ENCRYPTS_PODS", "Verified", "verify", "verify_node"]
-
-MESH_ENCRYPTS_PODS = False
+__all__ = ["Verified", "verify", "verify_node"]
 
 _CALL_S = 20.0
 

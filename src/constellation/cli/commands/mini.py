@@ -177,7 +177,6 @@ def _up_text(done: Up, workspace: Workspace) -> str:
             *sorted(
                 {f"Warning: {w}" for n in done.verified if n.result for w in n.result.warnings}
             ),
-            f"Warning: {describe_verified(())['pod_traffic']}",
             "Not there: Services of type LoadBalancer, a default StorageClass.",
             "Try:",
             f"  {kubectl} get nodes -o wide",
