@@ -64,6 +64,18 @@ def _gcp_sev_snp(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
     return GcpSnpVerifier(policy=policy, chip_roots=ARKS, trust_roots=roots)
 
 
+def _gcp_tdx(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.gcp_tdx import GcpTdxVerifier
+
+    return GcpTdxVerifier(policy=policy, trust_roots=roots)
+
+
+def _qemu_tdx(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.qemu_tdx import QemuTdxVerifier
+
+    return QemuTdxVerifier(policy=policy, trust_roots=roots)
+
+
 def _aws_nitro_tpm(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
     from constellation.attestation.platforms.aws_nitro_tpm import AwsNitroTpmVerifier
 
@@ -89,7 +101,9 @@ _VERIFIERS: Mapping[Variant, Callable[[Policy, tuple[bytes, ...]], Verifier]] = 
     Variant.AZURE_TRUSTEDLAUNCH: _azure_trustedlaunch,
     Variant.GCP_SEV_ES: _gcp_sev_es,
     Variant.GCP_SEV_SNP: _gcp_sev_snp,
+    Variant.GCP_TDX: _gcp_tdx,
     Variant.LOCAL_VTPM: _local_vtpm,
+    Variant.QEMU_TDX: _qemu_tdx,
     Variant.QEMU_VTPM: _qemu_vtpm,
 }
 _ATTESTERS: Mapping[Variant, Callable[[Tpm, Path], Attester]] = {
@@ -101,7 +115,7 @@ def verifier(variant: Variant, *, policy: Policy, trust_roots: tuple[bytes, ...]
     """Make the verifier of a variant.
 
     `trust_roots` (DER) are the authorities that the variant's first link leads to: the chip
-    maker's where the chip vouches for everything (`azure-sev-snp`, `azure-tdx`), else the
+    maker's where the chip vouches for everything (`azure-sev-snp`, all of TDX), else the
     cloud's. Where both are needed (`gcp-sev-snp`, `aws-sev-snp`) they are the cloud's, and the
     chip's are AMD's published ones: a cloud's root never vouches for a chip.
 
@@ -126,6 +140,8 @@ def published_roots(variant: Variant) -> tuple[bytes, ...]:
         Variant.AZURE_TRUSTEDLAUNCH: microsoft.ROOTS,
         Variant.GCP_SEV_ES: google.ROOTS,
         Variant.GCP_SEV_SNP: google.ROOTS,
+        Variant.GCP_TDX: intel.ROOTS,
+        Variant.QEMU_TDX: intel.ROOTS,
     }
     return known.get(variant, ())
 
