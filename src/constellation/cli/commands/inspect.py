@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_verified", "recover", "status", "verify"]
 
-_POD_TRAFFIC = "between nodes through WireGuard or not at all: the firewall in the measured node image sees to it"
+_POD_TRAFFIC = "through WireGuard between nodes or not at all, by the measured image's own firewall"
 _STATE_DISKS = (
     "confidential, not authentic: on the local provider, ext4's native encryption hides what is "
     "written but does not notice all changes"
