@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from constellation.base.errors import ConstellationError
     from constellation.base.progress import Progress
 
-__all__ = ["Steps", "describe", "result", "show_error"]
+__all__ = ["Steps", "describe", "printable", "result", "show_error"]
 
 _SILENT_S = 5.0
 _REDRAW_S = 0.2
@@ -45,7 +45,15 @@ def result(value: dict[str, Any], *, output: str, text: Callable[[], str]) -> No
     if output == "json":
         click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
     elif words := text():
-        click.echo(words)
+        click.echo(printable(words))
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would obey instead of showing; lines stay lines.
+
+    Names, reasons and errors come from nodes and from whoever answers in their place.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def show_error(error: ConstellationError, *, output: str) -> None:
@@ -54,9 +62,9 @@ def show_error(error: ConstellationError, *, output: str) -> None:
         value = {"error": str(error), "exit_code": error.exit_code, "hint": error.hint}
         click.echo(json.dumps(value, sort_keys=True, ensure_ascii=False), err=True)
         return
-    click.echo(f"Error: {error}", err=True)
+    click.echo(printable(f"Error: {error}"), err=True)
     if error.hint:
-        click.echo(f"Hint: {error.hint}", err=True)
+        click.echo(printable(f"Hint: {error.hint}"), err=True)
 
 
 def describe(progress: Progress, *, first_done: int, seconds: float) -> str:
@@ -137,7 +145,7 @@ class Steps:
         line.said_s = now
         if self._live is None:
             tail = f": {words}" if words else " …"
-            self._stream.write(f"{line.progress.step}{tail}\n")
+            self._stream.write(printable(f"{line.progress.step}{tail}") + "\n")
             self._stream.flush()
 
     def _words(self, line: _Line, now: float) -> str:
@@ -158,7 +166,8 @@ class Steps:
                 words = (
                     "" if line.ended_s else describe(line.progress, first_done=first, seconds=span)
                 )
-                table.add_row(mark, line.progress.step, Text(_duration(seconds), "dim"), words)
+                step, told = Text(printable(line.progress.step)), Text(printable(words))
+                table.add_row(mark, step, Text(_duration(seconds), "dim"), told)
         return table
 
 
