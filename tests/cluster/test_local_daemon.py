@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +22,12 @@ import pytest_asyncio
 from constellation.attestation.model import Binding, Variant
 from constellation.attestation.platforms import local_vtpm
 from constellation.attestation.tpm.device import Tpm
+from constellation.base.errors import Unavailable
 from constellation.base.progress import silent
 from constellation.crypto.signing import generate_key, spki
 from constellation.image import build, tools
 from constellation.image.measure import local as predicted
-from constellation.providers.local.daemon import kernel, loops
+from constellation.providers.local.daemon import kernel, loops, scaling
 from constellation.providers.local.daemon.layout import Layout
 from constellation.providers.local.infrastructure import (
     LocalInfrastructure,
@@ -32,7 +36,9 @@ from constellation.providers.local.infrastructure import (
     preflight_command,
 )
 from constellation.providers.local.metadata import LocalMetadata
+from constellation.providers.local.node_groups import LocalNodeGroups
 from constellation.providers.protocols import Desired, Group, Role
+from constellation.releases import oci
 from constellation.trust.node_document import NodeDocument, dump_node_document
 
 if TYPE_CHECKING:
@@ -212,6 +218,96 @@ async def test_nobody_but_its_user_can_use_the_daemon() -> None:
     refused = _run(*same_group, "/usr/bin/env", "python3", "-c", connect)
     assert "PermissionError" in refused.stderr
     assert Path(path).stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_node_resolves_the_clouds_names_and_no_other(cloud: Running) -> None:
+    worker = await _pid(cloud, "workers")
+    (control,) = [n for n in await cloud.infrastructure.nodes() if n.group == "control"]
+    for name, address in (
+        ("api.constellation.internal", "10.42.0.1"),
+        (control.instance_id, control.address),
+        (f"{control.instance_id}.constellation.internal", control.address),
+    ):
+        assert _in_node(worker, "getent", "ahostsv4", name).stdout.startswith(f"{address} ")
+    began = asyncio.get_running_loop().time()
+    assert _in_node(worker, "getent", "ahostsv4", "example.org").returncode == 2
+    # refused at once: a pod must not wait for a server that never answers
+    assert asyncio.get_running_loop().time() - began < 3
+
+
+async def test_a_loaded_image_is_there_for_a_node(cloud: Running, tmp_path: Path) -> None:
+    program = tmp_path / "hello"
+    program.write_bytes(b"#!/hello\n" * 200_000)
+    archive = tmp_path / "image.tar"
+    oci.write_image(
+        archive,
+        reference="docker.io/library/hello:1",
+        programs={"hello": program},
+        links={},
+        entrypoint=("/hello",),
+        scratch=tmp_path,
+    )
+    names = await cloud.infrastructure.load_image(archive, report=silent)
+    assert names == ("docker.io/library/hello:1",)
+    net = Path(f"/proc/{await _pid(cloud, 'workers')}/ns/net")
+
+    def get(path: str) -> bytes:
+        # the environment's proxy is for the host, and is not to be had here
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        url = f"http://169.254.169.254:5000/v2/library/hello/{path}?ns=docker.io"
+        with opener.open(url, timeout=10) as answer:
+            return bytes(answer.read())
+
+    manifest = json.loads(await kernel.inside(lambda: get("manifests/1"), net=net))
+    for described in (manifest["config"], *manifest["layers"]):
+        data = await kernel.inside(partial(get, f"blobs/{described['digest']}"), net=net)
+        assert f"sha256:{hashlib.sha256(data).hexdigest()}" == described["digest"]
+        assert len(data) == described["size"]
+
+
+async def test_a_control_plane_scales_a_group_and_a_worker_may_not(cloud: Running) -> None:
+    nodes = {n.group: n for n in await cloud.infrastructure.nodes()}
+
+    def groups(of: str) -> LocalNodeGroups:
+        token = Layout.of(ID).host_folder(nodes[of].instance_id) / scaling.TOKEN_FILE
+        return LocalNodeGroups(token=token)
+
+    ours = Path(f"/proc/{nodes['control'].pid}/ns/net")
+    theirs = Path(f"/proc/{nodes['workers'].pid}/ns/net")
+    made = await kernel.inside(lambda: asyncio.run(groups("control").create("workers")), net=ours)
+    assert (made.role, made.state) == (Role.WORKER, "running")
+    for _ in range(2):
+        await kernel.inside(
+            lambda: asyncio.run(groups("control").delete(made.instance_id)), net=ours
+        )
+    left = await kernel.inside(lambda: asyncio.run(groups("control").list_instances()), net=ours)
+    assert {i.instance_id for i in left} == {n.instance_id for n in nodes.values()}
+
+    def create(token_of: str) -> None:
+        asyncio.run(groups(token_of).create("workers"))
+
+    for token_of, where in (("workers", theirs), ("control", theirs), ("workers", ours)):
+        with pytest.raises(Unavailable, match="403"):
+            await kernel.inside(partial(create, token_of), net=where)
+
+
+async def test_a_privileged_container_may_ask_for_all_devices_and_gets_no_more(
+    cloud: Running,
+) -> None:
+    # what runc writes on cgroup v1, below the node's own group
+    script = """
+        group=/sys/fs/cgroup/devices$(sed -n s/.*devices://p /proc/self/cgroup)
+        test -d "$group" || exit 0
+        echo a >"$group/devices.allow" || exit 1
+        mknod /dev/memory c 1 1
+        head -c 1 /dev/memory && exit 2
+        head -c 1 /dev/zero
+    """
+    done = _in_node(
+        await _pid(cloud, "workers"),
+        *("systemd-run", "--wait", "--pipe", "--quiet", "sh", "-c", script),
+    )
+    assert done.returncode == 0, done.stderr
 
 
 async def test_the_host_itself_has_no_way_in(cloud: Running) -> None:
