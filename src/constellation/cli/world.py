@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.base import clock
-from constellation.base.errors import Unavailable, UserError
+from constellation.base.errors import Conflict, Unavailable, UserError
+from constellation.base.files import lock
 from constellation.base.progress import Progress
 from constellation.cli.privilege import is_root, run_as_root
 from constellation.cluster.context import Context, NodeImage
@@ -29,6 +31,7 @@ from constellation.trust.artifact_list import Artifact, ArtifactKind
 from constellation.trust.cluster_policy import AcceptedRelease
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from constellation.base.progress import Report
@@ -37,11 +40,12 @@ if TYPE_CHECKING:
     from constellation.providers.protocols import Desired, Infrastructure, InfrastructureState
     from constellation.trust.artifact_list import ArtifactList
 
-__all__ = ["LocalCloud", "LocalSupplies", "ensure_artifacts", "real_context"]
+__all__ = ["LocalCloud", "LocalSupplies", "alone", "ensure_artifacts", "real_context"]
 
 _DAEMON_S = 60.0
 _CONTENT_S = 900.0
 _DESTROY_S = 120.0
+_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +64,17 @@ class LocalSupplies:
             report=report,
             origin=config.provider.local.artifact_source,
         )
-        bundle = await build.ensure_services_bundle(self.cache, report)
+        async with alone(self.cache, "image", report=report):
+            bundle = await build.ensure_services_bundle(self.cache, report)
         return listed.with_artifacts(await asyncio.to_thread(_keep, bundle, cache=self.cache))
 
     async def node_image(self, *, report: Report) -> NodeImage:
         """Have the node image; see `cluster.context.Supplies`."""
         from constellation.image import build
 
-        image = await build.ensure_node_image(self.cache, report)
+        await _tools_root(self.cache, report)
+        async with alone(self.cache, "image", report=report):
+            image = await build.ensure_node_image(self.cache, report)
         return NodeImage(
             path=image.path,
             release=AcceptedRelease(
@@ -93,12 +100,11 @@ async def ensure_artifacts(
         Untrusted: a file is not what the lock says.
         Unavailable: an origin or a build failed; the same call goes on.
     """
-    from constellation.image import tools
     from constellation.releases import lock as locks
     from constellation.releases import mirror
 
     locks.load().of(version)
-    root = await tools.ensure_tools_root(cache, report)
+    root = await _tools_root(cache, report)
     try:
         return await mirror.ensure(version, origin=origin, cache=cache, report=report, tools=root)
     except UserError:
@@ -116,6 +122,32 @@ async def ensure_artifacts(
     )
     await run_as_root(helper, timeout_s=_CONTENT_S)
     return await mirror.ensure(version, origin=origin, cache=cache, report=report, tools=root)
+
+
+async def _tools_root(cache: Path, report: Report) -> Path:
+    from constellation.image import tools
+
+    async with alone(cache, "tools", report=report):
+        return await tools.ensure_tools_root(cache, report)
+
+
+@contextlib.asynccontextmanager
+async def alone(cache: Path, part: str, *, report: Report) -> AsyncIterator[None]:
+    """Hold a part of the cache; waits for another run, or another task of this one, to finish."""
+    step, waited = f"Cache: {part}", False
+    while True:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(lock(cache / f"{part}.lock", what=step))
+            except Conflict:
+                report(Progress(step=step, detail="waiting until it is made"))
+                waited = True
+            else:
+                if waited:
+                    report(Progress(step=step, finished=True))
+                yield
+                return
+        await asyncio.sleep(_PAUSE_S)
 
 
 def _keep(bundle: build.ServicesBundle, *, cache: Path) -> Artifact:
@@ -150,10 +182,8 @@ class LocalCloud:
 
     async def start(self, *, report: Report) -> None:
         """Start the daemon, or find it running."""
-        from constellation.image import tools
-
         report(Progress(step="Local cloud", detail="starting its daemon"))
-        root = await tools.ensure_tools_root(self._cache, report)
+        root = await _tools_root(self._cache, report)
         start = daemon_command(self._uid, tools_root=root, workspace=self._folder)
         await run_as_root(start, timeout_s=_DAEMON_S)
         report(Progress(step="Local cloud", finished=True))
