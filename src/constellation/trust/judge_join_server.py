@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.attestation import registry
-from constellation.base.errors import Untrusted
 from constellation.trust.appraisal import appraisal_policy
 from constellation.trust.channel_proof import verify_join_channel
 from constellation.trust.cluster_policy import SignedPolicy, verify_policy
@@ -57,7 +56,7 @@ def judge_join_server(
     1. The policy is signed by the document's owner key, for its clusterID, and not older than one
        that this node has seen.
     2. The exporter of this channel is signed by the policy's join key.
-    3. The evidence is of the document's variant,
+    3. The evidence is of the document's variant (its verifier takes no other),
     4. authentic under the policy's trust roots, for this channel and purpose (the binding),
     5. its registers are in the policy, and PCR 8 equals the digest of this node's document,
     6. PCR 15 is this cluster's.
@@ -79,10 +78,6 @@ def judge_join_server(
         exporter=shown.exporter,
         cluster_id=document.cluster_id,
     )
-    if shown.evidence.variant is not document.variant:
-        raise Untrusted(
-            f"evidence of variant {shown.evidence.variant}, this cluster has {document.variant}"
-        )
     rules = appraisal_policy(policy, document, joined=True, now=now)
     verifier = registry.verifier(document.variant, policy=rules, trust_roots=policy.trust_roots)
     result = verifier.appraise(shown.evidence, binding=shown.binding, now=now)
