@@ -20,7 +20,7 @@ from constellation.atls.binding import NONCE_BYTES, verify_binding
 from constellation.atls.grpc_bounds import BoundedChannel
 from constellation.attestation import registry
 from constellation.attestation.model import Evidence, Variant
-from constellation.base.errors import Conflict, ConstellationError, FormatError, Rejected
+from constellation.base.errors import Conflict, ConstellationError, FormatError, Rejected, Untrusted
 from constellation.base.progress import Progress
 from constellation.base.retry import until_available
 from constellation.cluster import reach
@@ -74,7 +74,27 @@ async def verify(
             for machine in state.infrastructure.instances
         )
     )
-    return tuple(sorted(results, key=lambda r: r.instance_id))
+    return _each_its_own(tuple(sorted(results, key=lambda r: r.instance_id)))
+
+
+def _each_its_own(results: tuple[Verified, ...]) -> tuple[Verified, ...]:
+    """Refuse evidence of one machine that was given in the name of several."""
+    names: dict[bytes, list[str]] = {}
+    for r in results:
+        if r.result is not None:
+            names.setdefault(r.result.attester_id, []).append(r.instance_id)
+    checked = []
+    for r in results:
+        who = names[r.result.attester_id] if r.result is not None else [r.instance_id]
+        if len(who) > 1:
+            same = Untrusted(
+                f"{' and '.join(who)} showed evidence of one and the same machine",
+                hint="somebody leads connections for several nodes to one of them",
+            )
+            checked.append(dataclasses.replace(r, result=None, error=same))
+        else:
+            checked.append(r)
+    return tuple(checked)
 
 
 async def _one(
