@@ -218,6 +218,16 @@ class Report(Layout):
         """Which key signed (KEY_INFO, bits 4:2); None: none, or a value without a meaning."""
         return {0: SigningKey.VCEK, 1: SigningKey.VLEK}.get(self.key_info >> 2 & 7)
 
+    def certified_product(self, otherwise: Product | None) -> Product | None:
+        """Give whose keys the chip has; `otherwise` before version 3, which does not say it.
+
+        Raises:
+            FormatError: a family and model of no line that we know.
+        """
+        if self.version < _VERSION_WITH_CPUID:
+            return otherwise
+        return self.line(Product.MILAN).product  # the argument is not used from version 3 on
+
     def line(self, certified: Product) -> Line:
         """Give the line of chips by CPUID; before version 3 only the certificate says something.
 

@@ -50,7 +50,15 @@ from constellation.crypto.certificate import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["ChainFacts", "EndorsedReport", "verify", "verify_chain", "verify_intermediate"]
+__all__ = [
+    "ChainFacts",
+    "EndorsedReport",
+    "forget",
+    "forget_chips",
+    "verify",
+    "verify_chain",
+    "verify_intermediate",
+]
 
 _ECDSA_P384_SHA384 = 1  # SIGNATURE_ALGO, AMD 56860, Table 139
 _RSA_BITS = 4096
@@ -67,7 +75,8 @@ _ALGORITHMS = frozenset(
     bytes((0x30, len(_RSASSA_PSS) + 2 + len(p))) + _RSASSA_PSS + bytes((0x30, len(p))) + p
     for p in (_PSS_PARAMETERS, _PSS_PARAMETERS + bytes.fromhex("a303020101"))
 )
-_CACHED = 64
+_CACHED = 16
+_CACHED_CHIPS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +146,7 @@ def verify_chain(
     endorsements: Endorsements, *, roots: tuple[bytes, ...], now: datetime
 ) -> ChainFacts:
     """Verify the certificate of a VCEK or VLEK (steps 2 to 4); see `verify`."""
-    vek = _parse(endorsements.vek, "VEK certificate")
+    vek = _parse_vek(endorsements.vek)
     _p384_key(vek.spki)
     facts = vek_facts(vek)
     what = f"{facts.kind} certificate"
@@ -154,7 +163,7 @@ def verify_chain(
     if vek.issuer != intermediate.subject:
         raise Untrusted(f"{what}: it names another issuer than the intermediate")
     vek.check_critical(what, known=_KNOWN_CRITICAL)
-    _check_signed(vek, by=intermediate, what=what)
+    _check_vek_signature(endorsements.vek, intermediate.spki, what)
     vek.check_validity(what, now=now)
     current = False
     if endorsements.crl is not None:
@@ -217,7 +226,7 @@ def _check_kind(report: Report, endorsements: Endorsements) -> None:
         raise Untrusted(f"report: unsupported signature algorithm {report.signature_algo}, want 1")
     if report.mask_chip_key:
         raise Untrusted("report: the host masks the chip's key: there is no signature")
-    vek = _parse(endorsements.vek, "VEK certificate")
+    vek = _parse_vek(endorsements.vek)
     _p384_key(vek.spki)
     kind = vek_facts(vek).kind
     if report.signing_key is not kind:
@@ -254,7 +263,7 @@ def _check_machine(report: Report, facts: VekFacts) -> None:
             )
 
 
-@lru_cache(maxsize=_CACHED)
+@lru_cache(maxsize=_CACHED_CHIPS)
 def _p384_key(spki: bytes) -> ec.EllipticCurvePublicKey:
     key = _load_key(spki, "VEK certificate")
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
@@ -275,6 +284,19 @@ def _load_key(spki: bytes, what: str) -> object:
         raise FormatError(f"{what}: its key: {error}") from None
 
 
+def forget_chips() -> None:
+    """Forget what is remembered of chips' certificates; changes time, never a verdict."""
+    for cache in (_parse_vek, _p384_key, _check_vek_signature):
+        cache.cache_clear()
+
+
+def forget() -> None:
+    """Forget all that is remembered; changes time, never a verdict."""
+    forget_chips()
+    for cache in (_parse, _parse_list, _check_rsa_signature):
+        cache.cache_clear()
+
+
 # What is remembered below depends on nothing but its arguments: whether these bytes are signed by
 # that key does not change with the time, and validity and revocation are checked each time.
 
@@ -282,6 +304,19 @@ def _load_key(spki: bytes, what: str) -> object:
 @lru_cache(maxsize=_CACHED)
 def _parse(data: bytes, what: str) -> Certificate:
     return Certificate.parse(data, what=what)
+
+
+@lru_cache(maxsize=_CACHED_CHIPS)
+def _parse_vek(data: bytes) -> Certificate:
+    return Certificate.parse(data, what="VEK certificate")
+
+
+@lru_cache(maxsize=_CACHED_CHIPS)
+def _check_vek_signature(vek: bytes, spki: bytes, what: str) -> None:
+    certificate = _parse_vek(vek)
+    _check_rsa_signature.__wrapped__(
+        spki, certificate.signature_algorithm, certificate.signature, certificate.tbs, what
+    )
 
 
 @lru_cache(maxsize=8)
