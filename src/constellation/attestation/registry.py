@@ -70,6 +70,12 @@ def _gcp_tdx(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
     return GcpTdxVerifier(policy=policy, trust_roots=roots)
 
 
+def _qemu_sev_snp(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.qemu_sev_snp import QemuSnpVerifier
+
+    return QemuSnpVerifier(policy=policy, trust_roots=roots)
+
+
 def _qemu_tdx(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
     from constellation.attestation.platforms.qemu_tdx import QemuTdxVerifier
 
@@ -103,6 +109,7 @@ _VERIFIERS: Mapping[Variant, Callable[[Policy, tuple[bytes, ...]], Verifier]] = 
     Variant.GCP_SEV_SNP: _gcp_sev_snp,
     Variant.GCP_TDX: _gcp_tdx,
     Variant.LOCAL_VTPM: _local_vtpm,
+    Variant.QEMU_SEV_SNP: _qemu_sev_snp,
     Variant.QEMU_TDX: _qemu_tdx,
     Variant.QEMU_VTPM: _qemu_vtpm,
 }
@@ -141,6 +148,7 @@ def published_roots(variant: Variant) -> tuple[bytes, ...]:
         Variant.GCP_SEV_ES: google.ROOTS,
         Variant.GCP_SEV_SNP: google.ROOTS,
         Variant.GCP_TDX: intel.ROOTS,
+        Variant.QEMU_SEV_SNP: amd.ARKS,
         Variant.QEMU_TDX: intel.ROOTS,
     }
     return known.get(variant, ())
