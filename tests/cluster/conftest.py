@@ -1,4 +1,4 @@
-"""One real cluster for all tests that only use it: made by `mini up`, removed by `mini down`."""
+"""Real clusters that tests share: 1+1 by `mini up`, 3+2 step by step; each is removed again."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ class Workspace:
     """A workspace folder and the two programs that a user has for it."""
 
     folder: Path
+    cache: Path | None = None
+    """Another folder than the user's for XDG_CACHE_HOME."""
+
+    @property
+    def uid(self) -> str:
+        """The cluster's id, from its state file."""
+        state = (self.folder / "constellation-state.yaml").read_text()
+        return next(line.split()[1] for line in state.splitlines() if line.startswith("uid:"))
 
     def constellation(
         self, *arguments: str, timeout_s: float = 600
@@ -30,7 +38,11 @@ class Workspace:
         """Run the command line tool as a user does, from this clone."""
         return subprocess.run(
             [sys.executable, "-m", "constellation.cli.main", "-C", str(self.folder), *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT / "src"),
+                **({"XDG_CACHE_HOME": str(self.cache)} if self.cache else {}),
+            },
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -73,3 +85,23 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     finally:
         down = workspace.constellation("mini", "down", "--yes", timeout_s=300)
     assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
+
+
+@pytest.fixture(scope="session")
+def ha(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """Give a running 3+2 cluster, made step by step; `terminate` removes it."""
+    workspace = Workspace(folder=tmp_path_factory.mktemp("ha"))
+    generated = workspace.constellation("config", "generate", "local")
+    assert generated.returncode == 0, generated.stderr
+    conf = workspace.folder / "constellation-conf.yaml"
+    before, one = conf.read_text(), "size: 1\n"
+    assert before.count(one) == 2, before
+    conf.write_text(before.replace(one, "size: 3\n", 1).replace(one, "size: 2\n", 1))
+    try:
+        for verb in ("create", "init"):
+            done = workspace.constellation(verb, "--yes", timeout_s=2400)
+            assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        yield workspace
+    finally:
+        gone = workspace.constellation("terminate", "--yes", timeout_s=300)
+    assert gone.returncode == 0, f"{gone.stdout}\n{gone.stderr}"
