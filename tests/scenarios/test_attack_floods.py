@@ -22,8 +22,8 @@ from constellation.rpc.stubs.key_pb2 import GetDataKeyReply, GetDataKeyRequest
 from tests.fakes.machines import Maker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+    from grpclib import protocol
+    from grpclib.client import Channel
     from grpclib.server import Stream
 
     from constellation.attestation.model import AttestationResult, Binding, Evidence
@@ -95,9 +95,9 @@ async def ask(channel: client.AtlsChannel, word: str) -> bytes:
     return reply.key
 
 
-async def open_call(channel: BoundedChannel | object, claimed_bytes: int) -> object:
+async def open_call(channel: Channel, claimed_bytes: int) -> protocol.Stream:
     """Begin a call whose message claims a size, and send nothing of it."""
-    protocol = await channel.__connect__()  # type: ignore[attr-defined] # grpclib's own name
+    protocol = await channel.__connect__()
     stream = protocol.processor.connection.create_stream()
     headers = [
         (":method", "POST"),
@@ -113,7 +113,7 @@ async def open_call(channel: BoundedChannel | object, claimed_bytes: int) -> obj
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+def world() -> World:
     return World()
 
 
@@ -141,7 +141,7 @@ async def test_a_message_that_claims_gigabytes_is_refused_by_its_header(world: W
     listening = await world.serve(limits(seconds=5))
     async with await world.connect(listening.port) as channel:
         stream = await open_call(channel.grpc, MAX_MESSAGE_BYTES + 1)
-        trailers = dict(await asyncio.wait_for(stream.recv_headers(), 5))  # type: ignore[attr-defined]
+        trailers = dict(await asyncio.wait_for(stream.recv_headers(), 5))
         assert trailers["grpc-status"] == "8"
         assert await ask(channel, PROOF) == GOOD
     listening.close()
