@@ -1,4 +1,4 @@
-"""How a cluster is doing: machines, nodes, what was initialised, and what to do next."""
+"""How a cluster is doing: machines, nodes, which phase it is in, and what to do next."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.cluster.apply import observe, require_state
+from constellation.cluster.steps.ready import missing
 from constellation.providers.protocols import Role
 
 if TYPE_CHECKING:
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
     from constellation.config.state import State
     from constellation.providers.protocols import Instance
 
-__all__ = ["Status", "advice", "status"]
+__all__ = ["Judged", "Status", "judge", "status"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """In which phase a cluster is, for people, and what comes next; empty where all is well."""
+
+    phase: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,13 +33,12 @@ class Status:
     state: State
     machines: tuple[Instance, ...]
     nodes: tuple[KubernetesNode, ...]
-    advice: str
+    judged: Judged
 
     @property
     def ready(self) -> bool:
         """Say whether the cluster is whole: initialised, as many Ready nodes as machines."""
-        ready = sum(node.ready for node in self.nodes)
-        return bool(self.machines) and ready >= len(self.machines)
+        return not self.judged.advice
 
 
 async def status(context: Context) -> Status:
@@ -41,30 +49,60 @@ async def status(context: Context) -> Status:
     """
     state = require_state(context)
     observed = await observe(context, state)
-    machines = observed.infrastructure.instances if observed.infrastructure is not None else ()
+    wanted = sum(group.size for group in context.config.node_groups.values())
     return Status(
         state=state,
-        machines=machines,
+        machines=observed.infrastructure.instances if observed.infrastructure is not None else (),
         nodes=observed.nodes,
-        advice=advice(context, state, observed),
+        judged=judge(state, observed, wanted=wanted),
     )
 
 
-def advice(context: Context, state: State, observed: Observed) -> str:
-    """Give the one command that comes next; empty where all is well."""
+def judge(state: State, observed: Observed, *, wanted: int) -> Judged:
+    """Say how the cluster is; `wanted` is the number of machines in the conf."""
+    initialised = bool(state.cluster_ca) and observed.has_kubeconfig
     machines = observed.infrastructure.instances if observed.infrastructure is not None else ()
-    wanted = sum(group.size for group in context.config.node_groups.values())
     running = [m for m in machines if m.state in ("running", "starting")]
-    if len(running) < wanted:
-        return "`constellation create` starts the machines that do not run"
-    if not state.cluster_ca or not observed.has_kubeconfig:
-        return "`constellation init` starts the cluster"
-    if observed.nodes:
-        return ""
-    planes = [m for m in running if m.role is Role.CONTROL_PLANE]
-    if len(planes) == 1:
-        return (
-            "the API does not answer: after a reboot of its only control plane a cluster needs "
-            "`constellation recover`"
+    if state.infrastructure is None:
+        return Judged(phase="not created yet", advice="`constellation create` goes on")
+    if observed.infrastructure is None:
+        then = ", then `constellation recover`" if initialised else ""
+        return Judged(
+            phase="its machines are off, or the local cloud's daemon is",
+            advice=f"`constellation create` starts the same machines with their disks{then}",
         )
-    return "the API does not answer: `constellation recover` if most control planes were rebooted"
+    if len(running) < wanted:
+        return Judged(
+            phase=f"{len(running)} of {wanted} machines run",
+            advice="`constellation create` starts the others",
+        )
+    return _with_machines(state, observed, initialised=initialised, wanted=wanted)
+
+
+def _with_machines(state: State, observed: Observed, *, initialised: bool, wanted: int) -> Judged:
+    if not initialised:
+        began = state.init is not None
+        return Judged(
+            phase="its init is not finished" if began else "created, not initialised",
+            advice="`constellation init` " + ("goes on" if began else "starts the cluster"),
+        )
+    if not observed.nodes:
+        machines = observed.infrastructure.instances if observed.infrastructure is not None else ()
+        return _silent(sum(m.role is Role.CONTROL_PLANE for m in machines))
+    if left := missing(observed.nodes, wanted=wanted):
+        ready = sum(node.ready for node in observed.nodes)
+        return Judged(
+            phase=f"{ready} of {wanted} nodes are Ready; waiting for {left}",
+            advice="if it lasts, `constellation log` says who was refused and why",
+        )
+    return Judged(phase="running")
+
+
+def _silent(planes: int) -> Judged:
+    if planes == 1:
+        why = "after a reboot of its only control plane a cluster needs it"
+    else:
+        why = "if most control planes were rebooted"
+    return Judged(
+        phase="the Kubernetes API does not answer", advice=f"`constellation recover`: {why}"
+    )

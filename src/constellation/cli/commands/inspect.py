@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from constellation.cluster.status import Status
     from constellation.cluster.verify import Verified
 
-__all__ = ["describe_verified", "recover", "status", "verify"]
+__all__ = ["describe_verified", "recover", "status", "status_text", "verify"]
 
 _POD_TRAFFIC = "through WireGuard between nodes or not at all, by the measured image's own firewall"
 _STATE_DISKS = (
@@ -38,7 +38,7 @@ def status(context: click.Context, /, **chosen: Any) -> None:
         found = run(look(real_context(workspace, conf, report=steps.report)))
     result(
         {
-            "advice": found.advice,
+            "advice": found.judged.advice,
             "cluster": found.state.uid,
             "machines": [
                 {"address": m.address, "group": m.group, "id": m.instance_id, "state": m.state}
@@ -48,10 +48,11 @@ def status(context: click.Context, /, **chosen: Any) -> None:
                 {"name": n.name, "ready": n.ready, "role": n.role, "version": n.version}
                 for n in found.nodes
             ],
+            "phase": found.judged.phase,
             "ready": found.ready,
         },
         output=chosen_settings.output,
-        text=lambda: _status_text(found),
+        text=lambda: status_text(found),
     )
 
 
@@ -180,13 +181,29 @@ def _cluster_id(text: str | None) -> bytes | None:
     return value
 
 
-def _status_text(found: Status) -> str:
-    lines = [f"Cluster {found.state.uid}, Kubernetes {found.state.kubernetes_version}"]
-    lines += [
-        f"  machine {m.instance_id}: {m.group}, {m.address}, {m.state}" for m in found.machines
-    ]
-    lines += [
-        f"  node {n.name}: {n.role}, {n.version}, {'Ready' if n.ready else n.reason or 'not Ready'}"
+def status_text(found: Status) -> str:
+    """Put a status into words and two tables."""
+    state, judged = found.state, found.judged
+    machines: list[tuple[str, ...]] = [("machine", "group", "address", "state")]
+    machines += [(m.instance_id, m.group, m.address, m.state) for m in found.machines]
+    nodes: list[tuple[str, ...]] = [("node", "role", "version", "condition")]
+    nodes += [
+        (n.name, n.role, n.version, "Ready" if n.ready else n.reason or "not Ready")
         for n in found.nodes
     ]
-    return "\n".join((*lines, f"Next: {found.advice}" if found.advice else "All is well."))
+    return "\n".join(
+        (
+            f"Cluster {state.uid} (Kubernetes {state.kubernetes_version}): {judged.phase}.",
+            *(_table(machines) if found.machines else ()),
+            *(_table(nodes) if found.nodes else ()),
+            f"Next: {judged.advice}." if judged.advice else "All is well.",
+        )
+    )
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
