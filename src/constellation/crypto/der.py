@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Self
 
 from constellation.base.errors import FormatError
@@ -48,6 +49,7 @@ SET = 0x31
 _LONG_FORM = 0x80
 _HIGH_TAG = 0x1F
 _MAX_LENGTH_BYTES = 4
+_MAX_OID_BYTES = 32
 _SIGN_BIT = 0x80
 _UTC_DIGITS = len("YYMMDDHHMMSS")
 _GENERALIZED_DIGITS = len("YYYYMMDDHHMMSS")
@@ -129,19 +131,10 @@ class DerReader:
     def oid(self, field: str) -> str:
         """Read an OBJECT IDENTIFIER as dotted numbers (X.690, section 8.19)."""
         at, raw = self.offset, self.value(OID, field)
-        numbers: list[int] = []
-        number, fresh = 0, True
-        for byte in raw:
-            if fresh and byte == _SIGN_BIT:
-                raise FormatError(f"{self.what}: {field} at {at:#x} is not a shortest OID")
-            number, fresh = number << 7 | byte & 0x7F, byte < _SIGN_BIT
-            if fresh:
-                numbers.append(number)
-                number = 0
-        if not raw or not fresh or len(raw) > _HIGH_TAG:
-            raise FormatError(f"{self.what}: {field} at {at:#x} is not a whole OID")
-        first = min(numbers[0] // 40, 2)
-        return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
+        dotted = _dotted(raw) if len(raw) <= _MAX_OID_BYTES else None
+        if dotted is None:
+            raise FormatError(f"{self.what}: {field} at {at:#x} is not a whole, shortest OID")
+        return dotted
 
     def bits(self, field: str) -> bytes:
         """Read a BIT STRING of whole bytes: no unused bits (X.690, section 8.6.2)."""
@@ -201,6 +194,24 @@ class DerReader:
             )
         self.offset = start + size
         return start, self.offset
+
+
+@lru_cache(maxsize=256)
+def _dotted(raw: bytes) -> str | None:
+    """Give an OID's dotted numbers; None if it ends within a number or pads one."""
+    numbers: list[int] = []
+    number, fresh = 0, True
+    for byte in raw:
+        if fresh and byte == _SIGN_BIT:
+            return None
+        number, fresh = number << 7 | byte & 0x7F, byte < _SIGN_BIT
+        if fresh:
+            numbers.append(number)
+            number = 0
+    if not raw or not fresh:
+        return None
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
 
 
 def write(tag: int, *parts: bytes) -> bytes:

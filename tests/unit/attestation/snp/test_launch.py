@@ -149,6 +149,7 @@ def test_any_bytes_at_the_end_of_an_image_are_a_format_error_or_an_image(
 
 
 @given(st.binary(max_size=300))
+@settings(deadline=None)
 def test_junk_is_no_image(junk: bytes) -> None:
     with pytest.raises(FormatError):
         Firmware.parse(junk)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constellation.attestation.snp.report import (
@@ -51,6 +51,7 @@ def test_what_parses_packs_to_the_same_bytes(raw: bytes) -> None:
 
 
 @given(st.integers(0, REPORT_BYTES - 1), st.integers(0, 255))
+@settings(deadline=None)
 def test_a_changed_byte_is_a_format_error_or_round_trips(offset: int, value: int) -> None:
     raw = changed(one=(offset, bytes([value])))
     try:
@@ -60,6 +61,7 @@ def test_a_changed_byte_is_a_format_error_or_round_trips(offset: int, value: int
 
 
 @given(st.one_of(st.binary(max_size=64), st.binary(min_size=REPORT_BYTES, max_size=REPORT_BYTES)))
+@settings(deadline=None)
 def test_junk_is_a_format_error_and_nothing_else(junk: bytes) -> None:
     try:
         parse_report(junk)
@@ -103,6 +105,7 @@ def test_an_unknown_chip_is_a_format_error() -> None:
 
 
 @given(st.binary(min_size=8, max_size=8), st.sampled_from(Product))
+@settings(deadline=None)
 def test_a_tcb_round_trips_in_the_layout_of_its_product(raw: bytes, product: Product) -> None:
     try:
         assert Tcb.parse(raw, product=product).pack(product=product) == raw
