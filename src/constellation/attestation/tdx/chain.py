@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from constellation.attestation.tdx.pck import load_certificate, split_pem
@@ -49,16 +49,22 @@ TCB_SIGNING_NAME = "Intel SGX TCB Signing"
 
 _MAX_CRL_BYTES = 1024 * 1024
 _KNOWN_CRITICAL = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
+_NOT_A_LIST = (ValueError, TypeError, x509.InvalidVersion, CryptographyDeprecationWarning)
 _SHA256 = ec.ECDSA(hashes.SHA256())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """A verified chain: `leaf`, the authorities between, `root`; revocation not looked at."""
+    """A verified chain: `leaf` and its key, the authorities between, `root`; revocation not seen.
+
+    `windows` has name, first and last moment of each certificate's validity, the root's first.
+    """
 
     leaf: x509.Certificate
+    leaf_key: ec.EllipticCurvePublicKey
     intermediates: tuple[x509.Certificate, ...]
     root: x509.Certificate
+    windows: tuple[tuple[str, datetime, datetime], ...]
 
 
 def verify_pck_chain(pem: bytes, *, roots: tuple[bytes, ...], now: datetime) -> Chain:
@@ -68,19 +74,9 @@ def verify_pck_chain(pem: bytes, *, roots: tuple[bytes, ...], now: datetime) -> 
         FormatError: not three certificates in PEM.
         Untrusted: a signature, name, constraint or time does not hold; the root is not pinned.
     """
-    ders = split_pem(pem, what="PCK chain")
-    if len(ders) != 3:  # noqa: PLR2004 - leaf, CA, root
-        raise FormatError(f"PCK chain: {len(ders)} certificates, want 3")
-    leaf, authority = (load_certificate(d, what="PCK chain") for d in ders[:2])
-    root = _pinned(ders[2], roots)
-    _check_name(root, (ROOT_NAME,), authority_below=1)
-    _check_name(authority, PCK_CA_NAMES, authority_below=0)
-    _check_name(leaf, (PCK_NAME,), authority_below=None)
-    _check_issued(ders[1], ders[2])
-    _check_issued(ders[0], ders[1])
-    for certificate in (root, authority, leaf):
-        _check_validity(certificate, now)
-    return Chain(leaf=leaf, intermediates=(authority,), root=root)
+    chain = _pck_chain(pem, roots)
+    _check_validity(chain, now)
+    return chain
 
 
 def verify_signing_chain(pem: bytes, *, roots: tuple[bytes, ...], now: datetime) -> Chain:
@@ -90,29 +86,11 @@ def verify_signing_chain(pem: bytes, *, roots: tuple[bytes, ...], now: datetime)
         FormatError: not one or two certificates in PEM.
         Untrusted: a signature, name, constraint or time does not hold; the root is not pinned.
     """
-    what = "TCB signing chain"
     if not pem:
-        raise Untrusted(f"collateral: {what} is missing")
-    ders = split_pem(pem, what=what)
-    if len(ders) > 2:  # noqa: PLR2004 - leaf, root
-        raise FormatError(f"{what}: {len(ders)} certificates, want 2")
-    leaf = load_certificate(ders[0], what=what)
-    if len(ders) > 1:
-        candidates: tuple[bytes, ...] = (ders[1],)
-    else:
-        # without a root in the chain, the pinned one that has the issuer's name
-        named = (r for r in roots if load_certificate(r, what="root").subject == leaf.issuer)
-        candidates = tuple(named)[:1]
-    if not candidates:
-        raise Untrusted(f"{what}: no pinned root is called {leaf.issuer.rfc4514_string()}")
-    root = _pinned(candidates[0], roots)
-    _check_name(root, (ROOT_NAME,), authority_below=1)
-    # the root certifies PCK CAs too: only this name may speak about TCBs
-    _check_name(leaf, (TCB_SIGNING_NAME,), authority_below=None)
-    _check_issued(ders[0], candidates[0])
-    for certificate in (root, leaf):
-        _check_validity(certificate, now)
-    return Chain(leaf=leaf, intermediates=(), root=root)
+        raise Untrusted("collateral: TCB signing chain is missing")
+    chain = _signing_chain(pem, roots)
+    _check_validity(chain, now)
+    return chain
 
 
 def verify_crl(
@@ -123,19 +101,11 @@ def verify_crl(
     Raises:
         FormatError: not a revocation list.
         Untrusted: missing, of another issuer, its signature does not hold, not yet or no longer
-            valid, or it has a critical extension (a list of a part only).
+            valid, or of a part of the certificates only.
     """
     if not der:
         raise Untrusted(f"collateral: {what} is missing")
-    crl = _load_crl(der, what)
-    if crl.issuer != issuer.subject:
-        raise Untrusted(
-            f"{what}: of {crl.issuer.rfc4514_string()}, want {issuer.subject.rfc4514_string()}"
-        )
-    if not _crl_signed(der, issuer.public_bytes(Encoding.DER), what):
-        raise Untrusted(f"{what}: its issuer did not make this signature")
-    if any(extension.critical for extension in crl.extensions):
-        raise Untrusted(f"{what}: critical extension")  # RFC 5280, section 5.2
+    crl = _signed_crl(der, issuer, what)
     if crl.next_update_utc is None:
         raise Untrusted(f"{what}: it does not say until when it holds")
     check_window(crl.last_update_utc, crl.next_update_utc, now=now, what=what)
@@ -185,6 +155,55 @@ def check_signature(
         raise Untrusted(f"{what}: signature does not hold") from None
 
 
+@functools.lru_cache(maxsize=512)
+def _pck_chain(pem: bytes, roots: tuple[bytes, ...]) -> Chain:
+    """Check all that does not depend on the time."""
+    ders = split_pem(pem, what="PCK chain")
+    if len(ders) != 3:  # noqa: PLR2004 - leaf, CA, root
+        raise FormatError(f"PCK chain: {len(ders)} certificates, want 3")
+    leaf, authority = (load_certificate(d, what="PCK chain") for d in ders[:2])
+    root = _pinned(ders[2], roots)
+    _check_name(root, (ROOT_NAME,), authority_below=1)
+    _check_name(authority, PCK_CA_NAMES, authority_below=0)
+    _check_name(leaf, (PCK_NAME,), authority_below=None)
+    _check_issued(ders[1], ders[2])
+    _check_issued(ders[0], ders[1])
+    return Chain(
+        leaf=leaf,
+        leaf_key=_key(leaf),
+        intermediates=(authority,),
+        root=root,
+        windows=_windows(root, authority, leaf),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _signing_chain(pem: bytes, roots: tuple[bytes, ...]) -> Chain:
+    """Check all that does not depend on the time."""
+    what = "TCB signing chain"
+    ders = split_pem(pem, what=what)
+    if len(ders) > 2:  # noqa: PLR2004 - leaf, root
+        raise FormatError(f"{what}: {len(ders)} certificates, want 2")
+    leaf = load_certificate(ders[0], what=what)
+    # without a root in the chain, the pinned one that has the issuer's name
+    named = [r for r in roots if load_certificate(r, what="root").subject == leaf.issuer]
+    candidates = list(ders[1:]) or named
+    if not candidates:
+        raise Untrusted(f"{what}: no pinned root is called {leaf.issuer.rfc4514_string()}")
+    root = _pinned(candidates[0], roots)
+    _check_name(root, (ROOT_NAME,), authority_below=1)
+    # the root certifies PCK CAs too: only this name may speak about TCBs
+    _check_name(leaf, (TCB_SIGNING_NAME,), authority_below=None)
+    _check_issued(ders[0], candidates[0])
+    return Chain(
+        leaf=leaf,
+        leaf_key=_key(leaf),
+        intermediates=(),
+        root=root,
+        windows=_windows(root, leaf),
+    )
+
+
 def _pinned(der: bytes, roots: tuple[bytes, ...]) -> x509.Certificate:
     if der not in roots:
         raise Untrusted("Intel chain: its root certificate is none of the given roots")
@@ -215,14 +234,22 @@ def _check_name(
         raise Untrusted(f"{name}: it may not certify")  # RFC 5280, section 6.1.4, k to n
 
 
-def _check_validity(certificate: x509.Certificate, now: datetime) -> None:
+def _key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise FormatError(f"{_name(certificate)}: its key is not ECDSA P-256")
+    return key
+
+
+def _windows(*certificates: x509.Certificate) -> tuple[tuple[str, datetime, datetime], ...]:
+    return tuple((_name(c), c.not_valid_before_utc, c.not_valid_after_utc) for c in certificates)
+
+
+def _check_validity(chain: Chain, now: datetime) -> None:
     # RFC 5280, section 4.1.2.5
-    check_window(
-        certificate.not_valid_before_utc,
-        certificate.not_valid_after_utc,
-        now=now,
-        what=f"certificate of {_name(certificate)}",
-    )
+    for name, first, last in chain.windows:
+        if not first <= now <= last:
+            check_window(first, last, now=now, what=f"certificate of {name}")
 
 
 def _check_issued(der: bytes, issuer: bytes) -> None:
@@ -253,20 +280,27 @@ def _load_crl(der: bytes, what: str) -> x509.CertificateRevocationList:
         if not der.endswith(b"\0" + crl.signature):
             raise FormatError(f"{what}: its signature is not whole bytes")
         _ = crl.issuer, crl.extensions, crl.last_update_utc, crl.next_update_utc
-    except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as error:
+    except (*_NOT_A_LIST, x509.DuplicateExtension) as error:
         raise FormatError(f"{what}: not a revocation list: {error}") from None
     return crl
 
 
 @functools.lru_cache(maxsize=256)
-def _crl_signed(der: bytes, issuer_der: bytes, what: str) -> bool:
-    key = load_certificate(issuer_der, what="Intel chain").public_key()
+def _signed_crl(der: bytes, issuer: x509.Certificate, what: str) -> x509.CertificateRevocationList:
+    """Check all that does not depend on the time."""
     crl = _load_crl(der, what)
-    return (
-        crl.signature_algorithm_oid == SignatureAlgorithmOID.ECDSA_WITH_SHA256
-        and isinstance(key, ec.EllipticCurvePublicKey)
-        and crl.is_signature_valid(key)
-    )
+    if crl.issuer != issuer.subject:
+        raise Untrusted(
+            f"{what}: of {crl.issuer.rfc4514_string()}, want {issuer.subject.rfc4514_string()}"
+        )
+    ecdsa = crl.signature_algorithm_oid == SignatureAlgorithmOID.ECDSA_WITH_SHA256
+    if not ecdsa or not crl.is_signature_valid(_key(issuer)):
+        raise Untrusted(f"{what}: its issuer did not make this signature")
+    # RFC 5280, section 5.2: no extension that Intel uses is critical; those that say that a list
+    # is of a part only are
+    if any(extension.critical for extension in crl.extensions):
+        raise Untrusted(f"{what}: critical extension")
+    return crl
 
 
 def common_name(name: x509.Name) -> str:

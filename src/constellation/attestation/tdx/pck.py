@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 
 from constellation.base.errors import FormatError
 
@@ -25,7 +25,13 @@ _SGX = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 _MAX_CERTIFICATE_BYTES = 8192
 _MAX_CHAIN = 4
 _COMPONENTS = 16
-_NOT_A_CERTIFICATE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+_NOT_A_CERTIFICATE = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    UnsupportedAlgorithm,
+    CryptographyDeprecationWarning,  # where warnings are errors: what later releases refuse
+)
 _ARMOUR = re.compile(
     rb"-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=\n]+)-----END CERTIFICATE-----(?:\n|\Z)"
 )
@@ -79,27 +85,16 @@ def split_pem(data: bytes, *, what: str) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-@functools.lru_cache(maxsize=256)
 def load_certificate(der: bytes, *, what: str) -> x509.Certificate:
     """Read one certificate, DER, nothing after it.
 
     Raises:
         FormatError: not a certificate, too long, or bytes outside its signature that carry nothing.
     """
-    if len(der) > _MAX_CERTIFICATE_BYTES:
-        raise FormatError(f"{what}: {len(der)} bytes, at most {_MAX_CERTIFICATE_BYTES} are read")
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        if certificate.public_bytes(Encoding.DER) != der:
-            raise FormatError(f"{what}: not in DER")
-        if not der.endswith(b"\0" + certificate.signature):
-            # X.690, section 8.6.2: no unused bits; all else is inside the signature
-            raise FormatError(f"{what}: its signature is not whole bytes")
-        _ = certificate.extensions, certificate.subject, certificate.issuer
-        _ = certificate.public_key(), certificate.signature_hash_algorithm
-    except (*_NOT_A_CERTIFICATE, x509.DuplicateExtension) as error:
-        raise FormatError(f"{what}: not a certificate: {error}") from None
-    return certificate
+        return _load(der)
+    except FormatError as error:
+        raise FormatError(f"{what}: {error}") from None
 
 
 @functools.lru_cache(maxsize=256)
@@ -134,6 +129,23 @@ def parse_extension(certificate: x509.Certificate) -> PckExtension:
         cached_keys=_flag(settings, "7.2"),
         smt_enabled=_flag(settings, "7.3"),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _load(der: bytes) -> x509.Certificate:
+    if len(der) > _MAX_CERTIFICATE_BYTES:
+        raise FormatError(f"{len(der)} bytes, at most {_MAX_CERTIFICATE_BYTES} are read")
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        # what is read later cannot be read wrong then
+        _ = certificate.extensions, certificate.subject, certificate.issuer
+        _ = certificate.public_key(), certificate.signature_hash_algorithm
+    except (*_NOT_A_CERTIFICATE, x509.DuplicateExtension) as error:
+        raise FormatError(f"not a certificate: {error}") from None
+    if not der.endswith(b"\0" + certificate.signature):
+        # X.690, section 8.6.2: no unused bits; all else is inside the signature
+        raise FormatError("its signature is not whole bytes")
+    return certificate
 
 
 def _unarmour(body: bytes, what: str) -> bytes:

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from constellation.attestation.model import Authentic
 from constellation.attestation.tdx import tcb
@@ -44,7 +43,7 @@ from constellation.attestation.tdx.endorsements import (
     parse_qe_identity,
     parse_tcb_info,
 )
-from constellation.attestation.tdx.pck import PckExtension, load_certificate, parse_extension
+from constellation.attestation.tdx.pck import PckExtension, parse_extension
 from constellation.attestation.tdx.quote import INTEL_QE_VENDOR_ID, TeeType
 from constellation.base.errors import FormatError, Untrusted
 
@@ -99,11 +98,8 @@ def verify_signatures(quote: Quote, *, roots: tuple[bytes, ...], now: datetime) 
     if quote.header.qe_vendor_id != INTEL_QE_VENDOR_ID:
         raise Untrusted(f"quote: QE vendor {quote.header.qe_vendor_id.hex()} is not Intel")
     chain = verify_pck_chain(data.pck_chain, roots=roots, now=now)
-    pck_key = chain.leaf.public_key()
-    if not isinstance(pck_key, ec.EllipticCurvePublicKey):
-        raise FormatError("PCK certificate: not an elliptic curve key")
     check_signature(
-        pck_key, data.qe_report_signature, data.qe_report.pack(), what="QE report by the PCK"
+        chain.leaf_key, data.qe_report_signature, data.qe_report.pack(), what="QE report by the PCK"
     )
     bound = hashlib.sha256(data.attestation_key + data.qe_auth_data).digest()
     if data.qe_report.report_data != bound + bytes(32):
@@ -197,16 +193,15 @@ def verify_collateral(
 def _signed(body: bytes, signature: bytes, chain: Chain, what: str) -> bytes:
     if not body:
         raise Untrusted(f"collateral: {what} is missing")
-    if not _statement_holds(body, signature, chain.leaf.public_bytes(Encoding.DER)):
+    if not _statement_holds(body, signature, chain.leaf):
         raise Untrusted(f"{what}: signature does not hold over these bytes")
     return body
 
 
 @functools.lru_cache(maxsize=128)
-def _statement_holds(body: bytes, signature: bytes, signer_der: bytes) -> bool:
-    key = load_certificate(signer_der, what="TCB signing chain").public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        return False
+def _statement_holds(body: bytes, signature: bytes, signer: x509.Certificate) -> bool:
+    key = signer.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101 - its chain was verified
     try:
         check_signature(key, signature, body, what="statement")
     except Untrusted:

@@ -241,7 +241,7 @@ def test_an_old_quoting_enclave_makes_a_new_platform_out_of_date() -> None:
 
 
 @given(st.integers(0, 8 * len(QUOTE) - 1))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_no_flipped_bit_of_a_quote_is_accepted(bit: int) -> None:
     flipped = bytearray(QUOTE)
     flipped[bit // 8] ^= 1 << bit % 8
@@ -250,7 +250,7 @@ def test_no_flipped_bit_of_a_quote_is_accepted(bit: int) -> None:
 
 
 @given(st.sampled_from([n for n in Collateral.__slots__ if n != "pck_crl_issuer_chain"]), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_no_flipped_bit_of_collateral_is_accepted(field: str, data: st.DataObject) -> None:
     flipped = bytearray(getattr(COLLATERAL, field))
     bit = data.draw(st.integers(0, 8 * len(flipped) - 1))
@@ -285,7 +285,7 @@ _JSON = st.recursive(
 
 
 @given(st.sampled_from(["tcb_info", "qe_identity"]), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 def test_a_statement_with_another_value_is_read_or_a_format_error(
     name: str, data: st.DataObject
 ) -> None:
