@@ -23,6 +23,7 @@ from constellation.cli.world import ensure_artifacts
 from constellation.config.schema import DEFAULT_KUBERNETES_VERSION
 from constellation.config.workspace import cache_folder
 from constellation.providers.local.infrastructure import destroy_command, workspaces
+from constellation.releases import lock as locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,9 +145,11 @@ def _copy_cache(target: Path) -> None:
     cache = cache_folder()
     listed = asyncio.run(ensure_artifacts(DEFAULT_KUBERNETES_VERSION, cache=cache, report=silent))
     (target / "sha256").mkdir(parents=True)
-    for artifact in listed.artifacts:
-        if artifact.kind != "content":
-            shutil.copy2(cache / "sha256" / artifact.sha256, target / "sha256")
+    files = {a.sha256 for a in listed.artifacts if a.kind != "content"}
+    files |= {a.sha256 for a in locks.load().of(DEFAULT_KUBERNETES_VERSION).source.values()}
+    for digest in files:
+        if (cache / "sha256" / digest).exists():
+            shutil.copy2(cache / "sha256" / digest, target / "sha256")
     shutil.copy2(cache / "index.json", target)
     for name in ("apt-node", "apt-tools", "wheels"):
         if (cache / "image" / name).is_dir():

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["choose", "load", "taken"]
 
-_PROBED_PORTS = (6443, 20000, 30100, 32767)
+# the API server, the first nodes' ports (20000 + 10 * index), every NodePort
+_PROBED_PORTS = (6443, *range(20000, 20100), *range(30100, 32768))
 _MAX_STATE_BYTES = 4 * 1024 * 1024
 
 
@@ -49,7 +50,11 @@ def choose(used: frozenset[str], free: Callable[[str], bool] | None = None) -> s
         address = f"127.0.0.{number}"
         if address not in used and (free or _free)(address):
             return address
-    raise Conflict("no loopback address is free for the load balancer (127.0.0.1 to 127.0.0.254)")
+    raise Conflict(
+        "no loopback address is free for the load balancer (127.0.0.1 to 127.0.0.254): a program "
+        "listens on one of the ports 6443, 20000-20099, 30100-32767 of all addresses",
+        hint="`ss -ltnp` names it; end it, or let it listen on 127.0.0.1 only",
+    )
 
 
 def _free(address: str) -> bool:
