@@ -101,7 +101,7 @@ def test_a_deleted_worker_loses_its_node(ha: Workspace) -> None:
     _, address = node_of(ha, workers(ha)[1])
     with Probe(ha) as probe:
         delete(ha, workers(ha)[1])
-        took_s = eventually(lambda: address not in addresses(ha), seconds=90)
+        took_s = eventually(lambda: address not in addresses(ha), seconds=60)
     _log.info("worker's node removed after %.0f s", took_s)
     assert probe.failed() == 0
 

@@ -26,6 +26,9 @@ __all__ = ["BALANCER", "METADATA", "ensure_bridge", "ensure_node", "remove_node"
 METADATA = "169.254.169.254"
 BALANCER = "10.42.0.1"
 _BRIDGE = "br0"
+_BRIDGE_MAC = "02:00:0a:2a:00:01"
+"""Fixed: otherwise a bridge takes the lowest of its ports', and when that port goes with its node,
+all other nodes send to an address that nobody has until their neighbour entry is probed again."""
 _PREFIX = 16
 _LINK = "eth0"
 
@@ -43,6 +46,7 @@ async def ensure_bridge(layout: Layout) -> None:
             if not ip.link_lookup(ifname=_BRIDGE):
                 ip.link("add", ifname=_BRIDGE, kind="bridge")
             (bridge,) = ip.link_lookup(ifname=_BRIDGE)
+            ip.link("set", index=bridge, address=_BRIDGE_MAC)
             _address(ip, bridge, BALANCER, _PREFIX)
             _address(ip, bridge, METADATA, 32)
             ip.link("set", index=bridge, state="up")
