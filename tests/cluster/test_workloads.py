@@ -150,14 +150,9 @@ def test_port_forward_works(web: Workspace) -> None:
             forward.terminate()
 
 
-def _uid(workspace: Workspace) -> str:
-    state = (workspace.folder / "constellation-state.yaml").read_text()
-    return next(line.split()[1] for line in state.splitlines() if line.startswith("uid:"))
-
-
 def _network(workspace: Workspace) -> Path:
     """Give the cloud's network namespace, which only its daemon's mount namespace shows."""
-    uid = _uid(workspace)
+    uid = workspace.uid
     found = subprocess.run(
         ["pgrep", "--full", f"providers.local.daemon.main.*{uid}"],
         capture_output=True,
@@ -225,7 +220,7 @@ def test_privileged_pods_are_refused_in_users_namespaces(web: Workspace) -> None
 
 
 def test_a_rebooted_worker_rejoins_by_itself_with_its_disk(web: Workspace) -> None:
-    infrastructure = LocalInfrastructure(_uid(web))
+    infrastructure = LocalInfrastructure(web.uid)
     observed = asyncio.run(infrastructure.observe())
     assert observed is not None
     worker = next(i for i in observed.instances if i.role == "worker")
