@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-__all__ = ["MAX_CERTIFICATE_BYTES", "load", "load_all", "public_key", "spki", "verify"]
+__all__ = ["MAX_CERTIFICATE_BYTES", "load", "load_all", "name_of", "public_key", "spki", "verify"]
 
 MAX_CERTIFICATE_BYTES = 8192
 _MAX_CHAIN = 8
@@ -148,7 +148,7 @@ def verify(
                 # a path length counts the authorities between this one and the leaf
                 _check_authority(certificate, below=depth - 1)
         except Untrusted as error:
-            raise Untrusted(f"{what}: {_name(certificate)}: {error}") from None
+            raise Untrusted(f"{what}: {name_of(certificate)}: {error}") from None
     return tuple(path)
 
 
@@ -175,7 +175,7 @@ def _issuer(
     if not found:
         problem = "did not sign it" if forged else "was not given"
         raise Untrusted(
-            f"{what}: {_name(certificate)}: issuer {_name(certificate, issuer=True)} {problem}"
+            f"{what}: {name_of(certificate)}: issuer {name_of(certificate, issuer=True)} {problem}"
         )
     # the same key may be certified several times: one that is valid now comes first
     return min(found, key=lambda c: not c.not_valid_before_utc <= now <= c.not_valid_after_utc)
@@ -212,7 +212,8 @@ def _digest(certificate: x509.Certificate) -> bytes:
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
 
 
-def _name(certificate: x509.Certificate, *, issuer: bool = False) -> str:
+def name_of(certificate: x509.Certificate, *, issuer: bool = False) -> str:
+    """Give the subject (or issuer) for people to read; the serial number where it has no name."""
     with warnings.catch_warnings():
         # Google's names are longer than X.520 allows; for people to read, nothing is decided here
         warnings.simplefilter("ignore")

@@ -3,6 +3,7 @@
 from constellation.cli.commands.about import completion, version
 from constellation.cli.commands.artifacts import artifacts
 from constellation.cli.commands.config import config
+from constellation.cli.commands.evidence import evidence
 from constellation.cli.commands.inspect import recover, status, verify
 from constellation.cli.commands.lifecycle import apply, create, init, terminate
 from constellation.cli.commands.log import log
@@ -12,5 +13,5 @@ __all__ = ["ALL"]
 
 ALL = (
     *(mini, config, create, init, apply, status, verify, recover, log, terminate),
-    *(artifacts, version, completion),
+    *(evidence, artifacts, version, completion),
 )
