@@ -80,6 +80,61 @@ def test_a_fault_in_the_conf_is_file_line_expected_found_and_hint(tmp_path: Path
     )
 
 
+def test_all_faults_of_the_conf_come_at_once_each_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "constellation-conf.yaml").write_text(
+        "version: 1\n"
+        "name: 7\n"
+        "nodeGroups:\n"
+        "  planes:\n"
+        "    role: boss\n"
+        "    size: many\n"
+        "provider:\n"
+        "  local:\n"
+        "    offlin: true\n"
+    )
+    done = run(tmp_path, "create", "--yes")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "Error: constellation-conf.yaml:2: name: expected a valid string, found 7\n"
+        "constellation-conf.yaml:9: provider.local.offlin: expected no such key\n"
+        "constellation-conf.yaml:5: nodeGroups.planes.role: expected "
+        "'control-plane' or 'worker', found 'boss'\n"
+        "constellation-conf.yaml:6: nodeGroups.planes.size: expected a valid integer, "
+        "found 'many'\n"
+        "Hint: did you mean offline?\n"
+    )
+
+
+@pytest.mark.parametrize("verb", [("create", "--yes"), ("status",), ("mini", "up", "--yes")])
+def test_a_truncated_state_file_is_said_with_two_ways_on(
+    tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    run(tmp_path, "config", "generate", "local")
+    (tmp_path / "constellation-state.yaml").write_text("cluster_id: QUJD\nversion: 1\nim")
+    done = run(tmp_path, "-C", str(tmp_path), *verb)
+    assert done.returncode == 3
+    error, hint = done.stderr.splitlines()[-2:]
+    assert error.startswith("Error: constellation-state.yaml:3: not YAML: ")
+    assert hint == (
+        "Hint: the file is damaged: put a copy of it back, or remove the cluster with "
+        "`constellation terminate` (`mini down`), which find it also without the file"
+    )
+
+
+def test_terminate_does_not_mind_a_truncated_state_file(tmp_path: Path) -> None:
+    (tmp_path / "constellation-state.yaml").write_text("version: 1\n")
+    done = run(tmp_path, "terminate", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"Removed {tmp_path / 'constellation-state.yaml'}\n"
+
+
+def test_a_file_where_the_workspace_should_be_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(tmp_path, "-C", str(tmp_path / "file"), "mini", "up", "--yes")
+    assert done.returncode == 2
+    assert "is a file" in done.stderr
+
+
 def test_an_error_can_be_read_by_machines(tmp_path: Path) -> None:
     done = run(tmp_path, "create", "-o", "json", "--yes")
     assert done.returncode == 3

@@ -16,6 +16,7 @@ import click
 
 from constellation.base.errors import ConstellationError
 from constellation.cli.commands import ALL
+from constellation.cli.explain import explain
 from constellation.cli.output import show_error
 from constellation.cli.run import settings, standard_options
 
@@ -54,25 +55,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 constellation.invoke(context)
             finally:
-                folder = context.obj.folder
+                folder = getattr(context.obj, "folder", None)
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except ConstellationError as error:
-        code = _failed(error, words)
-    except BaseExceptionGroup as group:
-        ours, _ = group.split(ConstellationError)
-        if ours is None:
-            raise
-        code = _failed(_first(ours), words)
     except (KeyboardInterrupt, click.Abort):
         code = _interrupted(words, folder)
     except BrokenPipeError:
         # whoever read us has gone: nothing more to say to them
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _BUG
+    except (ConstellationError, OSError, BaseExceptionGroup) as error:
+        known = explain(error)
+        if known is None:
+            raise
+        code = _failed(known, words)
     return code
 
 
@@ -91,14 +90,6 @@ def _interrupted(words: Sequence[str], folder: Path | None) -> int:
         err=True,
     )
     return _INTERRUPTED
-
-
-def _first(group: BaseExceptionGroup[Any]) -> ConstellationError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, ConstellationError)  # noqa: S101 - split() kept only these
-    return error
 
 
 def _output(words: Sequence[str]) -> str:

@@ -28,6 +28,8 @@ async def create(context: Context) -> State:
     """Make secrets and node document, have artifacts and image, create the machines."""
     path = context.workspace.state
     state = read_state(path)
+    if state is not None:
+        prepare.check_same(context, state)
     async with asyncio.TaskGroup() as tasks:
         listing = tasks.create_task(
             context.supplies.artifacts(context.config, report=context.report)

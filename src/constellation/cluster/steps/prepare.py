@@ -16,7 +16,7 @@ from constellation.trust.node_document import NodeDocument, dump_node_document
 if TYPE_CHECKING:
     from constellation.cluster.context import Context, NodeImage
 
-__all__ = ["SERVICES_ARTIFACT", "artifacts", "identity", "node_image"]
+__all__ = ["SERVICES_ARTIFACT", "artifacts", "check_same", "identity", "node_image"]
 
 SERVICES_ARTIFACT = "services"
 
@@ -31,11 +31,7 @@ async def identity(context: Context, state: State | None, image: NodeImage) -> S
     """
     config = context.config
     if state is not None:
-        if state.name != config.name:
-            raise Conflict(
-                f"the conf names the cluster {config.name!r}, the existing one is {state.name!r}",
-                hint="`constellation terminate` first, or use another workspace (-C)",
-            )
+        check_same(context, state)
         return state
     owner = make_secrets(context.workspace)
     document = NodeDocument(
@@ -54,6 +50,22 @@ async def identity(context: Context, state: State | None, image: NodeImage) -> S
         node_document=dump_node_document(document),
         kubernetes_version=config.kubernetes_version,
     )
+
+
+def check_same(context: Context, state: State) -> None:
+    """Demand that the state file is of the cluster that the conf names.
+
+    Raises:
+        Conflict: it is of another one.
+    """
+    name, workspace = context.config.name, context.workspace
+    if state.name != name:
+        raise Conflict(
+            f"{workspace.config.name} names the cluster {name!r}, {workspace.state.name} is of "
+            f"{state.name!r}",
+            hint=f"set name: {state.name}; or `constellation terminate` first; "
+            "or use another workspace (-C)",
+        )
 
 
 def node_image(state: State, image: NodeImage) -> State:
