@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from constellation.attestation.platforms import defaults
 from constellation.attestation.snp.appraise import dump_default_policy
 from constellation.cli.reference import dump_cli_reference
 from constellation.config.writer import dump_reference, dump_schema
@@ -15,6 +17,10 @@ FILES = {
     "docs/reference/configuration.md": dump_reference,
     "docs/reference/configuration.schema.json": dump_schema,
     "tests/golden/snp-default-policy.txt": dump_default_policy,
+    **{
+        f"tests/golden/policy-{variant}.txt": partial(defaults.dump_default_policy, variant)
+        for variant in defaults.VARIANTS
+    },
 }
 
 
