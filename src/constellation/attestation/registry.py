@@ -99,6 +99,19 @@ def _local_vtpm_attester(tpm: Tpm, event_log: Path) -> Attester:
     return LocalVtpmAttester(tpm, event_log)
 
 
+def _qemu_vtpm_attester(tpm: Tpm, event_log: Path) -> Attester:
+    from constellation.attestation.platforms.persistent_ak import QemuVtpmAttester
+
+    return QemuVtpmAttester(tpm, event_log)
+
+
+def _azure_trustedlaunch_attester(tpm: Tpm, event_log: Path) -> Attester:
+    from constellation.attestation.platforms.persistent_ak import AzureTrustedLaunchAttester
+
+    # the verifier carries Microsoft's intermediates
+    return AzureTrustedLaunchAttester(tpm, event_log, ak_chain=())
+
+
 _VERIFIERS: Mapping[Variant, Callable[[Policy, tuple[bytes, ...]], Verifier]] = {
     Variant.AWS_NITRO_TPM: _aws_nitro_tpm,
     Variant.AWS_SEV_SNP: _aws_sev_snp,
@@ -114,7 +127,9 @@ _VERIFIERS: Mapping[Variant, Callable[[Policy, tuple[bytes, ...]], Verifier]] = 
     Variant.QEMU_VTPM: _qemu_vtpm,
 }
 _ATTESTERS: Mapping[Variant, Callable[[Tpm, Path], Attester]] = {
+    Variant.AZURE_TRUSTEDLAUNCH: _azure_trustedlaunch_attester,
     Variant.LOCAL_VTPM: _local_vtpm_attester,
+    Variant.QEMU_VTPM: _qemu_vtpm_attester,
 }
 
 
