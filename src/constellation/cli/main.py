@@ -18,7 +18,7 @@ from constellation.base.errors import ConstellationError
 from constellation.cli.commands import ALL
 from constellation.cli.explain import explain
 from constellation.cli.output import show_error
-from constellation.cli.run import settings, standard_options
+from constellation.cli.run import program, settings, standard_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,8 +85,8 @@ def _interrupted(words: Sequence[str], folder: Path | None) -> int:
     verb = "mini down" if "mini" in words else "terminate"
     click.echo(
         "Interrupted. What was finished is kept.\n"
-        f"Go on:  {shlex.join(('constellation', *words))}\n"
-        f"Remove: constellation{there} {verb}",
+        f"Go on:  {program()} {shlex.join(words)}\n"
+        f"Remove: {program()}{there} {verb}",
         err=True,
     )
     return _INTERRUPTED

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from constellation.config.workspace import Workspace
 
-__all__ = ["Settings", "confirm", "run", "settings", "standard_options"]
+__all__ = ["Settings", "confirm", "program", "run", "settings", "standard_options"]
 
 T = TypeVar("T")
 
@@ -74,6 +76,11 @@ def settings(context: click.Context, chosen: dict[str, Any]) -> Settings:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end; Ctrl-C cancels it at its next await and ends with 130."""
     return asyncio.run(work)
+
+
+def program() -> str:
+    """Give the word that starts this program as the user started it, for commands to copy."""
+    return shlex.quote(os.environ.get("CONSTELLATION_COMMAND") or "constellation")
 
 
 def confirm(question: str, *, chosen: Settings) -> None:

@@ -152,14 +152,18 @@ def _summary(state: State) -> dict[str, Any]:
 def _tell(chosen: Settings, state: State) -> None:
     workspace, summary = chosen.workspace(), _summary(state)
     result(
-        {**summary, "kubeconfig": str(workspace.kubeconfig)},
+        {
+            **summary,
+            "kubeconfig": str(workspace.kubeconfig),
+            "kubectl": str(workspace.kubectl),
+        },
         output=chosen.output,
         text=lambda: "\n".join(
             (
                 f"The cluster runs. clusterID:     {summary['cluster_id']}",
                 f"Master secret (keep a copy):     {workspace.master_secret}",
                 f"Administrator's kubeconfig:      {workspace.kubeconfig}",
-                f"Next: kubectl --kubeconfig {workspace.kubeconfig} get nodes",
+                f"Next: {workspace.kubectl} --kubeconfig {workspace.kubeconfig} get nodes",
             )
         ),
     )

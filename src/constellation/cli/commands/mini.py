@@ -9,7 +9,7 @@ import click
 from constellation.cli.commands.inspect import describe_verified
 from constellation.cli.commands.load_image import load_image
 from constellation.cli.output import Steps, result
-from constellation.cli.run import confirm, run, settings, standard_options
+from constellation.cli.run import confirm, program, run, settings, standard_options
 
 if TYPE_CHECKING:
     from constellation.cluster.context import Context
@@ -181,6 +181,6 @@ def _up_text(done: Up, workspace: Workspace) -> str:
             "Try:",
             f"  {kubectl} get nodes -o wide",
             f"  {kubectl} create deployment web --image=YOUR-IMAGE",
-            f"  constellation -C {workspace.folder} verify",
+            f"  {program()} -C {workspace.folder} verify",
         )
     )
