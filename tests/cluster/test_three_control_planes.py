@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.conftest import Workspace
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2700)]
 
 _log = logging.getLogger(__name__)
 
