@@ -21,7 +21,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from constellation.attestation.tdx.pck import load_certificate, split_pem
@@ -49,7 +48,7 @@ TCB_SIGNING_NAME = "Intel SGX TCB Signing"
 
 _MAX_CRL_BYTES = 1024 * 1024
 _KNOWN_CRITICAL = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
-_NOT_A_LIST = (ValueError, TypeError, x509.InvalidVersion, CryptographyDeprecationWarning)
+_NOT_A_LIST = (ValueError, TypeError, x509.InvalidVersion, Warning)
 _SHA256 = ec.ECDSA(hashes.SHA256())
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.utils import CryptographyDeprecationWarning
 
 from constellation.base.errors import FormatError
 
@@ -30,7 +29,7 @@ _NOT_A_CERTIFICATE = (
     TypeError,
     x509.InvalidVersion,
     UnsupportedAlgorithm,
-    CryptographyDeprecationWarning,  # where warnings are errors: what later releases refuse
+    Warning,  # where warnings are errors: odd serial numbers and names
 )
 _ARMOUR = re.compile(
     rb"-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=\n]+)-----END CERTIFICATE-----(?:\n|\Z)"

@@ -168,6 +168,13 @@ def test_missing_collateral_is_refused_and_never_skipped(field: str) -> None:
         WORLD.verify(**{field: b""})
 
 
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(Untrusted, match="collateral: TCB info is missing"):
+        WORLD.verify(tcb_info=b"")
+    with pytest.raises(Untrusted, match="collateral: QE identity is missing"):
+        WORLD.verify(qe_identity=b"")
+
+
 @pytest.mark.parametrize(
     "field", [n for n in Collateral.__slots__ if n.endswith(("_crl", "_signature"))]
 )
