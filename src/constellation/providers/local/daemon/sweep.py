@@ -69,8 +69,12 @@ def _unmount(where: Layout) -> None:
         if netns.name == where.name or netns.name.startswith(f"{where.name}-{where.id}-"):
             kernel.umount(netns)
             netns.unlink(missing_ok=True)
-    for root in where.run.glob("nodes/*/root"):
-        kernel.umount(root)
+    # roots, and the squashfs files in host folders, which a daemon that was killed left mounted:
+    # what is mounted cannot be removed
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    for point in reversed([line.split(" ")[4] for line in mounts]):
+        if point.startswith(f"{where.run}/"):
+            kernel.umount(Path(point))
     home.leave(where)
 
 
