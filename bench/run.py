@@ -119,16 +119,17 @@ def start_of_cli() -> dict[str, Any]:
 
 
 def connect() -> dict[str, Any]:
-    """Run the attested connect benchmark; its table is kept as text."""
+    """Run the attested connect benchmark, which also says whether it met its goal."""
     done = subprocess.run(
         [sys.executable, "bench/attested_connect.py"],
         env=_ENVIRONMENT,
         cwd=ROOT,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    return {"text": done.stdout.strip().splitlines()}
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def main() -> None:
