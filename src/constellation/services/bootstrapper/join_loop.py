@@ -40,7 +40,7 @@ __all__ = ["join_until_done"]
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 1.0
 _JOIN_CALL_S = 60.0
 _SETTLED_S = 20.0
 _REBOOT_PAUSE_S = 10.0
