@@ -4,13 +4,16 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test golden bench docs stubs format
+.PHONY: check test evidence golden bench docs stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
 
 test: ## everything, the cluster tests on this machine included (root)
 	$(RUN) tools/test.py all
+
+evidence: ## verify published evidence of real machines, and edits of it: CONSTELLATION_EVIDENCE or ../shared/evidence
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tests/evidence/run.py
 
 golden: ## write generated files anew; then read the diff
 	$(RUN) tools/golden.py
