@@ -8,11 +8,13 @@ line for each that is not as expected, and one line of numbers; exits 1 if there
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 from collections import Counter
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,7 +35,7 @@ class Outcome(StrEnum):
 
 
 def _outcome(verdict: str, run: Callable[[], None] | None) -> tuple[Outcome, str]:
-    from tests.evidence.edits import NotKnownError  # noqa: PLC0415 - as below
+    from tests.evidence.edits import NotKnownError  # noqa: PLC0415 - not before main names the folder
 
     if run is None:
         return Outcome.NOT_COVERED, "its kind is not known"
@@ -50,11 +52,11 @@ def _outcome(verdict: str, run: Callable[[], None] | None) -> tuple[Outcome, str
 
 def _entries() -> Iterator[tuple[str, str, str, Callable[[], None] | None]]:
     """Give id, kind, expected verdict and procedure of every entry."""
-    # the rooms' tests read the folder when they are imported: it must be named before
-    from tests.evidence import edits, items  # noqa: PLC0415
+    from tests.evidence import edits, items, tables  # noqa: PLC0415 - as above
     from tests.vectors import evidence  # noqa: PLC0415
 
     folder = evidence.folder()
+    tables.fill()
     for manifest in sorted(folder.glob("*/manifest.json")):
         platform = manifest.parent.name
         for item in json.loads(manifest.read_bytes())["items"]:
@@ -73,8 +75,13 @@ def _bound(procedure: Callable[..., None], *given: Any) -> Callable[[], None]:
 
 def main(words: list[str]) -> int:
     """Run all; give the exit code."""
-    if words:
-        os.environ["CONSTELLATION_EVIDENCE"] = words[0]
+    folder = words[0] if words else os.environ.get("CONSTELLATION_EVIDENCE", "")
+    # the rooms' tests read entries that they name when they are imported: where it is there, those
+    # of the folder beside the project; without it, the given folder must have them
+    beside = (Path(__file__).resolve().parents[3] / "shared" / "evidence").is_dir()
+    os.environ["CONSTELLATION_EVIDENCE"] = "" if beside else folder
+    importlib.import_module("tests.evidence.edits")
+    os.environ["CONSTELLATION_EVIDENCE"] = folder
     counts = Counter[Outcome]()
     for name, kind, verdict, run in _entries():
         outcome, why = _outcome(verdict, run)
