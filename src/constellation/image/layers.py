@@ -53,6 +53,7 @@ async def wheels_layer(
         data = pack(entries, time=time, existing=existing)
         await asyncio.to_thread(write_atomic, stream, data)
         await asyncio.to_thread(remember, stream)
+        report(Progress(step="node image", detail="compiling Python packages", finished=True))
     return stream
 
 
