@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     Item = dict[str, Any]
     Procedure = Callable[[str, str, Item], None]
 
-__all__ = ["TIMELESS", "procedure_of", "run"]
+__all__ = ["QUOTE", "TIMELESS", "procedure_of", "run"]
 
 TIMELESS = datetime(2026, 1, 1, tzinfo=UTC)
 """The time for entries without one: nothing in them ends."""
 
 _ROOTS = {"aws": aws.ROOTS, "azure": microsoft.ROOTS, "gcp": google.ROOTS, "intel-tdx": intel.ROOTS}
-_QUOTE = {"quote": "tpms_attest", "signature": "signature", "pcrs": "pcrs"}
+QUOTE = {"quote": "tpms_attest", "signature": "signature", "pcrs": "pcrs"}
 
 
 def _at(item: Item) -> datetime:
@@ -178,7 +178,7 @@ def _azure_snp(platform: str, _name: str, item: Item) -> None:
     roles = {"hcl_report": "hcl_report", "vcek": "vcek"}
     how = {}
     if "tpms_attest" in item["values"]:
-        roles, how = roles | _QUOTE, {"nonce": _nonce(item)}
+        roles, how = roles | QUOTE, {"nonce": _nonce(item)}
     found, values = (
         _judge("azure-snp", _given(platform, item, **roles), item, **how),
         item["values"],
@@ -190,7 +190,7 @@ def _azure_snp(platform: str, _name: str, item: Item) -> None:
 
 
 def _azure_tdx(platform: str, _name: str, item: Item) -> None:
-    roles = {"hcl_report": "hcl_report", "td_quote": "td_quote"} | _QUOTE
+    roles = {"hcl_report": "hcl_report", "td_quote": "td_quote"} | QUOTE
     found = _judge("azure-tdx", _given(platform, item, **roles), item, nonce=_nonce(item))
     assert _pcrs(found) == item["values"]["pcrs_sha256"]
     assert found.claims["mr_td"] == bytes.fromhex(item["values"]["td_quote"]["body"]["mr_td"])
@@ -206,7 +206,7 @@ def _azure_hcl(platform: str, name: str, item: Item) -> None:
 
 
 def _azure_quote(platform: str, _name: str, item: Item) -> None:
-    given = _given(platform, item, **_QUOTE, ak="akpub")
+    given = _given(platform, item, **QUOTE, ak="akpub")
     found = _judge("tpm-quote", given, item, nonce=_nonce(item))
     assert _pcrs(found) == item["values"]["pcrs_sha256"]
 
@@ -246,7 +246,7 @@ def _gce_banks(platform: str, _name: str, item: Item) -> None:
 
 
 def _gce_quote(platform: str, _name: str, item: Item) -> None:
-    roles = {**_QUOTE, "signature": "ECDSA", "ak_certificate": "ak chain"}
+    roles = {**QUOTE, "signature": "ECDSA", "ak_certificate": "ak chain"}
     nonce = bytes.fromhex(item["values"]["nonce"])
     found = _judge("gce-vtpm", _given(platform, item, **roles), item, nonce=nonce)
     assert _pcrs(found) == item["values"]["pcrs_sha256"]
@@ -255,7 +255,7 @@ def _gce_quote(platform: str, _name: str, item: Item) -> None:
 
 def _nitro(platform: str, _name: str, item: Item) -> None:
     tpm = item["kind"].startswith("NitroTPM")
-    roles = {**_QUOTE, "signature": "ECDSA"} if tpm else {}
+    roles = {**QUOTE, "signature": "ECDSA"} if tpm else {}
     given = _given(platform, item, document="COSE_Sign1", **roles)
     nonce = bytes.fromhex(item["values"]["nonce"] or "")
     right, wrong = ("nitro-tpm", "nitro-enclave") if tpm else ("nitro-enclave", "nitro-tpm")
