@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.attestation.model import AttestationResult, Binding, Evidence, Variant
-from constellation.attestation.platforms import td, td_log
-from constellation.attestation.policy import Exactly, Rule, Unchecked
-from constellation.attestation.tdx.appraise import attester_id, claims, default_policy
+from constellation.attestation.platforms import td
+from constellation.attestation.policy import Exactly, Rule
 from constellation.base.errors import FormatError
 
 if TYPE_CHECKING:
@@ -75,16 +74,7 @@ def policy(
         "mr_config_id": Exactly(bytes(48)),
         "rtmr3": td.exactly(node_document_digest, *joined),
     }
-    rules = dict(
-        default_policy(
-            registers,
-            report_data=b"",
-            statuses=statuses,
-            minimum_tcb_evaluation=minimum_tcb_evaluation,
-        )
-    )
-    rules["report_data"] = Unchecked("verified to be this channel's binding")
-    return rules
+    return td.td_policy(registers, statuses=statuses, minimum_tcb_evaluation=minimum_tcb_evaluation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +86,11 @@ class GcpTdxVerifier:
 
     def appraise(self, evidence: Evidence, *, binding: Binding, now: datetime) -> AttestationResult:
         """Run the procedure above; see `Verifier` for what it raises."""
-        verified = td.verify_td(
-            evidence, variant=Variant.GCP_TDX, binding=binding, roots=self.trust_roots, now=now
-        )
-        found = claims(verified.quote)
-        return AttestationResult(
+        return td.appraise_td(
+            evidence,
             variant=Variant.GCP_TDX,
-            attester_id=attester_id(verified.quote),
-            claims=found,
-            unchecked=td_log.require(self.policy, found, log=verified.log),
-            warnings=(),
+            binding=binding,
+            policy=self.policy,
+            roots=self.trust_roots,
+            now=now,
         )

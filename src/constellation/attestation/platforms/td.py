@@ -15,10 +15,11 @@ import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from constellation.attestation.model import Authentic, Evidence
+from constellation.attestation.model import AttestationResult, Authentic, Evidence
 from constellation.attestation.platforms import td_log
-from constellation.attestation.policy import Exactly, OneOf, Rule
+from constellation.attestation.policy import Exactly, OneOf, Policy, Rule, Unchecked
 from constellation.attestation.tdx import rtmr
+from constellation.attestation.tdx.appraise import attester_id, claims, default_policy
 from constellation.attestation.tdx.endorsements import Collateral
 from constellation.attestation.tdx.quote import TdReport10, parse_quote
 from constellation.attestation.tdx.verify import verify
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from constellation.attestation.model import Binding, Variant
     from constellation.attestation.tdx.quote import Quote
+    from constellation.attestation.tdx.status import TcbStatus
     from constellation.attestation.tdx.verify import VerifiedQuote
     from constellation.attestation.tpm.eventlog import EventLog
 
@@ -40,9 +42,11 @@ __all__ = [
     "TdDevice",
     "TdEvidence",
     "VerifiedTd",
+    "appraise_td",
     "cluster_event",
     "exactly",
     "image_rules",
+    "td_policy",
     "verify_td",
 ]
 
@@ -143,6 +147,51 @@ def verify_td(
     registers = {0: body.rtmr0, 1: body.rtmr1, 2: body.rtmr2}
     log = td_log.verify_log(td_log.parse_log(document.event_log), registers=registers)
     return VerifiedTd(quote=verified, log=log.claims)
+
+
+def appraise_td(
+    evidence: Evidence,
+    *,
+    variant: Variant,
+    binding: Binding,
+    policy: Policy,
+    roots: tuple[bytes, ...],
+    now: datetime,
+) -> AttestationResult:
+    """Verify evidence (`verify_td`), then judge its claims; a finding names the event behind it.
+
+    Raises:
+        FormatError, Untrusted: as `verify_td`.
+        Rejected: authentic, but outside the policy.
+    """
+    verified = verify_td(evidence, variant=variant, binding=binding, roots=roots, now=now)
+    found = claims(verified.quote)
+    return AttestationResult(
+        variant=variant,
+        attester_id=attester_id(verified.quote),
+        claims=found,
+        unchecked=td_log.require(policy, found, log=verified.log),
+        warnings=(),
+    )
+
+
+def td_policy(
+    registers: Mapping[str, Rule],
+    *,
+    statuses: tuple[TcbStatus, ...],
+    minimum_tcb_evaluation: int,
+) -> Policy:
+    """Give the rules for a TD with these registers; its report data was verified before."""
+    rules = dict(
+        default_policy(
+            registers,
+            report_data=b"",
+            statuses=statuses,
+            minimum_tcb_evaluation=minimum_tcb_evaluation,
+        )
+    )
+    rules["report_data"] = Unchecked("verified to be this channel's binding")
+    return rules
 
 
 def image_rules(reference: Mapping[str, tuple[bytes, ...]]) -> dict[str, Rule]:
