@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def eventually(check: Callable[[], bool], *, seconds: float) -> bool:
+    """Ask twice a second until the answer is yes or the time is over; give the last answer."""
+    end = time.monotonic() + seconds
+    while not (done := check()) and time.monotonic() < end:
+        time.sleep(0.5)
+    return done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

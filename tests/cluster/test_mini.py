@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.cluster.conftest import eventually
 
+if TYPE_CHECKING:
     from tests.cluster.conftest import Workspace
 
 pytestmark = pytest.mark.cluster
-
-
-def _eventually(check: Callable[[], bool], *, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if check():
-            return True
-        time.sleep(0.5)
-    return check()
 
 
 def _ready(node: dict[str, object]) -> bool:
@@ -49,7 +39,7 @@ def test_system_pods_run(mini: Workspace) -> None:
             isinstance(p["status"], dict) and p["status"]["phase"] == "Running" for p in pods
         )
 
-    assert _eventually(all_run, seconds=60), mini.kubectl("get", "pods", "-A").stdout
+    assert eventually(all_run, seconds=60), mini.kubectl("get", "pods", "-A").stdout
 
 
 def test_up_again_says_that_it_runs(mini: Workspace) -> None:

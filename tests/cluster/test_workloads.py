@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from constellation.providers.local.infrastructure import LocalInfrastructure
+from tests.cluster.conftest import eventually
 from tests.fakes.user_image import write_archive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.cluster.conftest import Workspace
 
@@ -72,13 +73,6 @@ spec:
 """
 
 
-def _eventually(check: Callable[[], bool], *, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not (done := check()) and time.monotonic() < end:
-        time.sleep(0.5)
-    return done
-
-
 @pytest.fixture(scope="module")
 def web(mini: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Give the cluster with three replicas and a pod on the other node."""
@@ -119,7 +113,7 @@ def _serves(host: str, port: int) -> bool:
 
 
 def test_a_node_port_answers_on_the_workstation(web: Workspace) -> None:
-    assert _eventually(lambda: _serves(_address(web), NODE_PORT), seconds=20)
+    assert eventually(lambda: _serves(_address(web), NODE_PORT), seconds=20)
 
 
 def test_exec_logs_and_names_work(web: Workspace) -> None:
@@ -145,7 +139,7 @@ def test_port_forward_works(web: Workspace) -> None:
         stderr=subprocess.DEVNULL,
     ) as forward:
         try:
-            assert _eventually(lambda: _serves("127.0.0.1", port), seconds=15)
+            assert eventually(lambda: _serves("127.0.0.1", port), seconds=15)
         finally:
             forward.terminate()
 
@@ -227,7 +221,7 @@ def test_a_rebooted_worker_rejoins_by_itself_with_its_disk(web: Workspace) -> No
 
     start = time.monotonic()
     asyncio.run(infrastructure.power(worker.instance_id, "cycle"))
-    assert _eventually(lambda: _serves(_address(web), NODE_PORT), seconds=90)
+    assert eventually(lambda: _serves(_address(web), NODE_PORT), seconds=90)
     print(f"worker served again after {time.monotonic() - start:.1f} s")  # noqa: T201 - a figure
     verified = web.constellation("verify", "-o", "json")
     assert verified.returncode == 0, verified.stderr

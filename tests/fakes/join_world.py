@@ -17,7 +17,7 @@ from constellation.base.secret import Secret
 from constellation.crypto import signing
 from constellation.crypto.derive import MasterSecret
 from constellation.crypto.x509 import CertificateAuthority
-from constellation.kube.membership import GroupSlots, Member, NodeRole, Settings, allocate, found
+from constellation.kube.membership import Member, NodeRole, allocate, found
 from constellation.kube.node_certificates import certify
 from constellation.rpc.stubs import join_pb2
 from constellation.rpc.stubs.join_grpc import JoinServiceStub
@@ -32,6 +32,7 @@ from constellation.trust.cluster_policy import (
     sign_policy,
 )
 from constellation.trust.node_document import NodeDocument, dump_node_document
+from tests.fakes.members import CLUSTER_ID, settings
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from constellation.services.joinservice.housekeep import Observed
     from tests.fakes.members import JoinFacts
 
-CLUSTER_ID = bytes(range(32))
 IMAGE = hashlib.sha256(b"image").digest()
 
 
@@ -202,25 +202,6 @@ def write_control_plane(root: Path, *, workers: int = 2) -> NodeFiles:
     }.items():
         (keys / name).write_bytes(data)
     return files
-
-
-def settings(*, workers: int) -> Settings:
-    return Settings(
-        name="test",
-        cluster_id=CLUSTER_ID,
-        endpoint="10.42.0.1:6443",
-        user_endpoint="127.0.0.1:6443",
-        api_sans=("127.0.0.1",),
-        service_cidr="10.96.0.0/12",
-        pod_cidr="10.244.0.0/16",
-        mesh_cidr="10.43.0.0/16",
-        kubernetes_version="v1.36.2",
-        artifact_list=b"{}",
-        groups=(
-            GroupSlots(name="control-plane-default", role=NodeRole.CONTROL_PLANE, size=3),
-            GroupSlots(name="worker-default", role=NodeRole.WORKER, size=workers),
-        ),
-    )
 
 
 def first_member(service: signing.ec.EllipticCurvePrivateKey, *, workers: int) -> Member:
