@@ -32,7 +32,7 @@ _START_DEADLINE_S = 10.0
 def program(name: str) -> tuple[str, ...]:
     """Give the words that start a program of the tools root, or of the host."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "constellation"
-    for root in sorted(cache.glob("tools*")):
+    for root in sorted(cache.glob("image/tools-*")):
         if root.is_dir():
             try:
                 return tools_root.command(root, name)
