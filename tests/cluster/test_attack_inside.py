@@ -39,14 +39,14 @@ import asyncio, json, sys
 sys.path[:0] = ["/usr/lib/constellation/python"]
 from pathlib import Path
 from constellation.base.errors import ConstellationError
-from constellation.rpc.agent_client import AgentClient
+from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.rpc.stubs import join_pb2
 from constellation.services.join_channel import judged_channel
 from constellation.trust.node_document import parse_node_document
 
 async def main(door, purpose):
     document = parse_node_document(Path("/run/constellation/node-document.json").read_bytes())
-    agent = await AgentClient.connect(Path(f"/run/constellation/agent/{door}.sock"))
+    agent = await AgentClient.connect(agent_socket(door))
     try:
         async with judged_channel(
             "10.42.1.10", purpose=purpose, attester=agent, document=document, minimum_serial=1

@@ -5,7 +5,8 @@ The socket fixes the purposes that may be asked for; the agent builds every bind
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 
 from grpclib.client import Channel
 
@@ -15,13 +16,18 @@ from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import agent_pb2
 from constellation.rpc.stubs.agent_grpc import AttestationAgentStub
 
-if TYPE_CHECKING:
-    from pathlib import Path
+__all__ = ["AGENT_FOLDER", "AgentClient", "agent_socket"]
 
-__all__ = ["AgentClient"]
+AGENT_FOLDER = Path("/run/constellation/agent")
+"""A folder for each door, so that a pod is given one of them and sees no other."""
 
 _DEADLINE_S = 20.0
 _WHO = "attestation agent"
+
+
+def agent_socket(door: str, *, folder: Path = AGENT_FOLDER) -> Path:
+    """Give the socket of a door (`services.agent.allowed`)."""
+    return folder / door / "agent.sock"
 
 
 class AgentClient:

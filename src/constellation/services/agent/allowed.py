@@ -32,7 +32,7 @@ DOORS = (
     Door(name="joinservice", purposes=frozenset({"join-server"})),
     Door(name="verification", purposes=frozenset(), may_verify=True),
 )
-"""The sockets of a node, below /run/constellation/agent."""
+"""The sockets of a node, each in its own folder (`rpc.agent_client.agent_socket`)."""
 
 
 def require_purpose(door: Door, purpose: str) -> None:

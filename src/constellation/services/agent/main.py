@@ -13,6 +13,7 @@ from pathlib import Path
 from constellation.base import logs
 from constellation.base.errors import ConstellationError, Unavailable
 from constellation.base.retry import until_available
+from constellation.rpc.agent_client import AGENT_FOLDER
 from constellation.services.agent.allowed import DOORS
 from constellation.services.agent.machine import LocalMachine
 from constellation.services.agent.server import serve
@@ -22,7 +23,6 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 _TPM = Path("/run/constellation/host/tpm.sock")
-_SOCKETS = Path("/run/constellation/agent")
 _TPM_WITHIN_S = 30.0
 
 
@@ -38,7 +38,7 @@ async def _run() -> None:
             raise Unavailable(
                 f"{EVENT_LOG} is missing", hint="constellation-measure makes it before the agent"
             )
-        servers = await serve(machine, doors=DOORS, folder=_SOCKETS)
+        servers = await serve(machine, doors=DOORS, folder=AGENT_FOLDER)
         _log.info("serving", extra={"attester_id": attester_id.hex()})
         _notify("READY=1")
         await end.wait()

@@ -18,6 +18,7 @@ from grpclib.server import Server
 
 from constellation.atls.binding import channel_binding, verify_binding
 from constellation.base.errors import FormatError
+from constellation.rpc.agent_client import agent_socket
 from constellation.rpc.errors import raise_status
 from constellation.rpc.stubs import agent_pb2
 from constellation.rpc.stubs.agent_grpc import AttestationAgentBase
@@ -150,7 +151,7 @@ class AgentService(AttestationAgentBase):
 async def serve(
     machine: Machine, *, doors: tuple[Door, ...], folder: Path
 ) -> tuple[asyncio.Server, ...]:
-    """Open one socket a door, `folder`/NAME.sock; close the servers to end.
+    """Open one socket a door, in a folder of its own; close the servers to end.
 
     A path appears once its socket answers, so that whoever waits for it can connect.
     """
@@ -161,13 +162,14 @@ async def serve(
         factory = _gate(door, service._protocol_factory)  # noqa: SLF001 - grpclib's one hook
         listening = await asyncio.to_thread(_bind, folder, door)
         servers.append(await asyncio.get_running_loop().create_unix_server(factory, sock=listening))
-        await asyncio.to_thread(_hidden(folder, door).rename, folder / f"{door.name}.sock")
+        path = agent_socket(door.name, folder=folder)
+        await asyncio.to_thread(_hidden(path).rename, path)
     return tuple(servers)
 
 
 def _bind(folder: Path, door: Door) -> socket.socket:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-    path = _hidden(folder, door)
+    path = _hidden(agent_socket(door.name, folder=folder))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(path))
@@ -176,8 +178,8 @@ def _bind(folder: Path, door: Door) -> socket.socket:
     return listening
 
 
-def _hidden(folder: Path, door: Door) -> Path:
-    return folder / f".{door.name}.sock"
+def _hidden(socket_path: Path) -> Path:
+    return socket_path.with_name(f".{socket_path.name}")
 
 
 def _gate(door: Door, inner: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:

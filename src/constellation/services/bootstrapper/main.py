@@ -20,7 +20,7 @@ from constellation.disk import state_disk
 from constellation.disk.superblock import State
 from constellation.kube.node_record import load_node_record
 from constellation.providers.local.metadata import LocalMetadata
-from constellation.rpc.agent_client import AgentClient
+from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.bootstrapper.boot import boot_steps
 from constellation.services.bootstrapper.clock_floor import ClockFloor
 from constellation.services.bootstrapper.init_run import InitRun
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
-_AGENT_SOCKET = Path("/run/constellation/agent/bootstrapper.sock")
 _IMAGE_FACTS = Path("/usr/lib/constellation/image.json")
 _INIT_PORT = 9000
 _METADATA_S = 60.0
@@ -67,7 +66,7 @@ def main() -> None:
 async def _run() -> None:
     document = parse_node_document(NODE_DOCUMENT.read_bytes())
     own = await until_available(LocalMetadata().self_, deadline_s=_METADATA_S)
-    agent = await AgentClient.connect(_AGENT_SOCKET)
+    agent = await AgentClient.connect(agent_socket("bootstrapper"))
     disk = state_disk.read_record()
     kind = kind_of(REAL.steps) if disk.state is State.OPEN else ""
     lock = NodeLock(held_by=kind)

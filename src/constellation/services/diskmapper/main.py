@@ -21,7 +21,7 @@ from constellation.base.secret import Secret
 from constellation.disk import state_disk
 from constellation.kube.node_record import NODE_JSON, load_node_record
 from constellation.providers.local.metadata import LocalMetadata
-from constellation.rpc.agent_client import AgentClient
+from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import join_pb2
 from constellation.services.diskmapper.measure import measure
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
-_AGENT_SOCKET = Path("/run/constellation/agent/diskmapper.sock")
 _TPM_SOCKET = Path("/run/constellation/host/tpm.sock")
 _FIRMWARE_LOG = Path("/run/constellation/host/binary_bios_measurements")
 _PEERS = Path("/var/lib/constellation/peers.json")
@@ -84,7 +83,7 @@ async def _measure() -> None:
 
 async def _open() -> None:
     document = parse_node_document(NODE_DOCUMENT.read_bytes())
-    agent = await AgentClient.connect(_AGENT_SOCKET)
+    agent = await AgentClient.connect(agent_socket("diskmapper"))
     try:
         state = await open_disk(
             metadata=LocalMetadata(),

@@ -12,7 +12,7 @@ from constellation.base.retry import until_available
 from constellation.kube.etcd import Etcd
 from constellation.kube.membership import member_by_name
 from constellation.providers.local.metadata import LocalMetadata
-from constellation.rpc.agent_client import AgentClient
+from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.joinservice.copy import LogCopy
 from constellation.services.joinservice.judge import fresh_node
 from constellation.services.joinservice.ledger import Ledger
@@ -54,7 +54,7 @@ async def _serve() -> None:
         files=files,
         document=document,
         ledger=ledger,
-        attester=await AgentClient.connect(_RUN / "agent" / "joinservice.sock"),
+        attester=await AgentClient.connect(agent_socket("joinservice")),
         appraise=fresh_node(files, document),
         provider=provider,
         keys=LocalKeyService(me.address, tls=files.service_tls()),

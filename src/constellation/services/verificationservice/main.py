@@ -11,7 +11,7 @@ from constellation.base import logs
 from constellation.base.errors import Unavailable
 from constellation.base.retry import until_available
 from constellation.kube.node_record import NODE_JSON, load_node_record
-from constellation.rpc.agent_client import AgentClient
+from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.verificationservice.server import (
     CALLS,
     CONNECTIONS,
@@ -22,7 +22,6 @@ from constellation.services.verificationservice.server import (
 
 __all__ = ["main"]
 
-_AGENT = Path("/run/constellation/agent/verification.sock")
 _CLUSTER_CA = Path("/etc/kubernetes/pki/ca.crt")
 _FILES_WITHIN_S = 300.0
 _log = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ async def _serve() -> None:
         record = load_node_record(NODE_JSON.read_bytes())
     except OSError as error:
         raise Unavailable(f"{NODE_JSON}: {error.strerror}") from error
-    agent = await AgentClient.connect(_AGENT)
+    agent = await AgentClient.connect(agent_socket("verification"))
     handlers = Verification(agent, cluster_ca=_CLUSTER_CA, node_name=record.name, limits=CALLS)
     server = OpenServer([handlers], limits=CONNECTIONS, max_message_bytes=MAX_REQUEST_BYTES)
     try:

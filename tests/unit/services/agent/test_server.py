@@ -19,7 +19,7 @@ from constellation.attestation.platforms import local_vtpm
 from constellation.attestation.tpm.device import Tpm
 from constellation.attestation.tpm.eventlog import EventLog
 from constellation.base.errors import Conflict, FormatError, Rejected
-from constellation.rpc.agent_client import AgentClient
+from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.agent.allowed import DOORS, Door
 from constellation.services.agent.machine import LocalMachine
 from constellation.services.agent.server import serve
@@ -50,7 +50,7 @@ class Node:
 
     @asynccontextmanager
     async def door(self, name: str) -> AsyncIterator[AgentClient]:
-        client = await AgentClient.connect(self.folder / "agent" / f"{name}.sock")
+        client = await AgentClient.connect(agent_socket(name, folder=self.folder / "agent"))
         try:
             yield client
         finally:
@@ -196,7 +196,13 @@ async def test_a_door_is_open_to_its_user_and_to_no_other(
     servers = await serve(node.machine, doors=(door,), folder=node.folder / "more")
     try:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-c", _SAY_HELLO, str(node.folder / "more" / "other.sock")),
+            *(
+                sys.executable,
+                "-I",
+                "-c",
+                _SAY_HELLO,
+                str(agent_socket("other", folder=node.folder / "more")),
+            ),
             str(caller),
             stdout=asyncio.subprocess.PIPE,
             cwd="/",
@@ -210,4 +216,12 @@ async def test_a_door_is_open_to_its_user_and_to_no_other(
 
 async def test_sockets_of_root_are_closed_to_others_by_their_mode(node: Node) -> None:
     for door in DOORS:
-        assert (node.folder / "agent" / f"{door.name}.sock").stat().st_mode & 0o777 == 0o600
+        path = agent_socket(door.name, folder=node.folder / "agent")
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_folder_holds_one_door_and_nothing_else(node: Node) -> None:
+    folders = sorted(p.name for p in (node.folder / "agent").iterdir())
+    assert folders == sorted(door.name for door in DOORS)
+    for folder in (node.folder / "agent").iterdir():
+        assert [p.name for p in folder.iterdir()] == ["agent.sock"]

@@ -38,3 +38,17 @@ def test_there_is_one_for_each_service() -> None:
         "constellation-joinservice",
         "constellation-operator",
     ]
+
+
+DOORS = {"joinservice": "joinservice", "verificationservice": "verification"}
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda p: p.stem)
+def test_a_static_pod_is_given_its_own_door_of_the_agent_and_no_other(path: Path) -> None:
+    (container,) = json.loads(path.read_text())["spec"]["containers"]
+    agent = "/run/constellation/agent"
+    mounted = {
+        m["mountPath"] for m in container["volumeMounts"] if m["mountPath"].startswith(agent)
+    }
+    door = DOORS.get(container["name"])
+    assert mounted == ({f"{agent}/{door}"} if door else set())
