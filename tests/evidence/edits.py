@@ -1,148 +1,177 @@
-"""How is one published edit tried, by the platform of its base?
+"""What does an edit of mutations.json do to the case of its base?
 
-A procedure returns when the edit gets its expected verdict, for the reason that the entry names
-where the room's tests know it; else it raises.
+Each operation is applied to the files that the entry names, or to time and expectations. What an
+entry says in another form raises `NotKnownError`: it is then counted as not covered.
 """
 
 from __future__ import annotations
 
-import json
+import fnmatch
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from constellation.attestation import kinds
-from constellation.attestation.kinds import Given
-from constellation.base.errors import FormatError, Untrusted
-from tests.evidence.items import QUOTE, TIMELESS
-from tests.unit.attestation.kinds import test_published as clouds
-from tests.unit.attestation.snp import test_evidence as snp
-from tests.unit.attestation.tdx import test_tdx_verify_published as tdx
-from tests.unit.attestation.tpm import test_eventlog as logs
-from tests.vectors import evidence
+from tests.evidence import changes
+from tests.evidence.folder import Case, File, NotKnownError, at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Edit = dict[str, Any]
 
-__all__ = ["NotKnownError", "procedure_of"]
+__all__ = ["edited"]
 
 
-class NotKnownError(Exception):
-    """An edit of a form that is not known here."""
+def edited(case: Case, edit: Edit) -> Case:
+    """Apply all operations of an edit."""
+    for op in edit["ops"]:
+        name = op["op"]
+        if name in _ON_CASE:
+            case = _ON_CASE[name](case, edit, op)
+        elif name in changes.ON_BYTES:
+            target = _target(case, edit, op)
+            data = changes.ON_BYTES[name](target.data, op)
+            case = case.with_files(replace(target, data=data))
+        else:
+            raise NotKnownError(f"operation {name!r}")
+    return case
 
 
-_ANY: Any = ((Untrusted, FormatError), ".")
-"""For a reason in words that the room's tests do not know: the class of error alone is compared."""
+def _target(case: Case, edit: Edit, op: Edit) -> File:
+    """Find the file that an operation is on."""
+    found = _matching(case, edit.get("file") or "-")
+    if not found:
+        raise NotKnownError(f"file {edit.get('file')!r} of {case.item['id']}")
+    # a pattern may stand for several files: the entry's last word tells which, or its offset
+    words = re.findall(r"[a-z]+", edit["id"].rpartition("/")[2])
+    offset = op.get("offset", op.get("length", 0))
+
+    def score(file: File) -> tuple[bool, bool, int]:
+        parts = re.findall(r"[a-z]+", f"{file.role} {file.name}".lower())
+        json_op = op["op"] == "json"
+        named = sum(part.startswith(word) for word in words for part in parts)
+        return (not json_op or file.role.startswith("pcr"), offset < len(file.data), named)
+
+    return max(found, key=score)
 
 
-def _snp(edit: Edit) -> None:
-    name, reason = edit["id"], edit["expected"].get("error", "")
-    if not any(re.search(words, reason) for words in snp.ERRORS):
-        snp.ERRORS[re.escape(reason)] = _ANY
-    if name in snp.EDITS:
-        snp.test_an_edit_gets_its_verdict(name)
-    elif edit["at"] == "policy" and name.rpartition("/")[2] in snp.POLICIES:
-        snp.test_a_policy_refuses_what_its_entry_says(name.rpartition("/")[2])
-    elif name == "snp/time/crl-stale-milan":
-        snp.test_a_stale_list_is_a_finding()
-    else:
-        raise NotKnownError(f"an edit of {edit['at']}")
+def _matching(case: Case, pattern: str) -> list[File]:
+    if len(case.files) == 1:
+        return list(case.files)
+    found = [f for f in case.files if pattern in (f.path, f.name)]
+    if not found:
+        globs = [p if "." in p else f"{p}.*" for p in pattern.split("+")]
+        found = [f for f in case.files if any(fnmatch.fnmatch(f.name, g) for g in globs)]
+        # registers go with the files of a quote
+        if found and "*" in pattern:
+            found += [f for f in case.files if f.role.startswith("pcr") and f not in found]
+    return found
 
 
-def _tdx(edit: Edit) -> None:
-    tdx.WHY.setdefault(edit["expected"].get("error", ""), _ANY)
-    if "file" in edit:
-        tdx.test_a_changed_quote_is_refused_for_the_expected_reason(edit["id"])
-    elif "collateral-tdx-b0c06f-2025-06" not in tdx.ITEMS:
-        raise NotKnownError("an edit of other collateral than that of the published folder")
-    else:
-        tdx.test_changed_collateral_is_refused_for_the_expected_reason(edit["id"])
+def _replace(case: Case, edit: Edit, op: Edit) -> Case:
+    """Take another entry's files, each for the file of its name, or for the one that is named."""
+    first, *more = str(op.get("with_") or op["with"]).split(",")
+    stem = first.rpartition(".")[0]
+    names = [first]
+    for other in more:  # "x/quote.msg,sig,pcrs": the same stem, or a file of that name
+        folder = first.rpartition("/")[0]
+        names.append(f"{folder}/{other}.json" if other == "pcrs" else f"{stem}.{other}")
+    for name in names:
+        data = _other(case, name)
+        own = [f for f in case.files if f.name == name.rpartition("/")[2]]
+        target = own[0] if own else _target(case, edit, op)
+        case = case.with_files(replace(target, data=data))
+    return case
 
 
-_CLOUDS = (
-    ("Azure SNP", "azure-snp", {"hcl_report": "hcl_report", "vcek": "vcek"} | QUOTE),
-    ("Azure TDX", "azure-tdx", {"hcl_report": "hcl_report", "td_quote": "td_quote"} | QUOTE),
-    ("GCE vTPM quote", "gce-vtpm", QUOTE | {"signature": "ECDSA", "ak_certificate": "ak chain"}),
-    ("NitroTPM", "nitro-tpm", {"document": "COSE_Sign1"}),
-    ("Nitro Enclave", "nitro-enclave", {"document": "COSE_Sign1"}),
-)
+def _other(case: Case, name: str) -> bytes:
+    try:
+        return case.folder.read(case.platform, name)
+    except FileNotFoundError:
+        return case.folder.read(*_stand_in(case, name))
 
 
-def _cloud(edit: Edit) -> None:
-    item = evidence.items(edit["platform"])[edit["base"]]
-    found = [(kind, roles) for begin, kind, roles in _CLOUDS if item["kind"].startswith(begin)]
-    if not found or edit["expected"]["verdict"] != "reject":
-        raise NotKnownError(f"an edit of {item['kind']}")
-    ((kind, roles),) = found
-    given = {ours: evidence.read(edit["platform"], item, role) for ours, role in roles.items()}
-    values = item["values"]
-    nonce = values["nonce"] if "nonce" in values else values["tpms_attest"]["extra_data"]
-    how: dict[str, Any] = {"nonce": bytes.fromhex(nonce or "")}
-    clouds.judge(kind, given, item, **how)  # the base itself is authentic
-    clouds.apply(edit, given, how)
-    with pytest.raises((Untrusted, FormatError)):
-        clouds.judge(kind, given, item, **how)
+def _stand_in(case: Case, name: str) -> tuple[str, str]:
+    """Find the file that is most like one that was not published: of another item, same form."""
+    words = set(re.findall(r"[a-z0-9]+", f"{name} {case.item['kind']}".lower()))
+    first = re.split(r"[-_.]", name.rpartition("/")[2] if "/" not in name else name)[0]
+    best: tuple[int, str, str] = (-1, "", "")
+    ours = {f.path for f in case.files} | {f.data for f in case.files}
+    for platform, item in case.folder.items():
+        if item.get("kind") == "root-chain":
+            continue
+        for file in item.get("files") or ():
+            path = file["file"]
+            form = path.rpartition(".")[2] == name.rpartition(".")[2]
+            near = platform == case.platform or name.startswith(f"{platform}/")
+            if not form or not near or case.folder.read(platform, path) in ours:
+                continue
+            about = re.findall(r"[a-z0-9]+", f"{platform} {item.get('kind', '')} {path}".lower())
+            likeness = len(words & set(about)) + 3 * (first in about) + 5 * (platform in name)
+            best = max(best, (likeness, platform, path))
+    if best[0] < 0:
+        raise NotKnownError(f"{name} is not there, nor anything like it")
+    return best[1], best[2]
 
 
-def _log(edit: Edit) -> None:
-    logs.test_an_edited_log_gets_its_verdict(edit["id"])
+def _expect(case: Case, _edit: Edit, op: Edit) -> Case:
+    given = {k: v for k, v in op.items() if k != "op"}
+    if "nonce" in given:
+        given["nonce"] = _nonce(given["nonce"])
+    return replace(case, expect={**case.expect, **given})
 
 
-def _ima(edit: Edit) -> None:
-    item = evidence.items("ima")[edit["base"]]
-    given = evidence.read("ima", item, "list").splitlines(keepends=True)
-    ((operation,), registers) = edit["ops"], {"10": item["values"]["pcr10_sha256"]}
-    lines, why = _changed(given, operation["change"])
-    files = {"list": b"".join(lines), "pcrs": json.dumps(registers).encode()}
-    if edit["expected"]["verdict"] == "accept":
-        del files["pcrs"]  # of a list that no machine made, nobody knows the register
-        found = kinds.verify("ima", Given(files=files, now=TIMELESS), policy=None)
-        assert found.claims["violations"] == item["values"]["violations"] + 1
-        return
-    with pytest.raises((Untrusted, FormatError), match=why):
-        kinds.verify("ima", Given(files=files, now=TIMELESS), policy=None)
+def _nonce(text: str) -> bytes:
+    # a nonce of text is written as text, one of bytes in hexadecimal
+    is_hex = re.fullmatch(r"(?:[0-9a-f]{2}){8,}", text)
+    return bytes.fromhex(text) if is_hex else text.encode()
 
 
-def _changed(lines: list[bytes], change: str) -> tuple[list[bytes], str]:
-    """Follow a change that is described in words; give also what must be said of it."""
-    numbers = [int(n) for n in re.findall(r"\d+", change)]
-    out, index = list(lines), numbers[0] - 1 if numbers else 0
-    fields = out[index].rstrip(b"\n").split(b" ")
-    if change.startswith("change the path of entry"):
-        fields[4] += b"x"
-        out[index] = b" ".join(fields) + b"\n"
-        return out, f"line {index + 1}: template hash"
-    if change.startswith("change one nibble of the file digest of entry"):
-        last = b"1" if fields[3][-1:] == b"0" else b"0"
-        out[index] = b" ".join([*fields[:3], fields[3][:-1] + last, *fields[4:]]) + b"\n"
-        return out, f"line {index + 1}: template hash"
-    if change.startswith("drop entry"):
-        del out[index]
-        return out, "PCR 10 replays"
-    if change.startswith("keep the first"):
-        return out[: index + 1], "PCR 10 replays"
-    if change.startswith("all-zero template hash"):
-        algorithm, _, digest = fields[3].rpartition(b":")
-        zeros = [fields[0], b"0" * 40, fields[2], algorithm + b":" + b"0" * len(digest)]
-        out[index] = b" ".join([*zeros, *fields[4:]]) + b"\n"
-        return out, "."
-    raise NotKnownError(change)
+def _verify_at(case: Case, _edit: Edit, op: Edit) -> Case:
+    if "unix" in op:
+        return replace(case, now=datetime.fromtimestamp(op["unix"], UTC))
+    return replace(case, now=at(op["time"]))
 
 
-_BY_PLATFORM: dict[str, Callable[[Edit], None]] = {
-    "amd-snp": _snp,
-    "intel-tdx": _tdx,
-    "azure": _cloud,
-    "gcp": _cloud,
-    "aws": _cloud,
-    "tpm-eventlog": _log,
-    "ima": _ima,
+def _policy(case: Case, _edit: Edit, op: Edit) -> Case:
+    return replace(case, expect={**case.expect, "policy": op["policy"]})
+
+
+def _collateral(case: Case, edit: Edit, op: Edit) -> Case:
+    """Change collateral as the entry says in a word; `with_quote` names the quote to verify."""
+    changed = changes.of_collateral(case, op["change"])
+    if changed is None:
+        raise NotKnownError(f"change {op['change']!r} of collateral")
+    quote = case.folder.named("intel-tdx", edit["with_quote"], also="quote-")
+    data = case.folder.case("intel-tdx", quote).get("quote")
+    return replace(case, expect={**case.expect, "collateral": changed, "quote": data})
+
+
+def _events(case: Case, edit: Edit, op: Edit) -> Case:
+    target = _target(case, edit, op)
+    padded = case.item["kind"].startswith("CCEL")
+    data = changes.of_events(target.data, op, padded=padded)
+    return case.with_files(replace(target, data=data))
+
+
+def _text(case: Case, edit: Edit, op: Edit) -> Case:
+    """Follow a change that is described in words."""
+    (target, *_) = _matching(case, edit.get("file") or "list") or case.files
+    changed = changes.of_lines(target.data, op["change"])
+    if changed is None:
+        raise NotKnownError(f"change {op['change']!r}")
+    return case.with_files(replace(target, data=changed))
+
+
+_ON_CASE: dict[str, Callable[[Case, Edit, Edit], Case]] = {
+    "replace": _replace,
+    "expect": _expect,
+    "verify_at": _verify_at,
+    "policy": _policy,
+    "collateral": _collateral,
+    "remove_event": _events,
+    "swap_events": _events,
+    "insert_event": _events,
+    "text": _text,
 }
-
-
-def procedure_of(platform: str) -> Callable[[Edit], None] | None:
-    """Give the procedure for edits of a platform's files; None: it is not known."""
-    return _BY_PLATFORM.get(platform)

@@ -1,0 +1,433 @@
+"""How are published reports and quotes of chips judged, and their fields compared?
+
+Each procedure gets a case; `judge` verifies and raises the library's refusal, `compare` holds what
+it found against the entry's values.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from constellation.attestation import chain, kinds, snp
+from constellation.attestation import policy as rules
+from constellation.attestation.kinds import Given, Verdict
+from constellation.attestation.policy import AtLeast, Exactly, Unchecked
+from constellation.attestation.roots import amd, aws, google, intel, microsoft
+from constellation.attestation.snp.endorsements import vek_facts
+from constellation.attestation.snp.verify import verify_intermediate
+from constellation.attestation.tdx.appraise import claims as td_claims
+from constellation.attestation.tdx.endorsements import Collateral, signed_json
+from constellation.attestation.tdx.quote import EnclaveReport, TdReport10, TdReport15, parse_quote
+from constellation.attestation.tdx.verify import verify, verify_collateral, verify_signatures
+from constellation.base.errors import Rejected, Untrusted
+from constellation.crypto.certificate import Certificate, RevocationList
+from tests.evidence.folder import Case, NotKnownError, at, same
+from tests.evidence.reasons import REFUSALS, fits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "PROCEDURES",
+    "Procedure",
+    "ask",
+    "collateral",
+    "root_chain",
+    "same_certificate",
+    "same_fields",
+    "same_report",
+    "snp_report",
+    "tdx_quote",
+]
+
+
+class Procedure(NamedTuple):
+    """How a kind of entry is judged, and what is compared once it is accepted."""
+
+    judge: Callable[[Case], Any]
+    compare: Callable[[Case, Any], None] | None = None
+
+
+def ask(case: Case, kind: str, files: dict[str, bytes], **how: Any) -> Verdict:
+    """Verify files as `constellation evidence verify` does."""
+    return kinds.verify(kind, Given(files=files, now=case.now, **how), policy=None)
+
+
+# --- SEV-SNP
+
+
+def _vek(case: Case) -> bytes:
+    return case.get("vlek", "vcek", "vek")
+
+
+def _judge_snp(case: Case) -> Verdict:
+    said = case.values.get("report", {}).get("report_data")
+    data = case.get("report")
+    files = {"report": data, "vek": _vek(case)}
+    expected = bytes.fromhex(said) if said else snp.parse_report(data).report_data
+    found = ask(case, "snp", files, report_data=expected, crl=case.find("crl"))
+    if wanted := case.expect.get("policy"):
+        policy = dict.fromkeys(found.claims, Unchecked("the entry does not ask for it"))
+        policy |= dict(_rule(name, value) for name, value in wanted.items())
+        rules.require(policy, found.claims)
+    return found
+
+
+def _rule(name: str, value: Any) -> tuple[str, Any]:
+    """Translate a line of an entry's policy."""
+    if name.startswith("allow_"):
+        return f"policy.{name.removeprefix('allow_')}", Exactly(int(value))
+    if name.startswith("min_tcb."):
+        return f"reported_tcb.{name.removeprefix('min_tcb.')}", AtLeast(value)
+    if name.startswith("min_"):
+        return name.removeprefix("min_"), AtLeast(value)
+    if isinstance(value, dict):
+        raise NotKnownError(f"policy {name!r}")
+    return name, Exactly(bytes.fromhex(value) if isinstance(value, str) else int(value))
+
+
+def _compare_snp(case: Case, found: Verdict) -> None:
+    authentic = snp.verify(
+        snp.parse_report(case.get("report")),
+        endorsements=snp.Endorsements(vek=_vek(case)),
+        roots=amd.ARKS,
+        now=case.now,
+    )
+    same_report(authentic, case.values.get("report", {}))
+    same_certificate(_vek(case), case.values.get("vek", {}))
+    refused = _refused_by_default(authentic, found)
+    said = case.expected.get("policy_reject", "")
+    for name, word in (("policy.debug", "debug"), ("vmpl", "VMPL")):
+        assert (name in refused) is (word.lower() in said.lower()), f"{name}: refused {refused}"
+
+
+def _refused_by_default(authentic: Any, found: Verdict) -> set[str]:
+    """Give which claims of the guest the default policy refuses."""
+    default = snp.default_policy(
+        report_data=authentic.claims.report.report_data,
+        measurements=(authentic.claims.report.measurement,),
+    )
+    try:
+        rules.require({n: default.get(n, Unchecked("other")) for n in found.claims}, found.claims)
+    except Rejected as error:
+        return {line.partition(":")[0] for line in error.findings}
+    return set()
+
+
+def same_report(authentic: Any, values: dict[str, Any]) -> None:  # noqa: C901, PLR0912 - one a field
+    """Compare all fields of an authentic report that an entry gives."""
+    endorsed, found = authentic.claims, snp.claims(authentic)
+    report = endorsed.report
+    for name, value in values.items():
+        if name.startswith("policy_") and name != "policy_abi":
+            assert found[f"policy.{name.removeprefix('policy_')}"] == int(value), name
+        elif name.endswith("_tcb"):
+            tcb = endorsed.tcb(name.removesuffix("_tcb"))
+            assert getattr(report, name).hex() == value["raw"], name
+            for part in value.keys() - {"raw"}:
+                assert getattr(tcb, part) == (value[part] or 0), f"{name}.{part}"
+        elif name.endswith("_version"):
+            build, minor, major = getattr(report, name)
+            assert f"{major}.{minor}.{build}" == value, name
+        elif name in ("signature_r", "signature_s"):
+            assert int.from_bytes(getattr(report, name), "little") == int(value, 16), name
+        elif name == "chip_id":  # manifests print that of a Turin in its 8 bytes
+            assert report.chip_id.hex().rstrip("0") == value.rstrip("0")
+        elif name == "cpuid":
+            wanted = value or {}
+            assert wanted == {n: found[f"cpuid.{n}"] for n in wanted}
+        elif name == "product":
+            assert value is None or endorsed.product == value
+        elif name == "signing_key":
+            assert endorsed.signing_key == value
+        elif name == "policy_abi":
+            assert value == f"{(report.policy >> 8) & 255}.{report.policy & 255}"
+        elif hasattr(report, name):
+            mine = getattr(report, name)
+            if isinstance(mine, bytes):
+                assert mine.hex() == value, name
+            else:
+                assert int(mine) == (int(value, 16) if isinstance(value, str) else value), name
+
+
+def same_certificate(vek: bytes, values: dict[str, Any]) -> None:
+    """Compare what a VCEK's or VLEK's certificate says."""
+    parsed = Certificate.parse(vek, what="VEK")
+    facts = vek_facts(parsed)
+    for name, mine in (("not_before", parsed.not_before), ("not_after", parsed.not_after)):
+        assert name not in values or mine == at(values[name]), name
+    assert "serial" not in values or parsed.serial == int(values["serial"], 16)
+    same(values, product_name=facts.product_name, struct_version=facts.struct_version)
+    for part in ("bootloader", "tee", "snp", "microcode", "fmc"):
+        assert part not in values or getattr(facts.tcb, part) == (values[part] or 0), part
+    for part, text in (("hwid", facts.hwid.hex()), ("csp_id", facts.csp_id)):
+        assert part not in values or text == (values[part] or ""), part
+    assert "issuer" not in values or f"CN={parsed.issuer_name()}," in values["issuer"] + ","
+
+
+def _judge_vek(case: Case) -> Any:
+    return snp.verify_chain(snp.Endorsements(vek=_vek(case)), roots=amd.ARKS, now=case.now)
+
+
+def _compare_vek(case: Case, _found: Any) -> None:
+    same_certificate(_vek(case), case.values.get("vek", {}))
+
+
+def _judge_snp_list(case: Case) -> RevocationList:
+    """Verify a list by its ARK, and that it is current: as of a report with this list."""
+    (file,) = case.files
+    parsed = RevocationList.parse(file.data, what="CRL")
+    used = 0
+    for _, item in case.folder.items("amd-snp"):
+        if not {"vcek", "vlek"} & {f.get("role") for f in item["files"]}:
+            continue
+        if item["expected"]["verdict"] != "accept":
+            continue
+        other = case.folder.case("amd-snp", item)
+        endorsements = snp.Endorsements(vek=_vek(other), crl=file.data)
+        try:
+            # another product's root did not make this list
+            facts = snp.verify_chain(endorsements, roots=amd.ARKS, now=other.now)
+        except Untrusted as error:
+            if "not the root of this chain" in str(error):
+                continue
+            raise
+        assert facts.crl_current is (parsed.this_update <= other.now <= parsed.next_update)
+        used += 1
+    assert used, "no certificate of this product to hold the list against"
+    if not parsed.this_update <= case.now <= parsed.next_update:
+        raise Untrusted("CRL: crl.current: expired, or not yet valid")
+    return parsed
+
+
+def _compare_snp_list(case: Case, found: RevocationList) -> None:
+    values = case.values
+    for name in ("this_update", "next_update"):
+        assert name not in values or getattr(found, name) == at(values[name]), name
+    if "revoked" in values:
+        revoked = {int(n, 16) if isinstance(n, str) else n for n in values["revoked"]}
+        assert found.revoked == revoked
+
+
+# --- authorities
+
+_CARRIED = {
+    "amd-snp": amd.ARKS,
+    "aws": aws.ROOTS,
+    "azure": microsoft.ROOTS,
+    "gcp": google.ROOTS,
+    "intel-tdx": intel.ROOTS,
+}
+
+
+def _judge_roots(case: Case) -> None:
+    """Verify that every certificate leads to a root that the library carries.
+
+    An entry also keeps authorities that had ended at its time: their last day counts.
+    """
+    certificates = [c for f in case.files for c in chain.load_all(f.data, what=f.path)]
+    roots = tuple(c for data in _CARRIED[case.platform] for c in chain.load_all(data, what="root"))
+    if not any(c in roots for c in certificates):
+        raise Untrusted("none of the certificates is a published root")
+    for certificate in certificates:
+        if certificate in roots:
+            continue
+        now = min(case.now, certificate.not_valid_after_utc - timedelta(seconds=1))
+        if case.platform == "amd-snp":
+            der = certificate.public_bytes(chain.Encoding.DER)
+            verify_intermediate(der, roots=amd.ARKS, now=now)
+        else:
+            chain.verify(certificate, intermediates=(), roots=roots, now=now, what="authority")
+
+
+root_chain = Procedure(_judge_roots)
+snp_report = Procedure(_judge_snp, _compare_snp)
+
+
+# --- TDX and SGX
+
+
+def _judge_quote(case: Case) -> Any:
+    data = case.get("quote")
+    body = case.values.get("body", {})
+    parsed = parse_quote(data)
+    said = body.get("report_data")
+    expected = bytes.fromhex(said) if said else parsed.body.report_data
+    # the reason that edits name is that of the signatures, so these come first
+    signed = verify_signatures(parsed, roots=intel.ROOTS, now=case.now)
+    ask(case, "tdx", {"quote": data}, report_data=expected)
+    return signed
+
+
+def _compare_quote(case: Case, signed: Any) -> None:
+    quote, values = signed.quote, case.values
+    header, body = quote.header, quote.body
+    same(
+        values,
+        quote_version=header.version,
+        tee=quote.tee.name,
+        trailing_bytes=len(quote.trailing),
+        trailing_all_zero=not any(quote.trailing),
+    )
+    same_fields(header, values.get("header", {}))
+    same_fields(body, values.get("body", {}))
+    same_fields(quote.signature.qe_report, values.get("qe_report", {}))
+    pck = signed.pck
+    names = {"pceid": "pce_id", "pcesvn": "pce_svn", "cpusvn": "cpu_svn", "comp_svns": "components"}
+    said = {names.get(n, n): v for n, v in values.get("pck", {}).items()}
+    same_fields(pck, {n: v for n, v in said.items() if hasattr(pck, n)})
+    for case_of in case.expected.get("cases", ()):
+        _one_status(case, quote, case_of)
+
+
+def same_fields(ours: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        mine = getattr(ours, name)
+        if isinstance(mine, bytes) and isinstance(value, str):
+            assert mine.hex() == value.lower(), name
+        elif isinstance(mine, int) and isinstance(value, str):
+            # eight bytes that we read as a number, or a number in hexadecimal
+            as_bytes = len(value) == 16 and mine.to_bytes(8, "little").hex() == value
+            assert as_bytes or mine == int(value, 16), name
+        elif isinstance(mine, tuple):
+            assert list(mine) == value, name
+        else:
+            assert mine == value, name
+
+
+def _one_status(case: Case, quote: Any, wanted: dict[str, Any]) -> None:
+    """Verify a quote with one collateral at one time."""
+    item = case.folder.named("intel-tdx", wanted["collateral"], also="collateral-")
+    given = Collateral.parse(case.folder.case("intel-tdx", item).get("bundle"))
+    now = at(wanted["verify_at"])
+    if wanted["verdict"] == "reject":
+        try:
+            verify(quote, collateral=given, roots=intel.ROOTS, now=now)
+        except REFUSALS as error:
+            if fits(wanted.get("error", ""), error):
+                return
+            raise AssertionError(f"{wanted['collateral']}: {error}") from error
+        raise AssertionError(f"{wanted['collateral']}: accepted, expected {wanted.get('error')}")
+    verified = verify(quote, collateral=given, roots=intel.ROOTS, now=now)
+    tcb = verified.claims.tcb
+    same(
+        wanted,
+        tcb_status=tcb.status,
+        platform_tcb_status=tcb.platform_status,
+        qe_status=tcb.qe_status,
+        advisories=list(tcb.advisories),
+    )
+    assert "tcb_date" not in wanted or tcb.date == at(wanted["tcb_date"])
+    module = wanted.get("tdx_module_status")
+    if module and module != ["n/a"]:
+        assert [tcb.module_id, tcb.module_status] == module
+    elif "tdx_module_status" in wanted:
+        assert tcb.module_status is None
+    if "policy_findings" in wanted:
+        assert sorted(_findings(verified, quote)) == sorted(wanted["policy_findings"])
+
+
+def _findings(verified: Any, quote: Any) -> list[str]:
+    flags = td_claims(verified)
+    if isinstance(quote.body, EnclaveReport):
+        return ["enclave debug"] if flags["attributes.debug"] else []
+    assert isinstance(quote.body, TdReport10)
+    found = {
+        "TD debug": flags["td_attributes.debug"],
+        "SEPT_VE_DISABLE not set": not flags["td_attributes.sept_ve_disable"],
+        "PKS/KL set": flags["td_attributes.pks"] or flags["td_attributes.kl"],
+        "MRSERVICETD non-zero": isinstance(quote.body, TdReport15)
+        and any(quote.body.mr_service_td),
+    }
+    return [name for name, is_so in found.items() if is_so]
+
+
+tdx_quote = Procedure(_judge_quote, _compare_quote)
+
+
+def _judge_collateral(case: Case) -> Any:
+    given = case.expect.get("collateral")
+    parsed = Collateral.parse(case.get("bundle") if given is None else given)
+    if "quote" in case.expect:
+        quote = parse_quote(case.expect["quote"])
+        return verify(quote, collateral=parsed, roots=intel.ROOTS, now=case.now)
+    return verify_collateral(parsed, roots=intel.ROOTS, now=case.now)
+
+
+def _compare_collateral(case: Case, found: Any) -> None:
+    given, values = Collateral.parse(case.get("bundle")), case.values
+    assert Collateral.parse(given.dump()) == given
+    if (answer := case.find("tcbinfo")) is not None:
+        wanted = given.tcb_info, given.tcb_info_signature
+        assert signed_json(answer, name="tcbInfo") == wanted
+    if (answer := case.find("qe identity")) is not None:
+        assert signed_json(answer, name="enclaveIdentity")[0] == given.qe_identity
+    tcb_info, qe_identity, _ = found
+    assert tcb_info.fmspc.hex() == values.get("fmspc", tcb_info.fmspc.hex()).lower()
+    levels = [
+        {
+            "sgx": list(level.sgx_components),
+            "tdx": list(level.tdx_components),
+            "pcesvn": level.pce_svn,
+            "status": level.status,
+            "date": f"{level.date:%Y-%m-%d}",
+            "advisories": list(level.advisories),
+        }
+        for level in tcb_info.levels
+    ]
+    modules = [
+        {"id": m.id, "levels": [[v.isv_svn, v.status] for v in m.levels]}
+        for m in tcb_info.modules
+        if m.id
+    ]
+    assert modules == (values.get("tdx_modules", modules) or [])
+    same(
+        values,
+        tee=tcb_info.id,
+        tcb_eval=tcb_info.tcb_evaluation_data_number,
+        tcb_levels=levels,
+        qe_levels=[[v.isv_svn, v.status] for v in qe_identity.levels],
+        pck_crl_revoked=len(RevocationList.parse(given.pck_crl, what="PCK CRL").revoked),
+    )
+
+
+collateral = Procedure(_judge_collateral, _compare_collateral)
+
+
+def _judge_statement(case: Case) -> None:
+    """Verify an answer of Intel's service by the signing certificates of all collateral here."""
+    (file,) = case.files
+    body, signature = signed_json(file.data, name="tcbInfo")
+    error: Untrusted | None = None
+    for _, item in case.folder.items("intel-tdx"):
+        if not item["kind"].startswith("collateral"):
+            continue
+        start = Collateral.parse(case.folder.case("intel-tdx", item).get("bundle"))
+        fields = {n: getattr(start, n) for n in Collateral.__slots__}
+        changed = Collateral(**(fields | {"tcb_info": body, "tcb_info_signature": signature}))
+        try:
+            verify_collateral(changed, roots=intel.ROOTS, now=at(item["verify_at"]))
+        except Untrusted as refused:
+            error = refused
+            if "TCB info: signature" not in str(refused):
+                return  # the signature holds; it is of another time than the rest
+            continue
+        return
+    assert error is not None, "no collateral with a signing certificate"
+    raise error
+
+
+PROCEDURES: tuple[tuple[str, str, Procedure], ...] = (
+    ("amd-snp", r".*\bcrl\b.*", Procedure(_judge_snp_list, _compare_snp_list)),
+    (
+        "amd-snp",
+        r"V[CL]EK chain.*",
+        Procedure(_judge_vek, _compare_vek),
+    ),
+    ("amd-snp", r"report.*", snp_report),
+    ("intel-tdx", r"(TDX|SGX) quote.*", tdx_quote),
+    ("intel-tdx", r"collateral.*", collateral),
+    ("intel-tdx", r"TCB info.*", Procedure(_judge_statement)),
+)
+"""Platform, kind (regular expressions), procedure."""
