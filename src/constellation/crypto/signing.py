@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_public_key,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from constellation.base.binary import Writer
@@ -28,6 +29,7 @@ __all__ = [
     "generate_key",
     "load_private_key",
     "load_public_key",
+    "load_public_key_pem",
     "sign",
     "signed_bytes",
     "spki",
@@ -104,9 +106,20 @@ def load_public_key(public_key_der: bytes) -> ec.EllipticCurvePublicKey:
         key = load_der_public_key(public_key_der)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise FormatError(f"public key: not a SubjectPublicKeyInfo: {error}") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise FormatError(f"public key: {_kind(key)}, want ECDSA P-256")
-    return key
+    return _p256(key)
+
+
+def load_public_key_pem(pem: bytes) -> ec.EllipticCurvePublicKey:
+    """Read a P-256 public key (PEM, "PUBLIC KEY"; RFC 7468, section 13).
+
+    Raises:
+        FormatError: not PEM, or another kind of key.
+    """
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise FormatError(f"public key: not a PEM public key: {error}") from None
+    return _p256(key)
 
 
 def load_private_key(pem: Secret) -> ec.EllipticCurvePrivateKey:
@@ -129,6 +142,12 @@ def dump_private_key(private_key: ec.EllipticCurvePrivateKey) -> Secret:
     """Write a private key as PKCS#8 PEM, not encrypted (RFC 5958)."""
     pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return Secret(pem)
+
+
+def _p256(key: object) -> ec.EllipticCurvePublicKey:
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise FormatError(f"public key: {_kind(key)}, want ECDSA P-256")
+    return key
 
 
 def _kind(key: object) -> str:

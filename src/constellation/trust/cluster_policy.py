@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = [
     "AcceptedRelease",
     "ClusterPolicy",
+    "PolicyRelease",
     "SignedPolicy",
+    "Versions",
     "dump_policy",
     "dump_signed_policy",
     "parse_policy",
@@ -68,13 +70,38 @@ class AcceptedRelease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """What nodes get: the version of a release ("0.2.0") and of Kubernetes ("v1.36.2")."""
+
+    release: str
+    kubernetes: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRelease:
+    """Which release the policy follows, how fresh its metadata was, and where one may go back to.
+
+    The four numbers are versions of TUF metadata: who holds this policy has seen them, and takes
+    none that is older. `before` is what the policy before this one named; None: nothing.
+    """
+
+    version: str
+    before: Versions | None
+    root_version: int
+    timestamp_version: int
+    snapshot_version: int
+    targets_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPolicy:
     """The rules that a cluster lives by; serials only grow, the first is 1.
 
     `trust_roots` are certificates (DER) that certify attestation keys; `artifact_lists` maps a
     Kubernetes version to the SHA-256 of its artifact list, `services_bundle` is the SHA-256 of the
     services bundle; `kubernetes_version` is the version that nodes of now get; `join_public_key` is
-    DER SubjectPublicKeyInfo (P-256).
+    DER SubjectPublicKeyInfo (P-256). `release` None: the images were made here and no release was
+    published of them.
     """
 
     cluster_id: bytes
@@ -85,6 +112,7 @@ class ClusterPolicy:
     services_bundle: bytes
     kubernetes_version: str
     join_public_key: bytes
+    release: PolicyRelease | None = None
 
     def __post_init__(self) -> None:
         if len(self.cluster_id) != CLUSTER_ID_BYTES:
