@@ -58,21 +58,25 @@ def load_value(kind: type[T], value: Any, *, what: str) -> T:
 
 def _parse(data: bytes, what: str) -> Any:
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [k for k, _ in pairs]
-        if len(set(keys)) != len(keys):
-            raise FormatError(f"{what}: duplicate key {next(k for k in keys if keys.count(k) > 1)}")
-        return dict(pairs)
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise FormatError(f"{what}: duplicate key {key[:40]!r}")
+            found[key] = value
+        return found
 
     def no_float(text: str) -> Any:
         raise FormatError(f"{what}: {text[:40]!r} is not an integer")
 
     try:
-        return json.loads(
-            data.decode("utf-8", "strict"),
-            object_pairs_hook=no_duplicates,
-            parse_float=no_float,
-            parse_constant=no_float,
+        text = data.decode("utf-8", "strict")
+        value = json.loads(
+            text, object_pairs_hook=no_duplicates, parse_float=no_float, parse_constant=no_float
         )
+        if "\\u" in text:
+            # an escape may name half a surrogate pair, which is no character and has no UTF-8
+            json.dumps(value, ensure_ascii=False).encode()
+        return value  # noqa: TRY300 - the check belongs to what may fail
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, ValueError) as error:
         raise FormatError(f"{what}: not JSON: {error}") from None
 

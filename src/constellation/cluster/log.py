@@ -8,7 +8,6 @@ design, section 10 ("Join log").
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -118,7 +117,10 @@ def parse_spec(spec: Mapping[str, Any]) -> SignedRecord:
     if not isinstance(record, str) or not isinstance(signature, str):
         raise FormatError("join record in the API: record or signature is missing")
     try:
-        value = base64.b64decode(signature, validate=True)
-    except binascii.Error:
-        raise FormatError("join record in the API: signature is not base64") from None
-    return SignedRecord(data=record.encode(), signature=value)
+        return SignedRecord(
+            data=record.encode(), signature=base64.b64decode(signature, validate=True)
+        )
+    except ValueError:  # text that has no UTF-8, or is not even ASCII where base64 should be
+        raise FormatError(
+            "join record in the API: record is no text or signature not base64"
+        ) from None

@@ -8,7 +8,6 @@ believed by nobody: `join_log.advance` verifies it.
 from __future__ import annotations
 
 import base64
-import binascii
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -114,8 +113,10 @@ def _parse(spec: dict[str, Any], sequence: int) -> SignedRecord:
         return SignedRecord(
             data=record.encode(), signature=base64.b64decode(signature, validate=True)
         )
-    except binascii.Error:
-        raise FormatError(f"JoinRecord {_name(sequence)}: signature is not base64") from None
+    except ValueError:  # text that has no UTF-8, or is not even ASCII where base64 should be
+        raise FormatError(
+            f"JoinRecord {_name(sequence)}: record is no text or signature not base64"
+        ) from None
 
 
 def join_record_definition() -> dict[str, Any]:
