@@ -13,7 +13,13 @@ import pytest
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from constellation.atls import client, server
-from constellation.atls.grpc_bounds import MAX_CALLS, MAX_MESSAGE_BYTES, BoundedChannel, OpenServer
+from constellation.atls.grpc_bounds import (
+    MAX_CALLS,
+    MAX_MESSAGE_BYTES,
+    MAX_UNREAD_OPEN_BYTES,
+    BoundedChannel,
+    OpenServer,
+)
 from constellation.atls.limits import Limits
 from constellation.attestation.policy import Exactly
 from constellation.base.errors import ConstellationError
@@ -181,7 +187,13 @@ async def test_calls_of_one_connection_are_bounded(world: World) -> None:
 
 async def test_an_open_port_bounds_connections_their_life_and_every_message(world: World) -> None:
     world.owned.proves = False
-    opened = OpenServer([world.owned], limits=limits(seconds=0.6), max_message_bytes=64)
+    opened = OpenServer(
+        [world.owned],
+        limits=limits(seconds=0.6),
+        life_s=0.6,
+        max_message_bytes=64,
+        max_unread_bytes=MAX_UNREAD_OPEN_BYTES,
+    )
     await opened.start("127.0.0.1", 0)
     port = opened._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
     idle = [BoundedChannel("127.0.0.1", port) for _ in range(4)]

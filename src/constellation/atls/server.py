@@ -13,7 +13,7 @@ from constellation.atls.channel import EXTRA_INFO, Appraise, ChannelAttester, Co
 from constellation.atls.frames import Hello
 from constellation.atls.grpc_bounds import BoundedServer
 from constellation.atls.handshake import Expected, Handshake
-from constellation.atls.limits import Gate, Limits
+from constellation.atls.limits import Gate, Limits, Place
 from constellation.atls.tls import context
 from constellation.base import clock
 from constellation.base.errors import ConstellationError, Unavailable
@@ -121,25 +121,34 @@ class AtlsServer:
     def made(self, connection: _Served) -> None:
         """Begin a connection's handshake, if the limits let it."""
         address = connection.remote_address
-        if not self._gate.enter(address, now_s=clock.monotonic_s()):
+        place = self._gate.enter(
+            address, now_s=clock.monotonic_s(), give_up=lambda: self._evict(connection)
+        )
+        if place is None:
             _LOG.warning("too many connections, one was closed", extra={"address": address})
             connection.abort()
             return
-        task = asyncio.get_running_loop().create_task(self._handshake(connection, address))
+        connection.place = place
+        task = asyncio.get_running_loop().create_task(self._handshake(connection, place))
         self._live[connection] = task
+
+    def _evict(self, connection: _Served) -> None:
+        _LOG.warning("a handshake gave its place up", extra={"address": connection.remote_address})
+        connection.abort()
 
     def lost(self, connection: _Served) -> None:
         """Forget a connection."""
-        if self._live.pop(connection, self) is not self:
-            self._gate.left()
+        self._live.pop(connection, None)
         self.proven(connection)
+        if connection.place is not None:
+            self._gate.left(connection.place)
 
     def proven(self, connection: _Served) -> None:
         """Count a peer that need not attest as known: a handler has seen its other proof."""
         timer = self._unproven.pop(connection, None)
-        if timer is not None:
+        if timer is not None and connection.place is not None:
             timer.cancel()
-            self._gate.settled(connection.remote_address)
+            self._gate.settled(connection.place)
 
     def _wait_for_proof(self, connection: _Served) -> bool:
         """Keep a peer without evidence among the handshakes, and not longer than one of them."""
@@ -149,7 +158,8 @@ class AtlsServer:
         self._unproven[connection] = loop.call_later(self._limits.handshake_s, connection.abort)
         return True
 
-    async def _handshake(self, connection: _Served, address: str) -> None:
+    async def _handshake(self, connection: _Served, place: Place) -> None:
+        address = place.address
         error: ConstellationError | None = None
         opened = False
         try:
@@ -166,7 +176,7 @@ class AtlsServer:
             connection.abort()
         finally:
             if not (opened and self._wait_for_proof(connection)):
-                self._gate.settled(address)
+                self._gate.settled(place)
         if error is not None:
             claimed = connection.claimed_purpose
             self._on_refused(Refused(remote_address=address, purpose=claimed, error=error))
@@ -184,6 +194,7 @@ class _Served(Connection):
     def __init__(self, owner: AtlsServer, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, server=True, **kwargs)
         self._owner = owner
+        self.place: Place | None = None
 
     def proven(self) -> None:
         """See `AtlsServer.proven`."""

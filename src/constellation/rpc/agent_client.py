@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from grpclib.client import Channel
-
+from constellation.atls.grpc_bounds import BoundedChannel
 from constellation.attestation.model import Evidence, Variant
 from constellation.base.errors import FormatError
 from constellation.rpc.errors import raise_ours
@@ -33,7 +32,7 @@ def agent_socket(door: str, *, folder: Path = AGENT_FOLDER) -> Path:
 class AgentClient:
     """The attestation agent behind one socket; an `atls` ChannelAttester. Make with `connect`."""
 
-    def __init__(self, channel: Channel, *, variant: Variant, attester_id: bytes) -> None:
+    def __init__(self, channel: BoundedChannel, *, variant: Variant, attester_id: bytes) -> None:
         self._channel = channel
         self._stub = AttestationAgentStub(channel)
         self.variant = variant
@@ -47,7 +46,7 @@ class AgentClient:
             Unavailable: nothing answers at `socket`.
             FormatError: a variant that this build does not know.
         """
-        channel = Channel(path=str(socket))
+        channel = BoundedChannel(path=str(socket))
         try:
             with raise_ours(_WHO):
                 reply = await AttestationAgentStub(channel).Describe(

@@ -7,20 +7,40 @@ lets its handlers decide. After the handshake the peer holds the key of such a c
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import socket
 import ssl
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from grpclib.client import Channel
-
+from constellation.atls.grpc_bounds import (
+    MAX_MESSAGE_BYTES,
+    MAX_UNREAD_BYTES,
+    BoundedChannel,
+    OpenServer,
+)
+from constellation.atls.limits import USUAL, Gate, Limits
+from constellation.base import clock
 from constellation.base.errors import Unavailable, Untrusted
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
+    from grpclib._typing import IServable
+    from grpclib.client import Channel
     from grpclib.server import Stream
 
-__all__ = ["ServiceTls", "channel", "peer_uris", "server_context"]
+    from constellation.atls.limits import Place
+
+__all__ = ["ServiceTls", "TlsServer", "channel", "peer_uris", "serve", "server_context"]
+
+_BACKLOG = 256
+_PAUSE_S = 0.1
+_SHUTDOWN_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +69,120 @@ def channel(host: str, port: int, *, tls: ServiceTls) -> Channel:
     Raises:
         Unavailable: a file is not there yet or cannot be used.
     """
-    return Channel(host, port, ssl=_context(tls, ssl.PROTOCOL_TLS_CLIENT))
+    return BoundedChannel(host, port, ssl=_context(tls, ssl.PROTOCOL_TLS_CLIENT))
+
+
+async def serve(
+    handlers: Collection[IServable],
+    *,
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    limits: Limits = USUAL,
+) -> TlsServer:
+    """Listen for callers with a certificate of the services' CA; see `TlsServer`.
+
+    Raises:
+        Unavailable: the address is taken or not this machine's.
+    """
+    try:
+        listener = socket.create_server((host, port), backlog=_BACKLOG)
+    except OSError as error:
+        raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listener.setblocking(False)
+    return TlsServer(handlers, listener=listener, context=context, limits=limits)
+
+
+class TlsServer:
+    """A gRPC server behind mutual TLS; made by `serve`.
+
+    A connection counts before its TLS handshake begins, by `limits` as on aTLS ports, and one that
+    is known counts on: a certificate of the CA does not make its bearer unlimited.
+    """
+
+    def __init__(
+        self,
+        handlers: Collection[IServable],
+        *,
+        listener: socket.socket,
+        context: ssl.SSLContext,
+        limits: Limits,
+    ) -> None:
+        self._grpc = OpenServer(
+            handlers,
+            limits=limits,
+            life_s=None,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            max_unread_bytes=MAX_UNREAD_BYTES,
+        )
+        self._listener, self._context = listener, context
+        self._limits, self._gate = limits, Gate(limits)
+        self._handshakes: dict[socket.socket, asyncio.Task[None]] = {}
+        self._transports = weakref.WeakSet[asyncio.Transport]()
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on."""
+        return int(self._listener.getsockname()[1])
+
+    def close(self) -> None:
+        """Stop listening and end every connection."""
+        self._accepting.cancel()
+        for task in self._handshakes.values():
+            task.cancel()
+        for transport in self._transports:
+            transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until `close` has taken effect."""
+        tasks = (self._accepting, *self._handshakes.values())
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._listener.close()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, (address, *_) = await loop.sock_accept(self._listener)
+            except OSError as error:  # the peer has left again, or no descriptor is free
+                _log.warning("a connection was not accepted", extra={"reason": str(error)})
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            self._begin(sock, str(address))
+            await asyncio.sleep(0)  # where many wait, `sock_accept` does not let others run
+
+    def _begin(self, sock: socket.socket, address: str) -> None:
+        place = self._gate.enter(
+            address, now_s=clock.monotonic_s(), give_up=lambda: self._evict(sock)
+        )
+        if place is None:
+            _log.warning("too many connections, one was closed", extra={"address": address})
+            sock.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._handshake(sock, place))
+        self._handshakes[sock] = task
+        task.add_done_callback(lambda _: self._handshakes.pop(sock))
+
+    def _evict(self, sock: socket.socket) -> None:
+        _log.warning("a handshake gave its place up")
+        self._handshakes[sock].cancel()
+
+    async def _handshake(self, sock: socket.socket, place: Place) -> None:
+        try:
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+                self._grpc._protocol_factory,  # noqa: SLF001 - grpclib's one hook
+                sock,
+                ssl=self._context,
+                ssl_handshake_timeout=self._limits.handshake_s,
+                ssl_shutdown_timeout=_SHUTDOWN_S,
+            )
+        except OSError as error:  # TLS' errors too
+            _log.info("a handshake failed", extra={"address": place.address, "reason": str(error)})
+        else:
+            self._transports.add(transport)
+        finally:
+            self._gate.left(place)
 
 
 def peer_uris(stream: Stream[Any, Any]) -> tuple[str, ...]:

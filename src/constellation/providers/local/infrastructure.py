@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grpclib.client import Channel
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
+from constellation.atls.grpc_bounds import BoundedChannel
 from constellation.base import errors
 from constellation.base.errors import ConstellationError, Unavailable
 from constellation.base.progress import Progress
@@ -157,7 +157,7 @@ class LocalInfrastructure:
 
     @contextlib.asynccontextmanager
     async def _stub(self) -> AsyncIterator[LocalCloudStub]:
-        channel = Channel(path=str(self._layout.socket))
+        channel = BoundedChannel(path=str(self._layout.socket))
         try:
             yield LocalCloudStub(channel)
         except GRPCError as error:

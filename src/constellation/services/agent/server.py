@@ -14,9 +14,8 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Protocol
 
-from grpclib.server import Server
-
 from constellation.atls.binding import channel_binding, verify_binding
+from constellation.atls.grpc_bounds import LocalServer
 from constellation.base.errors import FormatError
 from constellation.rpc.agent_client import agent_socket
 from constellation.rpc.errors import raise_status
@@ -37,6 +36,7 @@ __all__ = ["AgentService", "Machine", "serve"]
 
 _log = logging.getLogger(__name__)
 _DIGEST_BYTES = 32
+_MAX_REQUEST_BYTES = 4096
 _UCRED = struct.Struct("iII")  # struct ucred: pid, uid, gid
 
 
@@ -158,7 +158,9 @@ async def serve(
     turn = asyncio.Lock()
     servers: list[asyncio.Server] = []
     for door in doors:
-        service = Server([AgentService(machine, door=door, turn=turn)])
+        service = LocalServer(
+            [AgentService(machine, door=door, turn=turn)], max_message_bytes=_MAX_REQUEST_BYTES
+        )
         factory = _gate(door, service._protocol_factory)  # noqa: SLF001 - grpclib's one hook
         listening = await asyncio.to_thread(_bind, folder, door)
         servers.append(await asyncio.get_running_loop().create_unix_server(factory, sock=listening))

@@ -7,8 +7,6 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from grpclib.server import Server
-
 from constellation.atls import server as atls_server
 from constellation.atls.limits import USUAL
 from constellation.base import clock
@@ -87,7 +85,7 @@ class JoinServer:
             learned=learned,
             refusals=refusals,
         )
-        peers = Server(
+        peers = await mutual_tls.serve(
             [
                 PeerHandlers(
                     self.ledger,
@@ -95,10 +93,10 @@ class JoinServer:
                     learned=learned,
                     cluster_id=self.document.cluster_id,
                 )
-            ]
-        )
-        await peers.start(
-            self.host, self.peer_port, ssl=mutual_tls.server_context(self.files.service_tls())
+            ],
+            host=self.host,
+            port=self.peer_port,
+            context=mutual_tls.server_context(self.files.service_tls()),
         )
         join = await atls_server.serve(
             [handlers],
@@ -117,11 +115,12 @@ class JoinServer:
                 tasks.create_task(refusals.run())
                 tasks.create_task(_every(_FOLLOW_EVERY_S, self._follow))
                 tasks.create_task(_every(_HOUSEKEEP_EVERY_S, _Housekeeper(self).once))
-                started(join.port, _port(peers))
+                started(join.port, peers.port)
         finally:
             join.close()
             peers.close()
             await join.wait_closed()
+            await peers.wait_closed()
 
     async def _follow(self) -> None:
         await self.ledger.follow(now=int(clock.now().timestamp()))
@@ -181,9 +180,3 @@ async def _every(seconds: float, once: Callable[[], Awaitable[None]]) -> None:
                 _log.log(level, "will try again", extra={"reason": str(error)})
             said = str(error)
         await asyncio.sleep(seconds)
-
-
-def _port(server: Server) -> int:
-    listening = server._server  # noqa: SLF001 - grpclib has no other way to a chosen port
-    assert isinstance(listening, asyncio.Server)  # noqa: S101 - it was started
-    return int(listening.sockets[0].getsockname()[1])

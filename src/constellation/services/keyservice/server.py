@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from grpclib.server import Server
 
+from constellation.atls.grpc_bounds import LocalServer
 from constellation.base.errors import FormatError, Unavailable
 from constellation.base.retry import until_available
 from constellation.base.secret import Secret
 from constellation.crypto.x509 import load_certificate
 from constellation.kms.master_secret import FILE_NAME, load_master_secret, of_cluster
-from constellation.rpc.mutual_tls import ServiceTls, server_context
+from constellation.rpc.mutual_tls import ServiceTls, TlsServer, serve, server_context
 from constellation.services.keyservice.data_keys import PORT, DataKeys
 from constellation.services.keyservice.kms_plugin import KmsPlugin
 from constellation.trust.node_document import parse_node_document
@@ -37,6 +37,7 @@ __all__ = ["KeyServer"]
 
 _RELOAD_EVERY_S = 300.0
 _CERTIFICATE_WITHIN_S = 3600.0
+_MAX_PLUGIN_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +63,7 @@ class KeyServer:
         path = self.keys / FILE_NAME
         master = load_master_secret(Secret(_read(path)))
         of_cluster(master, expected=cluster_id, where=path)
-        plugin = Server([KmsPlugin(master)])
+        plugin = LocalServer([KmsPlugin(master)], max_message_bytes=_MAX_PLUGIN_BYTES)
         self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()  # of a process that was killed
@@ -84,15 +85,12 @@ class KeyServer:
             ca=self.keys / "services-ca.crt",
         )
 
-        async def attempt() -> tuple[ssl.SSLContext, Server, str]:
+        async def attempt() -> tuple[ssl.SSLContext, TlsServer, str]:
             context = server_context(tls)
             host = _own_address(tls)
-            server = Server([DataKeys(master, cluster_id=cluster_id)])
-            try:
-                await server.start(host, self.port, ssl=context)
-            except OSError as error:
-                raise Unavailable(f"cannot listen on {host}:{self.port}: {error}") from error
-            return context, server, f"{host}:{_port(server)}"
+            handlers = [DataKeys(master, cluster_id=cluster_id)]
+            server = await serve(handlers, host=host, port=self.port, context=context)
+            return context, server, f"{host}:{server.port}"
 
         context, server, endpoint = await until_available(attempt, deadline_s=_CERTIFICATE_WITHIN_S)
         listening(endpoint)
@@ -124,12 +122,6 @@ def _own_address(tls: ServiceTls) -> str:
     if len(addresses) != 1:
         raise FormatError(f"service certificate: {len(addresses)} IPv4 addresses, want 1")
     return str(addresses[0])
-
-
-def _port(server: Server) -> int:
-    listener = server._server  # noqa: SLF001 - grpclib does not say on which port it listens
-    assert isinstance(listener, asyncio.Server)  # noqa: S101 - it was started
-    return int(listener.sockets[0].getsockname()[1])
 
 
 def _read(path: Path) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from constellation.atls.grpc_bounds import OpenServer
+from constellation.atls.grpc_bounds import MAX_UNREAD_OPEN_BYTES, OpenServer
 from constellation.base import logs
 from constellation.base.errors import Unavailable
 from constellation.base.retry import until_available
@@ -34,7 +34,13 @@ async def _serve() -> None:
         raise Unavailable(f"{NODE_JSON}: {error.strerror}") from error
     agent = await AgentClient.connect(agent_socket("verification"))
     handlers = Verification(agent, cluster_ca=_CLUSTER_CA, node_name=record.name, limits=CALLS)
-    server = OpenServer([handlers], limits=CONNECTIONS, max_message_bytes=MAX_REQUEST_BYTES)
+    server = OpenServer(
+        [handlers],
+        limits=CONNECTIONS,
+        life_s=CONNECTIONS.handshake_s,
+        max_message_bytes=MAX_REQUEST_BYTES,
+        max_unread_bytes=MAX_UNREAD_OPEN_BYTES,
+    )
     try:
         await server.start(record.address, PORT)
     except OSError as error:

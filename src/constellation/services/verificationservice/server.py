@@ -79,13 +79,13 @@ class Verification(VerificationServiceBase):
                 return
             if len(request.nonce) != NONCE_BYTES:
                 raise FormatError(f"nonce: {len(request.nonce)} bytes, want {NONCE_BYTES}")
-            if not self._gate.enter(address, now_s=clock.monotonic_s()):
+            place = self._gate.enter(address, now_s=clock.monotonic_s())
+            if place is None:
                 raise Unavailable("too many verify calls", hint="try again in a minute")
             try:
                 reply = await self._evidence(request.nonce)
             finally:
-                self._gate.settled(address)
-                self._gate.left()
+                self._gate.left(place)
             await stream.send_message(reply)
 
     async def _evidence(self, nonce: bytes) -> GetEvidenceReply:

@@ -18,8 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grpclib.server import Server
-
+from constellation.atls.grpc_bounds import MAX_MESSAGE_BYTES, LocalServer
 from constellation.base import logs
 from constellation.base.errors import Conflict, ConstellationError, UserError
 from constellation.base.files import lock, write_atomic
@@ -107,7 +106,7 @@ async def _run(where: Layout, groups: Cgroups, arguments: argparse.Namespace) ->
         await groups.remove()
         ended.set()
 
-    server = Server([LocalCloud(cloud, destroy)])
+    server = LocalServer([LocalCloud(cloud, destroy)], max_message_bytes=MAX_MESSAGE_BYTES)
     where.socket.unlink(missing_ok=True)
     # mode 0600 from the first moment on: who may use it is root on this machine, so it is one user
     # and no group, which may have members that nobody asked
