@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test evidence golden bench docs stubs format
+.PHONY: check test evidence golden bench bench-attestation docs stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
@@ -20,6 +20,9 @@ golden: ## write generated files anew; then read the diff
 
 bench: ## measure; writes bench/results/*.json and prints the table
 	$(RUN) bench/run.py
+
+bench-attestation: ## compare verification with Go's and Rust's; needs published evidence and the Go module proxy
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python bench/attestation.py
 
 docs: ## write the reference pages anew
 	$(RUN) tools/golden.py docs

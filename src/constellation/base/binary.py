@@ -90,13 +90,14 @@ class Reader:
         Raises:
             FormatError: fewer are left.
         """
-        if size < 0 or size > self.remaining:
+        start = self.offset
+        end = start + size
+        if not start <= end <= len(self._data):
             raise FormatError(
-                f"{self.what}: {field} at {self.offset:#x} wants {size} bytes, "
-                f"{self.remaining} are left"
+                f"{self.what}: {field} at {start:#x} wants {size} bytes, {self.remaining} are left"
             )
-        start, self.offset = self.offset, self.offset + size
-        return self._data[start : self.offset]
+        self.offset = end
+        return self._data[start:end]
 
     def number(self, size: int, field: str) -> int:
         """Read an unsigned number of `size` bytes."""

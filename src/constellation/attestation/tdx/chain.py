@@ -21,10 +21,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from constellation.attestation.tdx.pck import load_certificate, split_pem
 from constellation.base.errors import FormatError, Untrusted
+from constellation.crypto.der import SEQUENCE, DerReader
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,6 +51,7 @@ _MAX_CRL_BYTES = 1024 * 1024
 _KNOWN_CRITICAL = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
 _NOT_A_LIST = (ValueError, TypeError, x509.InvalidVersion, Warning)
 _SHA256 = ec.ECDSA(hashes.SHA256())
+_ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")  # AlgorithmIdentifier, RFC 5758
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,11 +263,23 @@ def _check_issued(der: bytes, issuer: bytes) -> None:
 def _issued(der: bytes, issuer_der: bytes) -> bool:
     certificate = load_certificate(der, what="Intel chain")
     issuer = load_certificate(issuer_der, what="Intel chain")
-    if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
+    if certificate.issuer != issuer.subject:
+        return False
+    return _holds(der, certificate.signature, _key(issuer), what="Intel chain")
+
+
+def _holds(der: bytes, signature: bytes, key: ec.EllipticCurvePublicKey, *, what: str) -> bool:
+    """Tell whether a certificate's or list's signature holds, over the very bytes it came in.
+
+    The X.509 library would write them anew for that, which takes as long as the signature.
+    """
+    outer = DerReader(der, what=what).enter(SEQUENCE, "outer sequence")
+    signed = outer.raw(SEQUENCE, "what is signed")  # RFC 5280, sections 4.1.1.1 and 5.1.1.1
+    if outer.raw(SEQUENCE, "signatureAlgorithm") != _ECDSA_WITH_SHA256:
         return False
     try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+        key.verify(signature, signed, _SHA256)
+    except InvalidSignature:
         return False
     return True
 
@@ -292,8 +306,7 @@ def _signed_crl(der: bytes, issuer: x509.Certificate, what: str) -> x509.Certifi
         raise Untrusted(
             f"{what}: of {crl.issuer.rfc4514_string()}, want {issuer.subject.rfc4514_string()}"
         )
-    ecdsa = crl.signature_algorithm_oid == SignatureAlgorithmOID.ECDSA_WITH_SHA256
-    if not ecdsa or not crl.is_signature_valid(_key(issuer)):
+    if not _holds(der, crl.signature, _key(issuer), what=what):
         raise Untrusted(f"{what}: its issuer did not make this signature")
     # RFC 5280, section 5.2: no extension that Intel uses is critical; those that say that a list
     # is of a part only are

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from constellation.attestation.tpm.structures import Alg
 from constellation.base.binary import Reader, Writer
 from constellation.base.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "MAX_LOG_BYTES",
@@ -97,7 +100,7 @@ class Event:
 
     def digest(self, bank: Alg) -> bytes | None:
         """Give the digest for a bank; None if the event has none."""
-        return dict(self.digests).get(bank)
+        return next((digest for found, digest in self.digests if found is bank), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,10 +189,10 @@ class EventLog:
         events = [first]
         if first.type == EventType.EV_NO_ACTION and first.data.startswith(_SPEC_ID_03):
             spec_id, events = _spec_id(first), []
-        while read.remaining:
-            if padded and _is_padding(data[read.offset :]):
-                break
-            events.append(_legacy_event(read) if spec_id is None else _agile_event(read, spec_id))
+        sizes = {int(a): (a, n) for a, n in spec_id.banks} if spec_id else {}
+        end = _start_of_padding(data) if padded else len(data)
+        while read.offset < end:
+            events.append(_legacy_event(read) if spec_id is None else _agile_event(read, sizes))
         return cls(spec_id=spec_id, events=tuple(events), padding=read.rest())
 
     @property
@@ -273,26 +276,27 @@ def _legacy_event(read: Reader) -> Event:
     return Event(pcr=number, type=kind, digests=((Alg.SHA1, digest),), data=data)
 
 
-def _agile_event(read: Reader, spec_id: SpecId) -> Event:
+def _agile_event(read: Reader, sizes: Mapping[int, tuple[Alg, int]]) -> Event:
+    """Read a TCG_PCR_EVENT2; `sizes` number of an algorithm -> bank, digest size in bytes."""
     number, kind = read.number(4, "pcrIndex"), read.number(4, "eventType")
     count = read.number(4, "digests.count")
-    if count > len(spec_id.banks):
+    if count > len(sizes):
         raise FormatError(
             f"{read.what}: event at {read.offset:#x} has {count} digests, "
-            f"the header names {len(spec_id.banks)} banks"
+            f"the header names {len(sizes)} banks"
         )
-    sizes = dict(spec_id.banks)
-    digests: list[tuple[Alg, bytes]] = []
+    digests: dict[Alg, bytes] = {}
     for _ in range(count):
         algorithm = read.number(2, "digests.hashAlg")
-        if algorithm not in sizes or algorithm in dict(digests):
+        bank, size = sizes.get(algorithm, (None, 0))
+        if bank is None or bank in digests:
             raise FormatError(
                 f"{read.what}: digest algorithm {algorithm:#06x} at {read.offset - 2:#x} "
                 "is not in the header, or twice in one event"
             )
-        digests.append((Alg(algorithm), read.take(sizes[Alg(algorithm)], "digest")))
+        digests[bank] = read.take(size, "digest")
     data = read.sized(4, "event", maximum=read.remaining)
-    return Event(pcr=number, type=kind, digests=tuple(digests), data=data)
+    return Event(pcr=number, type=kind, digests=tuple(digests.items()), data=data)
 
 
 def _spec_id(event: Event) -> SpecId:
@@ -352,5 +356,7 @@ def _pack_legacy(out: Writer, event: Event) -> None:
     out.raw(dict(event.digests)[Alg.SHA1]).sized(event.data, 4)
 
 
-def _is_padding(rest: bytes) -> bool:
-    return rest[0] in (0x00, 0xFF) and rest.count(rest[0]) == len(rest)
+def _start_of_padding(data: bytes) -> int:
+    """Give where the zeros or ones begin that fill the area; its end if there are none."""
+    last = data[-1:]
+    return len(data.rstrip(last)) if last in (b"\x00", b"\xff") else len(data)

@@ -21,7 +21,12 @@ COUNT = 24
 """Registers of a bank on PC platforms."""
 
 _DRTM = range(17, 23)  # -1 until a dynamic launch
-_HASHES = {Alg.SHA1: "sha1", Alg.SHA256: "sha256", Alg.SHA384: "sha384", Alg.SHA512: "sha512"}
+_HASHES = {
+    Alg.SHA1: hashlib.sha1,  # what a TPM of that bank computes; no default policy accepts the bank
+    Alg.SHA256: hashlib.sha256,
+    Alg.SHA384: hashlib.sha384,
+    Alg.SHA512: hashlib.sha512,
+}
 
 
 def digest_of(bank: Alg, data: bytes) -> bytes:
@@ -30,10 +35,10 @@ def digest_of(bank: Alg, data: bytes) -> bytes:
     Raises:
         FormatError: an algorithm that we do not compute (SM3, SHA-3).
     """
-    name = _HASHES.get(bank)
-    if name is None:
+    function = _HASHES.get(bank)
+    if function is None:
         raise FormatError(f"hash {bank.name} is not supported")
-    return hashlib.new(name, data).digest()
+    return function(data).digest()
 
 
 def digest_size(bank: Alg) -> int:

@@ -81,14 +81,13 @@ def registers(log: EventLog, *, bank: Alg, pcrs: tuple[int, ...]) -> dict[int, b
     if bank not in log.banks:
         raise Untrusted(f"event log: no digests of bank {bank.name}")
     locality = _locality(log)
+    digests: dict[int, list[bytes]] = {number: [] for number in pcrs}
+    for event in log.events:
+        if event.pcr in digests and event.type != EventType.EV_NO_ACTION:
+            digests[event.pcr].append(_digest(event, bank))
     return {
-        number: pcr.replay(
-            bank,
-            (_digest(event, bank) for event in extended(log, pcr=number)),
-            pcr=number,
-            locality=locality,
-        )
-        for number in pcrs
+        number: pcr.replay(bank, extends, pcr=number, locality=locality)
+        for number, extends in digests.items()
     }
 
 
