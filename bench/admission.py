@@ -2,9 +2,9 @@
 
 A thousand machines of `gcp-sev-snp` in a made-up world that signs with real keys: each has a chip
 of its own (VCEK certificate, report over the binding and the AK), a vTPM of its own (AK
-certificate, quote, event log). The verifier is made anew for each, as the JoinService does from its policy; what
-is remembered is what a process remembers: the chip maker's and the cloud's authorities, the
-revocation list. `new` admits each for the first time, `again` all of them once more.
+certificate, quote, event log). The verifier is made anew for each, as the JoinService does from its
+policy; what is remembered is what a process remembers: the chip maker's and the cloud's
+authorities, the revocation list. `new` admits each for the first time, `again` all of them again.
 """
 
 from __future__ import annotations
