@@ -12,7 +12,7 @@ import pytest
 from constellation.base.errors import Rejected
 from constellation.base.secret import Secret
 from constellation.disk import fscrypt
-from constellation.disk.state_disk import format_and_open, inspect, open_known
+from constellation.disk.state_disk import finish, format_and_open, inspect, open_known
 from constellation.disk.superblock import State
 
 if TYPE_CHECKING:
@@ -48,11 +48,27 @@ def device(tmp_path: Path, mount_point: Path) -> Iterator[Path]:
     run("losetup", "--detach", loop)
 
 
+async def formatted(device: Path, mount_point: Path) -> None:
+    await format_and_open(device, UUID, KEY, mount_point=mount_point)
+    await finish(mount_point)
+
+
+async def test_a_disk_is_new_until_it_is_finished(device: Path, mount_point: Path) -> None:
+    await format_and_open(device, UUID, KEY, mount_point=mount_point)
+    (mount_point / "encrypted" / "half").write_text("a key was on its way")
+    run("umount", mount_point)
+    assert inspect(device).state is State.NEW
+    await formatted(device, mount_point)
+    assert [p.name for p in (mount_point / "encrypted").iterdir()] == []
+    run("umount", mount_point)
+    assert inspect(device).state is State.KNOWN
+
+
 async def test_a_blank_disk_is_formatted_and_opens_again_with_its_key(
     device: Path, mount_point: Path
 ) -> None:
     assert inspect(device).state is State.NEW
-    await format_and_open(device, UUID, KEY, mount_point=mount_point)
+    await formatted(device, mount_point)
     (mount_point / "encrypted" / "etcd").mkdir()
     (mount_point / "encrypted" / "etcd" / "member").write_text("plain words")
     run("umount", mount_point)
@@ -74,7 +90,7 @@ async def test_the_device_holds_neither_names_nor_contents(device: Path, mount_p
 async def test_another_key_is_refused_before_anything_is_written(
     device: Path, mount_point: Path
 ) -> None:
-    await format_and_open(device, UUID, KEY, mount_point=mount_point)
+    await formatted(device, mount_point)
     run("umount", mount_point)
     with pytest.raises(Rejected, match="master_key_identifier"):
         await open_known(device, UUID, Secret(os.urandom(64)), mount_point=mount_point)
@@ -82,14 +98,14 @@ async def test_another_key_is_refused_before_anything_is_written(
 
 
 async def test_another_uuid_is_refused(device: Path, mount_point: Path) -> None:
-    await format_and_open(device, UUID, KEY, mount_point=mount_point)
+    await formatted(device, mount_point)
     run("umount", mount_point)
     with pytest.raises(Rejected, match="want known"):
         await open_known(device, bytes(16), KEY, mount_point=mount_point)
 
 
 async def test_a_folder_without_encryption_is_refused(device: Path, mount_point: Path) -> None:
-    await format_and_open(device, UUID, KEY, mount_point=mount_point)
+    await formatted(device, mount_point)
     (mount_point / "encrypted").rmdir()
     (mount_point / "encrypted").mkdir()
     run("umount", mount_point)
@@ -100,7 +116,7 @@ async def test_a_folder_without_encryption_is_refused(device: Path, mount_point:
 async def test_a_known_disk_and_a_foreign_disk_are_never_formatted(
     device: Path, mount_point: Path
 ) -> None:
-    await format_and_open(device, UUID, KEY, mount_point=mount_point)
+    await formatted(device, mount_point)
     run("umount", mount_point)
     with pytest.raises(Rejected, match="want new"):
         await format_and_open(device, UUID, KEY, mount_point=mount_point)

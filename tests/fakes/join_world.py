@@ -17,18 +17,17 @@ from constellation.base.secret import Secret
 from constellation.crypto import signing
 from constellation.crypto.derive import MasterSecret
 from constellation.crypto.x509 import CertificateAuthority
+from constellation.kube.log_copy import LogCopy
 from constellation.kube.membership import Member, NodeRole, allocate, found
 from constellation.kube.node_certificates import certify
 from constellation.rpc.stubs import join_pb2
 from constellation.rpc.stubs.join_grpc import JoinServiceStub
-from constellation.services.joinservice.copy import LogCopy
 from constellation.services.joinservice.ledger import Ledger
 from constellation.services.joinservice.secrets_on_disk import NodeFiles
 from constellation.services.joinservice.server import JoinServer
 from constellation.trust.cluster_policy import (
     AcceptedRelease,
     ClusterPolicy,
-    dump_signed_policy,
     sign_policy,
 )
 from constellation.trust.node_document import NodeDocument, dump_node_document
@@ -42,8 +41,11 @@ if TYPE_CHECKING:
     from constellation.attestation.model import Binding
     from constellation.kube.etcd import EtcdMember
     from constellation.kube.join_log import SignedRecord
+    from constellation.kube.membership import Settings
     from constellation.providers.protocols import Instance
     from constellation.services.joinservice.housekeep import Observed
+    from constellation.trust.cluster_policy import SignedPolicy
+    from tests.fakes.cluster_machines import Cluster
     from tests.fakes.members import JoinFacts
 
 IMAGE = hashlib.sha256(b"image").digest()
@@ -147,8 +149,13 @@ class World:
         self.seen = dataclasses.replace(self.seen, etcd=left)
 
 
-def write_control_plane(root: Path, *, workers: int = 2) -> NodeFiles:
-    """Write what the first node's bootstrapper leaves on its disk; its address is 127.0.0.1."""
+def write_control_plane(
+    root: Path, *, workers: int = 2, cluster: Cluster | None = None, attester_id: bytes = b""
+) -> NodeFiles:
+    """Write what the first node's bootstrapper leaves on its disk; its address is 127.0.0.1.
+
+    `cluster` is one whose machines are genuine (`cluster_machines`); else keys are made up.
+    """
     now = datetime.now(UTC)
     files = NodeFiles(
         state=root / "state", pki=root / "pki", node_document=root / "node-document.json"
@@ -156,13 +163,48 @@ def write_control_plane(root: Path, *, workers: int = 2) -> NodeFiles:
     keys = files.state / "keys"
     for folder in (keys, files.pki / "etcd"):
         folder.mkdir(parents=True)
-    owner, join, service = (signing.generate_key() for _ in range(3))
+    service = signing.generate_key()
     cluster_ca, services_ca = (
         CertificateAuthority.create(name, now=now, lifetime=timedelta(days=1))
         for name in ("kubernetes", "services")
     )
     _write_pki(files.pki, cluster_ca)
-    first = first_member(service, workers=workers)
+    join, document, policy, master = (
+        (cluster.join, cluster.document, cluster.policy(serial=1), cluster.master)
+        if cluster is not None
+        else _made_up()
+    )
+    plan = dataclasses.replace(settings(workers=workers), cluster_id=document.cluster_id)
+    first = first_member(service, plan=plan, attester_id=attester_id)
+    files.node_document.write_bytes(dump_node_document(document))
+    files.kept_policy().keep_first(policy)
+    certificates = certify(
+        first,
+        cluster_ca=cluster_ca,
+        services_ca=services_ca,
+        cluster_id=document.cluster_id,
+        now=now,
+    )
+    for name, data in {
+        "join.pem": signing.dump_private_key(join).reveal(),
+        "services-ca.crt": services_ca.certificate_pem,
+        "services-ca.key": services_ca.key_pem.reveal(),
+        "service.pem": signing.dump_private_key(service).reveal(),
+        "service.crt": certificates.service,
+        "master-secret.json": decode.dump(master),
+        "membership.json": decode.dump(found(plan, first)),
+    }.items():
+        (keys / name).write_bytes(data)
+    return files
+
+
+def _made_up() -> tuple[
+    signing.ec.EllipticCurvePrivateKey,
+    NodeDocument,
+    SignedPolicy,
+    MasterSecret,
+]:
+    owner, join = signing.generate_key(), signing.generate_key()
     document = NodeDocument(
         version=1,
         cluster_id=CLUSTER_ID,
@@ -185,27 +227,13 @@ def write_control_plane(root: Path, *, workers: int = 2) -> NodeFiles:
         kubernetes_version="v1.36.2",
         join_public_key=signing.spki(join.public_key()),
     )
-    files.node_document.write_bytes(dump_node_document(document))
-    (files.state / "policy.json").write_bytes(dump_signed_policy(sign_policy(policy, owner)))
-    certificates = certify(
-        first, cluster_ca=cluster_ca, services_ca=services_ca, cluster_id=CLUSTER_ID, now=now
-    )
     master = MasterSecret(key=Secret(bytes(32)), salt=Secret(bytes(32)))
-    for name, data in {
-        "join.pem": signing.dump_private_key(join).reveal(),
-        "services-ca.crt": services_ca.certificate_pem,
-        "services-ca.key": services_ca.key_pem.reveal(),
-        "service.pem": signing.dump_private_key(service).reveal(),
-        "service.crt": certificates.service,
-        "master-secret.json": decode.dump(master),
-        "membership.json": decode.dump(found(settings(workers=workers), first)),
-    }.items():
-        (keys / name).write_bytes(data)
-    return files
+    return join, document, sign_policy(policy, owner), master
 
 
-def first_member(service: signing.ec.EllipticCurvePrivateKey, *, workers: int) -> Member:
-    plan = settings(workers=workers)
+def first_member(
+    service: signing.ec.EllipticCurvePrivateKey, *, plan: Settings, attester_id: bytes
+) -> Member:
     free = allocate(plan, (), group=plan.groups[0])
     public = signing.spki(service.public_key())
     return Member(
@@ -213,7 +241,7 @@ def first_member(service: signing.ec.EllipticCurvePrivateKey, *, workers: int) -
         instance_id="cp-0",
         role=NodeRole.CONTROL_PLANE,
         group="control-plane-default",
-        attester_id=hashlib.sha256(b"ak cp-0").digest(),
+        attester_id=attester_id or hashlib.sha256(b"ak cp-0").digest(),
         address="127.0.0.1",
         mesh_address=free.mesh_address,
         pod_cidr=free.pod_cidr,
@@ -234,11 +262,13 @@ def _write_pki(pki: Path, ca: CertificateAuthority) -> None:
     (pki / "sa.pub").write_bytes(b"service account public key")
 
 
-def ledger_of(files: NodeFiles, log: SharedLog, *, copy: str = "join-log") -> Ledger:
+def ledger_of(
+    files: NodeFiles, log: SharedLog, *, copy: str = "join-log", writer: str = ""
+) -> Ledger:
     return Ledger.open_(
         LogCopy(files.state / copy, seed=files.state / "keys" / "membership.json"),
         records=log,
-        writer=copy,
+        writer=writer or copy,
         join_private_key=files.join_key(),
     )
 
@@ -246,7 +276,7 @@ def ledger_of(files: NodeFiles, log: SharedLog, *, copy: str = "join-log") -> Le
 def server_of(files: NodeFiles, ledger: Ledger, provider: Provider, world: World) -> JoinServer:
     return JoinServer(
         files=files,
-        document=files.document(),
+        kept=files.kept_policy(),
         ledger=ledger,
         attester=Chip(name="cp-0", pcr15=IMAGE),
         appraise=appraise,

@@ -6,30 +6,23 @@ JoinService of this cluster is told nothing: `asked` counts the join requests th
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from constellation.atls import server as atls_server
-from constellation.atls.binding import channel_binding
 from constellation.atls.limits import USUAL
-from constellation.attestation.model import AttestationResult, Variant
-from constellation.attestation.platforms import local_vtpm
-from constellation.attestation.platforms.local_vtpm_log import predicted_pcrs
-from constellation.attestation.tpm.device import Tpm
+from constellation.attestation.model import AttestationResult
 from constellation.base import clock
 from constellation.base.errors import ConstellationError, Rejected, Untrusted
-from constellation.crypto.signing import generate_key, spki
+from constellation.crypto.signing import generate_key
 from constellation.rpc.stubs import join_pb2
 from constellation.rpc.stubs.join_grpc import JoinServiceBase
 from constellation.services import join_channel
 from constellation.trust.channel_proof import JOIN_CHANNEL_LABEL, prove_join_channel
-from constellation.trust.cluster_policy import AcceptedRelease, ClusterPolicy, sign_policy
-from constellation.trust.node_document import NodeDocument, dump_node_document
-from tests.fakes.tpm import NOW, LocalCloudCa, swtpm
+from tests.fakes.cluster_machines import OTHER, OURS, Cluster, Node, machine
+from tests.fakes.tpm import NOW
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,104 +33,6 @@ if TYPE_CHECKING:
     from constellation.attestation.model import Binding, Evidence
     from constellation.crypto.signing import ec
     from constellation.trust.cluster_policy import SignedPolicy
-
-LINE = "constellation.provider=local constellation.variant=local-vtpm"
-OS_RELEASE = b"ID=constellation\n"
-IMAGE = hashlib.sha256(b"node image").digest()
-CA = LocalCloudCa()
-"""One cloud: machines of all clusters have AKs that it certified."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """Owner key, join key and document of one cluster of this cloud, all of the same image."""
-
-    name: str
-    owner: ec.EllipticCurvePrivateKey = field(default_factory=generate_key)
-    join: ec.EllipticCurvePrivateKey = field(default_factory=generate_key)
-
-    @property
-    def document(self) -> NodeDocument:
-        return NodeDocument(
-            version=1,
-            cluster_id=hashlib.sha256(self.name.encode()).digest(),
-            owner_public_key=spki(self.owner.public_key()),
-            release_root=b"root",
-            minimum_release="0.1.0",
-            variant=Variant.LOCAL_VTPM,
-        )
-
-    def policy(self, *, serial: int = 2) -> SignedPolicy:
-        _, extends = local_vtpm.firmware_log(IMAGE, LINE, OS_RELEASE)
-        release = AcceptedRelease(
-            name="0.1.0",
-            not_before=0,
-            not_after=None,
-            image_digest=IMAGE,
-            reference={number: (value,) for number, value in predicted_pcrs(extends).items()},
-        )
-        policy = ClusterPolicy(
-            cluster_id=self.document.cluster_id,
-            serial=serial,
-            releases=(release,),
-            trust_roots=(CA.root,),
-            artifact_lists={"v1.36.2": bytes(32)},
-            services_bundle=bytes(32),
-            kubernetes_version="v1.36.2",
-            join_public_key=spki(self.join.public_key()),
-        )
-        return sign_policy(policy, self.owner)
-
-
-OURS, OTHER = Cluster(name="ours"), Cluster(name="another")
-
-
-class Node:
-    """A genuine machine with a TPM of its own; attests for whatever purpose it is made for."""
-
-    variant = Variant.LOCAL_VTPM
-
-    def __init__(self, socket: Path, log: Path) -> None:
-        self._socket, self._log = socket, log
-
-    async def attest(
-        self, *, purpose: str, exporter: bytes, spki_digest: bytes, peer_nonce: bytes
-    ) -> Evidence:
-        binding = channel_binding(
-            purpose=purpose,
-            variant=self.variant,
-            exporter=exporter,
-            spki_digest=spki_digest,
-            peer_nonce=peer_nonce,
-        )
-        async with await Tpm.connect(self._socket) as tpm:
-            return await local_vtpm.LocalVtpmAttester(tpm, self._log).attest(binding)
-
-
-@contextlib.asynccontextmanager
-async def machine(
-    folder: Path, *, cluster: Cluster = OURS, given: bool = True, image: bytes = IMAGE
-) -> AsyncIterator[Node]:
-    folder.mkdir()
-    async with swtpm(folder) as socket:
-        log, extends = local_vtpm.firmware_log(image, LINE, OS_RELEASE)
-        (folder / "firmware").write_bytes(log)
-        async with await Tpm.connect(socket) as tpm:
-            await local_vtpm.manufacture(tpm, CA.certify)
-            for number, digest in extends:
-                await tpm.extend(number, digest)
-        await local_vtpm.measure_node_document(
-            socket,
-            dump_node_document(cluster.document),
-            firmware_log=folder / "firmware",
-            event_log=folder / "log",
-        )
-        if given:
-            async with await Tpm.connect(socket) as tpm:
-                await local_vtpm.give_to_cluster(
-                    tpm, cluster.document.cluster_id, event_log=folder / "log"
-                )
-        yield Node(socket, folder / "log")
 
 
 class Service(JoinServiceBase):

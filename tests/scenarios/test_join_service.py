@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import time
@@ -12,7 +13,10 @@ from grpclib.exceptions import GRPCError
 
 from constellation.base import decode
 from constellation.base.errors import Rejected, Untrusted
+from constellation.base.secret import Secret
+from constellation.crypto.derive import MasterSecret
 from constellation.crypto.x509 import uris
+from constellation.kms.master_secret import dump_master_secret
 from constellation.kube.etcd import EtcdMember
 from constellation.kube.join_log import Kind, SignedRecord, load_record, replay
 from constellation.kube.membership import load_membership, member_by_name
@@ -127,6 +131,22 @@ async def test_a_control_plane_gets_keys_and_membership_beyond_that(tmp_path: Pa
         membership = load_membership(ticket.membership, what="ticket")
         assert membership == cluster.ledger.membership
         assert member_by_name(membership, "control-plane-default-1") is not None
+        reserved = cluster.log.records[membership.sequence]
+        assert (ticket.grant, ticket.grant_signature) == (reserved.data, reserved.signature)
+
+
+async def test_no_ticket_carries_master_secret_or_join_key(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        carried = (await cluster.join(ALL[2])).SerializeToString()
+        keys = cluster.files.state / "keys"
+        secret = MasterSecret(key=Secret(b"K" * 32), salt=Secret(b"S" * 32))
+        (keys / "master-secret.json").write_bytes(dump_master_secret(secret).reveal())
+        carried += (await cluster.join(ALL[2], life=1)).SerializeToString()
+        assert (keys / "services-ca.key").read_bytes() in carried, "the search finds what is there"
+        assert (keys / "join.pem").read_bytes() not in carried
+        for part in (secret.key.reveal(), secret.salt.reveal()):
+            assert part not in carried
+            assert base64.b64encode(part) not in carried
 
 
 async def test_the_introduction_proves_the_join_key_on_this_channel(tmp_path: Path) -> None:
@@ -135,7 +155,7 @@ async def test_the_introduction_proves_the_join_key_on_this_channel(tmp_path: Pa
         async with channel_to(cluster.port, chip, purpose="join-client") as (one, stub):
             shown = await stub.Introduce(join_pb2.IntroduceRequest(), timeout=10)
             exporter = one.exporter(JOIN_CHANNEL_LABEL)
-        policy = cluster.files.policy(cluster.files.document())
+        policy = cluster.files.kept_policy().verified()
         verify_join_channel(
             policy.join_public_key,
             shown.channel_signature,
@@ -312,7 +332,7 @@ async def test_two_join_services_share_one_log(tmp_path: Path) -> None:
     assert sorted(log.records) == [1], "what the API lost comes back from the copy"
     again = ledger_of(files, log)
     assert again.membership == one.membership
-    public = files.policy(files.document()).join_public_key
+    public = files.kept_policy().verified().join_public_key
     assert (
         replay(log.records.values(), join_public_key=public, cluster_id=CLUSTER_ID)
         == one.membership

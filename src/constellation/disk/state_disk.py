@@ -41,6 +41,7 @@ __all__ = [
     "DiskRecord",
     "bind_folders",
     "device_from_host",
+    "finish",
     "format_and_open",
     "inspect",
     "open_known",
@@ -125,6 +126,8 @@ async def format_and_open(
 ) -> None:
     """Format a new disk, encrypt its folder with `key` (64 bytes), and leave it mounted.
 
+    It counts as new until `finish`: what a node cannot do without is written before that.
+
     Raises:
         Rejected: the disk is not new, or encryption is not what was asked for.
         Unavailable: formatting or mounting failed.
@@ -144,6 +147,15 @@ async def format_and_open(
     except BaseException:
         await _unmount(mount_point)
         raise
+
+
+async def finish(mount_point: Path = MOUNT_POINT) -> None:
+    """Make a formatted disk count as known; its folder holds what the next boot needs.
+
+    Raises:
+        Unavailable: the disk did not take its name.
+    """
+    await asyncio.to_thread(_name, mount_point)
 
 
 async def open_known(
@@ -214,7 +226,13 @@ def _encrypt(mount_point: Path, key: Secret) -> None:
     handle = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
-        # last: only now the disk counts as known
+    finally:
+        os.close(handle)
+
+
+def _name(mount_point: Path) -> None:
+    handle = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY)
+    try:
         fcntl.ioctl(handle, _SET_LABEL, LABEL.encode().ljust(_LABEL_ROOM, b"\0"))
         os.fsync(handle)
     except OSError as error:

@@ -15,6 +15,9 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from constellation.atls.grpc_bounds import (
     MAX_MESSAGE_BYTES,
     MAX_UNREAD_BYTES,
@@ -35,7 +38,15 @@ if TYPE_CHECKING:
 
     from constellation.atls.limits import Place
 
-__all__ = ["ServiceTls", "TlsServer", "channel", "peer_uris", "serve", "server_context"]
+__all__ = [
+    "ServiceTls",
+    "TlsServer",
+    "channel",
+    "peer_public_key",
+    "peer_uris",
+    "serve",
+    "server_context",
+]
 
 _BACKLOG = 256
 _PAUSE_S = 0.1
@@ -196,6 +207,23 @@ def peer_uris(stream: Stream[Any, Any]) -> tuple[str, ...]:
         raise Untrusted("service call: the caller showed no certificate")
     names: Any = certificate.get("subjectAltName", ())
     return tuple(value for kind, value in names if kind == "URI")
+
+
+def peer_public_key(stream: Stream[Any, Any]) -> bytes:
+    """Give the public key of the caller's certificate (DER SubjectPublicKeyInfo).
+
+    Raises:
+        Untrusted: the call did not come over mutual TLS.
+    """
+    tls = stream.peer._transport.get_extra_info("ssl_object")  # noqa: SLF001 - grpclib has no other way
+    der = tls.getpeercert(binary_form=True) if tls is not None else None
+    if not der:
+        raise Untrusted("service call: the caller showed no certificate")
+    return (
+        x509.load_der_x509_certificate(der)
+        .public_key()
+        .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    )
 
 
 def _context(tls: ServiceTls, protocol: int) -> ssl.SSLContext:

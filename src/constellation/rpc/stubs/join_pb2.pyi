@@ -85,7 +85,7 @@ class JoinTicket(_message.Message):
     def __init__(self, node_name: _Optional[str] = ..., group: _Optional[str] = ..., disk_key: _Optional[bytes] = ..., kubelet_client_certificate: _Optional[bytes] = ..., kubelet_serving_certificate: _Optional[bytes] = ..., service_certificate: _Optional[bytes] = ..., cluster_ca_certificate: _Optional[bytes] = ..., services_ca_certificate: _Optional[bytes] = ..., pod_cidr: _Optional[str] = ..., mesh_address: _Optional[str] = ..., peers: _Optional[_Union[PeerList, _Mapping]] = ..., artifact_list: _Optional[bytes] = ..., endpoint: _Optional[str] = ..., kubernetes_version: _Optional[str] = ..., service_cidr: _Optional[str] = ..., pod_network: _Optional[str] = ..., time: _Optional[int] = ..., control_plane: _Optional[_Union[ControlPlaneTicket, _Mapping]] = ..., mesh_cidr: _Optional[str] = ...) -> None: ...
 
 class ControlPlaneTicket(_message.Message):
-    __slots__ = ("pki", "services_ca_key", "join_private_key", "master_key", "master_salt", "api_sans", "policy", "policy_signature", "user_endpoint", "mesh_cidr", "membership")
+    __slots__ = ("pki", "services_ca_key", "api_sans", "policy", "policy_signature", "user_endpoint", "mesh_cidr", "membership", "grant", "grant_signature")
     class PkiEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -95,27 +95,25 @@ class ControlPlaneTicket(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
     PKI_FIELD_NUMBER: _ClassVar[int]
     SERVICES_CA_KEY_FIELD_NUMBER: _ClassVar[int]
-    JOIN_PRIVATE_KEY_FIELD_NUMBER: _ClassVar[int]
-    MASTER_KEY_FIELD_NUMBER: _ClassVar[int]
-    MASTER_SALT_FIELD_NUMBER: _ClassVar[int]
     API_SANS_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     POLICY_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     USER_ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     MESH_CIDR_FIELD_NUMBER: _ClassVar[int]
     MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    GRANT_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     pki: _containers.ScalarMap[str, bytes]
     services_ca_key: bytes
-    join_private_key: bytes
-    master_key: bytes
-    master_salt: bytes
     api_sans: _containers.RepeatedScalarFieldContainer[str]
     policy: bytes
     policy_signature: bytes
     user_endpoint: str
     mesh_cidr: str
     membership: bytes
-    def __init__(self, pki: _Optional[_Mapping[str, bytes]] = ..., services_ca_key: _Optional[bytes] = ..., join_private_key: _Optional[bytes] = ..., master_key: _Optional[bytes] = ..., master_salt: _Optional[bytes] = ..., api_sans: _Optional[_Iterable[str]] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ..., user_endpoint: _Optional[str] = ..., mesh_cidr: _Optional[str] = ..., membership: _Optional[bytes] = ...) -> None: ...
+    grant: bytes
+    grant_signature: bytes
+    def __init__(self, pki: _Optional[_Mapping[str, bytes]] = ..., services_ca_key: _Optional[bytes] = ..., api_sans: _Optional[_Iterable[str]] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ..., user_endpoint: _Optional[str] = ..., mesh_cidr: _Optional[str] = ..., membership: _Optional[bytes] = ..., grant: _Optional[bytes] = ..., grant_signature: _Optional[bytes] = ...) -> None: ...
 
 class RejoinRequest(_message.Message):
     __slots__ = ("instance_id", "disk_uuid", "address", "time")

@@ -38,3 +38,31 @@ class KeyServiceStub:
             constellation.rpc.stubs.key_pb2.GetDataKeyRequest,
             constellation.rpc.stubs.key_pb2.GetDataKeyReply,
         )
+
+
+class GrantServiceBase(abc.ABC):
+
+    @abc.abstractmethod
+    async def Redeem(self, stream: 'grpclib.server.Stream[constellation.rpc.stubs.key_pb2.RedeemRequest, constellation.rpc.stubs.key_pb2.RedeemReply]') -> None:
+        pass
+
+    def __mapping__(self) -> typing.Dict[str, grpclib.const.Handler]:
+        return {
+            '/constellation.key.v1.GrantService/Redeem': grpclib.const.Handler(
+                self.Redeem,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                constellation.rpc.stubs.key_pb2.RedeemRequest,
+                constellation.rpc.stubs.key_pb2.RedeemReply,
+            ),
+        }
+
+
+class GrantServiceStub:
+
+    def __init__(self, channel: grpclib.client.Channel) -> None:
+        self.Redeem = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/constellation.key.v1.GrantService/Redeem',
+            constellation.rpc.stubs.key_pb2.RedeemRequest,
+            constellation.rpc.stubs.key_pb2.RedeemReply,
+        )

@@ -17,3 +17,21 @@ class GetDataKeyReply(_message.Message):
     KEY_FIELD_NUMBER: _ClassVar[int]
     key: bytes
     def __init__(self, key: _Optional[bytes] = ...) -> None: ...
+
+class RedeemRequest(_message.Message):
+    __slots__ = ("record", "signature")
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    record: bytes
+    signature: bytes
+    def __init__(self, record: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class RedeemReply(_message.Message):
+    __slots__ = ("master_key", "master_salt", "join_private_key")
+    MASTER_KEY_FIELD_NUMBER: _ClassVar[int]
+    MASTER_SALT_FIELD_NUMBER: _ClassVar[int]
+    JOIN_PRIVATE_KEY_FIELD_NUMBER: _ClassVar[int]
+    master_key: bytes
+    master_salt: bytes
+    join_private_key: bytes
+    def __init__(self, master_key: _Optional[bytes] = ..., master_salt: _Optional[bytes] = ..., join_private_key: _Optional[bytes] = ...) -> None: ...

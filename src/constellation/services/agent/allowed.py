@@ -27,9 +27,14 @@ class Door:
 
 
 DOORS = (
-    Door(name="bootstrapper", purposes=frozenset({"init-server", "join-client"}), may_give=True),
+    Door(
+        name="bootstrapper",
+        purposes=frozenset({"init-server", "join-client", "grant-client"}),
+        may_give=True,
+    ),
     Door(name="diskmapper", purposes=frozenset({"rejoin-client", "recover-server"}), may_give=True),
     Door(name="joinservice", purposes=frozenset({"join-server"})),
+    Door(name="keyservice", purposes=frozenset({"grant-server"})),
     Door(name="verification", purposes=frozenset(), may_verify=True),
 )
 """The sockets of a node, each in its own folder (`rpc.agent_client.agent_socket`)."""

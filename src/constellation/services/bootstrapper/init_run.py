@@ -24,7 +24,7 @@ from constellation.kube.peers import sign_peers
 from constellation.services.bootstrapper import first_node, kubernetes, node_keys, runtime
 from constellation.services.bootstrapper.steps import Step
 from constellation.trust import artifact_list
-from constellation.trust.cluster_policy import dump_signed_policy, verify_policy
+from constellation.trust.cluster_policy import verify_policy
 from constellation.trust.disk_key import disk_key
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class InitRun:
             self._plan.SerializeToString(deterministic=True),
             mode=0o600,
         )
+        await state_disk.finish()
         state_disk.write_record(state_disk.DiskRecord(state=State.OPEN, uuid=record.uuid))
 
     async def _check_artifacts(self) -> None:
@@ -173,7 +174,7 @@ class InitRun:
         first_node.check_policy(
             policy, join_public_key=public, plan=self._plan, artifacts=self._artifacts
         )
-        write_atomic(self._paths.policy, dump_signed_policy(signed), mode=0o600)
+        self._paths.kept_policy(self._document).keep_first(signed)
 
     async def _start_keyservice(self) -> None:
         await runtime.mount_services(self._artifacts, paths=self._paths)

@@ -18,19 +18,17 @@ from constellation.disk.superblock import State
 from constellation.providers.local.metadata import LocalMetadata
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import join_pb2
-from constellation.services.bootstrapper.join_run import JoinRun
+from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
 from constellation.services.bootstrapper.node_keys import fresh_keys
 from constellation.services.bootstrapper.steps import StepBook, run_steps
 from constellation.services.join_addresses import join_servers
 from constellation.services.join_channel import judged_channel
 from constellation.services.machine import reboot
-from constellation.trust.cluster_policy import parse_signed_policy, verify_policy
 
 if TYPE_CHECKING:
     from constellation.providers.protocols import Instance
     from constellation.rpc.agent_client import AgentClient
     from constellation.services.bootstrapper.clock_floor import ClockFloor
-    from constellation.services.bootstrapper.node_keys import FreshKeys
     from constellation.services.bootstrapper.node_lock import NodeLock
     from constellation.services.bootstrapper.paths import Paths
     from constellation.services.join_channel import JoinServer
@@ -57,7 +55,7 @@ async def join_until_done(
 ) -> None:
     """Join, or go on with a join that was interrupted; ends when this node has its place."""
     joiner = _Joiner(document=document, own=own, agent=agent, lock=lock, paths=paths, floor=floor)
-    if (paths.state / "join-ticket.bin").exists():
+    if paths.ticket.exists():
         await joiner.go_on()
         return
     pause = _FIRST_PAUSE_S
@@ -106,9 +104,10 @@ class _Joiner:
                 document=self._document,
                 own=self._own,
                 ticket=ticket,
-                keys=self._keys,
+                new=NewPlace(
+                    keys=self._keys, signed_policy=join_server.signed_policy, giver=address
+                ),
                 policy=join_server.judged.policy,
-                signed_policy=join_server.signed_policy,
                 floor=self._floor,
             )
             await self._use(joining)
@@ -116,26 +115,14 @@ class _Joiner:
 
     async def go_on(self) -> None:
         """Use the ticket that an interrupted run kept."""
-        ticket = join_pb2.JoinTicket.FromString(
-            (self._paths.state / "join-ticket.bin").read_bytes()
-        )
-        signed = parse_signed_policy(self._paths.policy.read_bytes())
-        policy = verify_policy(
-            signed,
-            owner_public_key=self._document.owner_public_key,
-            cluster_id=self._document.cluster_id,
-            minimum_serial=1,
-        )
-        no_keys: FreshKeys | None = None
         joining = JoinRun(
             paths=self._paths,
             agent=self._agent,
             document=self._document,
             own=self._own,
-            ticket=ticket,
-            keys=no_keys,
-            policy=policy,
-            signed_policy=signed,
+            ticket=join_pb2.JoinTicket.FromString(self._paths.ticket.read_bytes()),
+            new=None,
+            policy=self._paths.kept_policy(self._document).verified(),
             floor=self._floor,
         )
         await self._use(joining)

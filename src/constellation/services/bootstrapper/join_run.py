@@ -1,12 +1,14 @@
 """A node takes its place with a ticket, step by step: `JoinRun.steps` is the one list.
 
-The ticket and the node's keys are on the encrypted disk before the next step, so a run that was
-interrupted goes on without asking again. Source: design, sections 6 and 10.
+All that the ticket brought, and the node's keys, are on the encrypted disk before that counts as
+known: a run that was interrupted goes on without asking again, or begins anew with an empty disk.
+Source: design, sections 6 and 10.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.base import clock, decode
@@ -17,21 +19,25 @@ from constellation.disk import state_disk
 from constellation.disk.superblock import State
 from constellation.kms.master_secret import FILE_NAME, dump_master_secret
 from constellation.kube import kubeadm
+from constellation.kube.join_log import SignedRecord
 from constellation.kube.membership import NodeRole
 from constellation.kube.node_record import NodeRecord, dump_node_record
+from constellation.rpc.stubs import join_pb2
 from constellation.services.bootstrapper import kubernetes, node_keys, runtime
+from constellation.services.bootstrapper.redeem import (
+    GRANT_PORT,
+    ControlPlaneSecrets,
+    redeem,
+)
 from constellation.services.bootstrapper.steps import Step
 from constellation.services.peer_lists import verified_peer_list
 from constellation.trust import artifact_list
-from constellation.trust.cluster_policy import dump_signed_policy
-from constellation.trust.disk_key import own_master_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.providers.protocols import Instance
     from constellation.rpc.agent_client import AgentClient
-    from constellation.rpc.stubs import join_pb2
     from constellation.services.bootstrapper.clock_floor import ClockFloor
     from constellation.services.bootstrapper.node_keys import FreshKeys
     from constellation.services.bootstrapper.paths import Paths
@@ -39,7 +45,7 @@ if TYPE_CHECKING:
     from constellation.trust.cluster_policy import ClusterPolicy, SignedPolicy
     from constellation.trust.node_document import NodeDocument
 
-__all__ = ["JoinRun", "check_ticket"]
+__all__ = ["JoinRun", "NewPlace", "check_ticket", "without_secrets"]
 
 _PKI_NAMES = frozenset(
     {
@@ -70,6 +76,26 @@ def check_ticket(ticket: join_pb2.JoinTicket, *, policy: ClusterPolicy) -> Artif
     return listed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPlace:
+    """What a node has in memory when it gets its ticket: `giver` is the address it came from."""
+
+    keys: FreshKeys
+    signed_policy: SignedPolicy
+    giver: str
+
+
+def without_secrets(ticket: join_pb2.JoinTicket) -> join_pb2.JoinTicket:
+    """Give what an interrupted run still needs of a ticket: names, certificates and settings."""
+    kept = join_pb2.JoinTicket()
+    kept.CopyFrom(ticket)
+    kept.ClearField("disk_key")
+    if kept.HasField("control_plane"):
+        kept.control_plane.Clear()
+        kept.control_plane.SetInParent()  # an empty message: still a control plane's
+    return kept
+
+
 class JoinRun:
     """One run of join on this node; every step may be repeated."""
 
@@ -81,14 +107,13 @@ class JoinRun:
         document: NodeDocument,
         own: Instance,
         ticket: join_pb2.JoinTicket,
-        keys: FreshKeys | None,
+        new: NewPlace | None,
         policy: ClusterPolicy,
-        signed_policy: SignedPolicy,
         floor: ClockFloor,
     ) -> None:
         self._paths, self._agent, self._document = paths, agent, document
-        self._own, self._ticket, self._keys = own, ticket, keys
-        self._policy, self._signed_policy = policy, signed_policy
+        self._own, self._ticket, self._new = own, ticket, new
+        self._policy = policy
         self._floor = floor.raised_to(ticket.time)
         self._artifacts = check_ticket(ticket, policy=policy)
         self._role = NodeRole.CONTROL_PLANE if ticket.HasField("control_plane") else NodeRole.WORKER
@@ -113,21 +138,14 @@ class JoinRun:
 
         after_start = phases.index(("kubelet-start",)) + 1
         kubelet = Step(name="kubelet", do=runtime.ensure_kubelet, volatile=True)
-        extra = (
-            (
-                Step(name="control plane's secrets", do=self._keep_control_plane),
-                Step(name="KeyService", do=self._start_keyservice, volatile=True),
-            )
-            if control_plane
-            else ()
-        )
+        keyservice = Step(name="KeyService", do=self._start_keyservice, volatile=True)
         return (
             Step(name="state disk", do=self._open_disk, volatile=True),
             Step(name="artifacts", do=self._check_artifacts, volatile=True),
             Step(name="containerd", do=self._start_containerd, volatile=True),
             Step(name="certificates", do=self._install),
             Step(name="services bundle", do=self._mount_services, volatile=True),
-            *extra,
+            *((keyservice,) if control_plane else ()),
             Step(name="pod network", do=self._start_network, volatile=True),
             *(phase(words) for words in phases[:after_start]),
             kubelet,
@@ -137,24 +155,41 @@ class JoinRun:
             Step(name="node record", do=self._write_record),
             Step(name="mesh", do=runtime.start_mesh, volatile=True),
             Step(name="services", do=self._place_services, volatile=True),
+            Step(name="ticket", do=self._drop_ticket),
         )
 
     async def _open_disk(self) -> None:
         record = state_disk.read_record()
         if record.state is State.OPEN:
             return
+        assert self._new is not None  # noqa: S101 - a new disk means a new ticket
         uuid, key = bytes.fromhex(record.uuid), Secret(self._ticket.disk_key)
         if not await self._agent.given_to_cluster():
             await self._agent.give_to_cluster(self._document.cluster_id)
+        # before the disk: without them this node starts again and asks for another ticket
+        secrets = await self._redeem(self._new) if self._role is NodeRole.CONTROL_PLANE else None
         await state_disk.format_and_open(state_disk.DEVICE, uuid, key)
         await state_disk.bind_folders()
         self._paths.keys.mkdir(mode=0o700, exist_ok=True)
-        assert self._keys is not None  # noqa: S101 - a new disk means a new run
-        node_keys.keep(self._keys, paths=self._paths)
-        state = self._paths.state
-        write_atomic(self._paths.policy, dump_signed_policy(self._signed_policy), mode=0o600)
-        write_atomic(state / "join-ticket.bin", self._ticket.SerializeToString(), mode=0o600)
+        node_keys.keep(self._new.keys, paths=self._paths)
+        if secrets is not None:
+            self._keep_control_plane(secrets)
+        self._paths.kept_policy(self._document).keep_first(self._new.signed_policy)
+        kept = without_secrets(self._ticket).SerializeToString()
+        write_atomic(self._paths.ticket, kept, mode=0o600)
+        await state_disk.finish()
         state_disk.write_record(state_disk.DiskRecord(state=State.OPEN, uuid=record.uuid))
+
+    async def _redeem(self, new: NewPlace) -> ControlPlaneSecrets:
+        ticket = self._ticket.control_plane
+        return await redeem(
+            SignedRecord(data=ticket.grant, signature=ticket.grant_signature),
+            address=new.giver,
+            port=GRANT_PORT,
+            attester=self._agent,
+            document=self._document,
+            policy=self._policy,
+        )
 
     async def _check_artifacts(self) -> None:
         await runtime.check_programs(self._artifacts, paths=self._paths)
@@ -176,6 +211,8 @@ class JoinRun:
         kubernetes.write_kubelet_kubeconfig(
             record, endpoint=kubernetes.kubelet_endpoint(record), paths=self._paths
         )
+        if self._role is NodeRole.CONTROL_PLANE:
+            kubernetes.write_api_configuration(paths=self._paths)
         discovery = kubernetes.write_discovery(record, endpoint=ticket.endpoint, paths=self._paths)
         self._write_kubeadm_configuration(record, discovery)
 
@@ -187,18 +224,16 @@ class JoinRun:
         )
         write_atomic(self._paths.kubernetes / "kubeadm-join.yaml", text, mode=0o600)
 
-    async def _keep_control_plane(self) -> None:
+    def _keep_control_plane(self, secrets: ControlPlaneSecrets) -> None:
         ticket, keys = self._ticket.control_plane, self._paths.keys
-        master = own_master_secret(ticket.master_key, ticket.master_salt, document=self._document)
         for path, content in (
             *((self._paths.pki / name, data) for name, data in ticket.pki.items()),
-            (keys / FILE_NAME, dump_master_secret(master).reveal()),
+            (keys / FILE_NAME, dump_master_secret(secrets.master).reveal()),
             (keys / "services-ca.key", ticket.services_ca_key),
-            (keys / "join.pem", ticket.join_private_key),
+            (keys / "join.pem", secrets.join_key.reveal()),
             (keys / "membership.json", ticket.membership),
         ):
             write_atomic(path, content, mode=0o600)
-        kubernetes.write_api_configuration(paths=self._paths)
 
     async def _mount_services(self) -> None:
         await runtime.mount_services(self._artifacts, paths=self._paths)
@@ -219,6 +254,9 @@ class JoinRun:
 
     async def _place_services(self) -> None:
         runtime.place_static_pods(self._role, paths=self._paths)
+
+    async def _drop_ticket(self) -> None:
+        self._paths.ticket.unlink(missing_ok=True)
 
     async def _write_record(self) -> None:
         write_atomic(self._paths.state / "node.json", dump_node_record(self._record()), mode=0o600)

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from constellation.services.kept_policy import KeptPolicy
+
+if TYPE_CHECKING:
+    from constellation.trust.node_document import NodeDocument
 
 __all__ = ["REAL", "Paths"]
 
@@ -29,9 +35,13 @@ class Paths:
         return self.state / "steps.json"
 
     @property
-    def policy(self) -> Path:
-        """The newest signed cluster policy."""
-        return self.state / "policy.json"
+    def ticket(self) -> Path:
+        """What is left to use of the ticket of a join that is not done yet."""
+        return self.state / "join-ticket.bin"
+
+    def kept_policy(self, document: NodeDocument) -> KeptPolicy:
+        """Give the place of the newest cluster policy."""
+        return KeptPolicy(state=self.state, document=document)
 
     @property
     def pki(self) -> Path:

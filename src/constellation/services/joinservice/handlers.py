@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from constellation.services.joinservice.refused import Refusals
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
     from constellation.services.joinservice.tickets import Tickets
-    from constellation.trust.node_document import NodeDocument
+    from constellation.services.kept_policy import KeptPolicy
 
 __all__ = ["JOIN", "REJOIN", "DiskKeys", "JoinHandlers", "PeersLearned", "Provider"]
 
@@ -80,7 +80,7 @@ class JoinHandlers(JoinServiceBase):
     """The JoinService protocol on one control plane."""
 
     files: NodeFiles
-    document: NodeDocument
+    kept: KeptPolicy
     ledger: Ledger
     provider: Provider
     keys: DiskKeys
@@ -94,11 +94,11 @@ class JoinHandlers(JoinServiceBase):
         """Show the policy and prove that this channel ends at a holder of the join key."""
         with raise_status():
             await stream.recv_message()
-            signed = self.files.signed_policy()
+            signed = self.kept.signed()
             proof = prove_join_channel(
                 self.files.join_key(),
                 exporter=peer_of(stream).exporter(JOIN_CHANNEL_LABEL),
-                cluster_id=self.document.cluster_id,
+                cluster_id=self.kept.document.cluster_id,
             )
             await stream.send_message(
                 join_pb2.Introduction(
@@ -125,7 +125,11 @@ class JoinHandlers(JoinServiceBase):
             await self.learned.wait(serial, deadline_s=_PEERS_LEARN_WITHIN_S)
             key = await self.keys.state_disk(member.disk_uuid)
             ticket = self.tickets.join(
-                member, self.ledger.membership, disk_key=key, now=clock.now()
+                member,
+                self.ledger.membership,
+                disk_key=key,
+                grant=self.ledger.record(member.joined),
+                now=clock.now(),
             )
             _log.info("a node got a ticket", extra={"node": member.name, "address": member.address})
             await stream.send_message(ticket)
@@ -180,7 +184,7 @@ class JoinHandlers(JoinServiceBase):
             mesh_public_key=request.mesh_public_key,
         )
         instances = await self.provider.peers()
-        serial = self.files.policy(self.document).serial
+        serial = self.kept.verified().serial
 
         def decide(membership: Membership) -> Entry:
             now = _seconds()
@@ -226,7 +230,7 @@ class JoinHandlers(JoinServiceBase):
             instances = await self.provider.peers()
         except Unavailable:
             instances = None
-        serial, now = self.files.policy(self.document).serial, _seconds()
+        serial, now = self.kept.verified().serial, _seconds()
         admitted: list[Member] = []
 
         def decide(membership: Membership) -> Entry:

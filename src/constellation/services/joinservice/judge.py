@@ -11,21 +11,20 @@ from constellation.trust.appraisal import appraisal_policy
 if TYPE_CHECKING:
     from constellation.atls.channel import Appraise
     from constellation.attestation.model import AttestationResult, Binding, Evidence
-    from constellation.services.joinservice.secrets_on_disk import NodeFiles
-    from constellation.trust.node_document import NodeDocument
+    from constellation.services.kept_policy import KeptPolicy
 
 __all__ = ["fresh_node"]
 
 
-def fresh_node(files: NodeFiles, document: NodeDocument) -> Appraise:
+def fresh_node(kept: KeptPolicy) -> Appraise:
     """Make the judge of joining nodes: this cluster's policy of this moment, PCR 15 zero."""
 
     def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
         now = clock.now()
-        policy = files.policy(document)
+        policy = kept.verified()
         verifier = registry.verifier(
-            document.variant,
-            policy=appraisal_policy(policy, document, joined=False, now=now),
+            kept.document.variant,
+            policy=appraisal_policy(policy, kept.document, joined=False, now=now),
             trust_roots=policy.trust_roots,
         )
         return verifier.appraise(evidence, binding=binding, now=now)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+    from constellation.kube.log_copy import LogCopy
     from constellation.kube.membership import Membership
-    from constellation.services.joinservice.copy import LogCopy
 
 __all__ = ["Ledger", "Records"]
 
@@ -103,6 +103,17 @@ class Ledger:
     def membership(self) -> Membership:
         """The newest membership that this JoinService has verified."""
         return self._membership
+
+    def record(self, sequence: int) -> SignedRecord:
+        """Give a record of this JoinService's copy.
+
+        Raises:
+            Unavailable: the copy does not reach back so far.
+        """
+        record = self._copy.record(sequence)
+        if record is None:
+            raise Unavailable(f"join log: record {sequence} is not in the copy")
+        return record
 
     async def write(self, decide: Callable[[Membership], Entry | None], *, now: int) -> Membership:
         """Decide from the newest membership and record the decision as its very next record.

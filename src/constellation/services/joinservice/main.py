@@ -10,10 +10,10 @@ from constellation.base import clock, logs
 from constellation.base.errors import Unavailable
 from constellation.base.retry import until_available
 from constellation.kube.etcd import Etcd
+from constellation.kube.log_copy import LogCopy
 from constellation.kube.membership import member_by_name
 from constellation.providers.local.metadata import LocalMetadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
-from constellation.services.joinservice.copy import LogCopy
 from constellation.services.joinservice.judge import fresh_node
 from constellation.services.joinservice.ledger import Ledger
 from constellation.services.joinservice.outside import (
@@ -37,8 +37,8 @@ async def _serve() -> None:
     files = NodeFiles(
         state=_STATE, pki=_KUBERNETES / "pki", node_document=_RUN / "node-document.json"
     )
-    document = files.document()
-    identity = files.identity(document)
+    kept = files.kept_policy()
+    identity = files.identity(kept.document)
     records = KubernetesLog(_KUBERNETES / "admin.conf")
     ledger = Ledger.open_(
         LogCopy(_STATE / "join-log", seed=_STATE / "keys" / "membership.json"),
@@ -52,10 +52,10 @@ async def _serve() -> None:
     provider = LocalMetadata()
     server = JoinServer(
         files=files,
-        document=document,
+        kept=kept,
         ledger=ledger,
         attester=await AgentClient.connect(agent_socket("joinservice")),
-        appraise=fresh_node(files, document),
+        appraise=fresh_node(kept),
         provider=provider,
         keys=LocalKeyService(me.address, tls=files.service_tls()),
         world=KubernetesWorld(records, provider=provider, etcd=Etcd(_KUBERNETES / "pki")),

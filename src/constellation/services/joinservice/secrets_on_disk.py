@@ -12,15 +12,9 @@ from constellation.base.errors import Unavailable
 from constellation.base.secret import Secret
 from constellation.crypto.signing import load_private_key
 from constellation.crypto.x509 import CertificateAuthority, load_certificate, uris
-from constellation.kms.master_secret import FILE_NAME, load_master_secret
 from constellation.kube.service_identity import ServiceIdentity, parse_identity
 from constellation.rpc.mutual_tls import ServiceTls
-from constellation.trust.cluster_policy import (
-    ClusterPolicy,
-    SignedPolicy,
-    parse_signed_policy,
-    verify_policy,
-)
+from constellation.services.kept_policy import KeptPolicy
 from constellation.trust.node_document import NodeDocument, parse_node_document
 
 if TYPE_CHECKING:
@@ -59,18 +53,9 @@ class NodeFiles:
         """Give this node's own, measured node document."""
         return parse_node_document(_read(self.node_document))
 
-    def signed_policy(self) -> SignedPolicy:
-        """Give the cluster policy as it was signed."""
-        return parse_signed_policy(_read(self.state / "policy.json"))
-
-    def policy(self, document: NodeDocument) -> ClusterPolicy:
-        """Give the cluster policy, verified against the owner key. Raises Untrusted."""
-        return verify_policy(
-            self.signed_policy(),
-            owner_public_key=document.owner_public_key,
-            cluster_id=document.cluster_id,
-            minimum_serial=1,
-        )
+    def kept_policy(self) -> KeptPolicy:
+        """Give the place of the cluster policy."""
+        return KeptPolicy(state=self.state, document=self.document())
 
     def join_key(self) -> EllipticCurvePrivateKey:
         """Give the join key."""
@@ -91,11 +76,6 @@ class NodeFiles:
     def file(self, name: str) -> Secret:
         """Give one file of the keys folder."""
         return Secret(_read(self._key(name)))
-
-    def master_secret(self) -> tuple[Secret, Secret]:
-        """Give key and salt, 32 bytes each."""
-        master = load_master_secret(Secret(_read(self._key(FILE_NAME))))
-        return master.key, master.salt
 
     def service_tls(self) -> ServiceTls:
         """Name the files of this node's service identity."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from constellation.services.joinservice.housekeep import Observed
     from constellation.services.joinservice.ledger import Ledger
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
-    from constellation.trust.node_document import NodeDocument
+    from constellation.services.kept_policy import KeptPolicy
 
 __all__ = ["JOIN_PORT", "JoinServer", "World"]
 
@@ -56,7 +56,7 @@ class JoinServer:
     """Everything that runs; `join_port` and `peer_port` 0 take free ones (tests)."""
 
     files: NodeFiles
-    document: NodeDocument
+    kept: KeptPolicy
     ledger: Ledger
     attester: ChannelAttester
     appraise: Appraise
@@ -77,7 +77,7 @@ class JoinServer:
         refusals = Refusals(self.ledger)
         handlers = JoinHandlers(
             files=self.files,
-            document=self.document,
+            kept=self.kept,
             ledger=self.ledger,
             provider=self.provider,
             keys=self.keys,
@@ -91,7 +91,7 @@ class JoinServer:
                     self.ledger,
                     tickets=tickets,
                     learned=learned,
-                    cluster_id=self.document.cluster_id,
+                    cluster_id=self.kept.document.cluster_id,
                 )
             ],
             host=self.host,

@@ -1,4 +1,8 @@
-"""What a node takes home: the messages that carry its place, its certificates and its disk key."""
+"""What a node takes home: the messages that carry its place, its certificates and its disk key.
+
+A control plane's ticket carries the CA keys, and not master secret and join key: for these it has a
+grant, which it redeems with its KeyService once PCR 15 says whose node it is (design, section 9).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from constellation.base.secret import Secret
+    from constellation.kube.join_log import SignedRecord
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
 
 __all__ = ["Tickets", "peer_message"]
@@ -27,9 +32,15 @@ class Tickets:
     files: NodeFiles
 
     def join(
-        self, member: Member, membership: Membership, *, disk_key: Secret, now: datetime
+        self,
+        member: Member,
+        membership: Membership,
+        *,
+        disk_key: Secret,
+        grant: SignedRecord,
+        now: datetime,
     ) -> join_pb2.JoinTicket:
-        """Make the ticket of a node that was admitted.
+        """Make the ticket of a node that was admitted; `grant` is the record of its reservation.
 
         Raises:
             Unavailable: a key is not on the disk.
@@ -65,7 +76,7 @@ class Tickets:
             time=int(now.timestamp()),
         )
         if member.role is NodeRole.CONTROL_PLANE:
-            ticket.control_plane.CopyFrom(self._control_plane(membership))
+            ticket.control_plane.CopyFrom(self._control_plane(membership, grant))
         return ticket
 
     def rejoin(
@@ -80,21 +91,21 @@ class Tickets:
         """Make the signed peer list of this moment."""
         return peer_message(sign_peers(membership, join_private_key=self.files.join_key()))
 
-    def _control_plane(self, membership: Membership) -> join_pb2.ControlPlaneTicket:
-        settings, signed = membership.settings, self.files.signed_policy()
-        key, salt = self.files.master_secret()
+    def _control_plane(
+        self, membership: Membership, grant: SignedRecord
+    ) -> join_pb2.ControlPlaneTicket:
+        settings, signed = membership.settings, self.files.kept_policy().signed()
         return join_pb2.ControlPlaneTicket(
             pki={name: secret.reveal() for name, secret in self.files.pki_files().items()},
             services_ca_key=self.files.file("services-ca.key").reveal(),
-            join_private_key=self.files.file("join.pem").reveal(),
-            master_key=key.reveal(),
-            master_salt=salt.reveal(),
             api_sans=settings.api_sans,
             policy=signed.policy,
             policy_signature=signed.signature,
             user_endpoint=settings.user_endpoint,
             mesh_cidr=settings.mesh_cidr,
             membership=decode.dump(membership),
+            grant=grant.data,
+            grant_signature=grant.signature,
         )
 
 

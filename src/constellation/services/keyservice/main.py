@@ -9,6 +9,7 @@ from pathlib import Path
 from constellation.base import logs
 from constellation.base.ready import tell_service_manager
 from constellation.base.retry import until_available
+from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.keyservice.server import KeyServer
 
 __all__ = ["main"]
@@ -21,16 +22,17 @@ def main() -> None:
     """Run until stopped; what is missing on the disk is waited for, 5 minutes at most."""
     logs.set_up("keyservice")
     server = KeyServer(
-        keys=Path("/var/lib/constellation/keys"),
+        state=Path("/var/lib/constellation"),
         node_document=Path("/run/constellation/node-document.json"),
         socket=Path("/run/constellation/kms/kms.sock"),
+        attester=lambda: AgentClient.connect(agent_socket("keyservice")),
     )
 
     async def serve() -> None:
         await server.run(
             plugin_ready=tell_service_manager,
-            listening=lambda endpoint: _log.info(
-                "KeyService listens", extra={"endpoint": endpoint}
+            listening=lambda what, endpoint: _log.info(
+                "KeyService listens", extra={"for": what, "endpoint": endpoint}
             ),
         )
 

@@ -1,7 +1,7 @@
-"""KeyService as it runs: the plugin's socket first (the API server waits for it), then port 9090.
+"""KeyService as it runs: the plugin's socket first (the API server waits for it), then two ports.
 
-The plugin needs the master secret alone. The network side waits for this node's certificate, and
-reads it again every few minutes, since it is renewed.
+The plugin needs the master secret alone. The network sides (disk keys on 9090, grants on 9092) wait
+for this node's certificate; 9090 reads it again every few minutes, since it is renewed.
 """
 
 from __future__ import annotations
@@ -15,23 +15,39 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from constellation.atls import server as atls_server
 from constellation.atls.grpc_bounds import LocalServer
+from constellation.atls.limits import USUAL
 from constellation.base.errors import FormatError, Unavailable
 from constellation.base.retry import until_available
 from constellation.base.secret import Secret
-from constellation.crypto.x509 import load_certificate
+from constellation.crypto.x509 import load_certificate, uris
 from constellation.kms.master_secret import FILE_NAME, load_master_secret, of_cluster
+from constellation.kube.log_copy import LogCopy
+from constellation.kube.service_identity import parse_identity
 from constellation.rpc.mutual_tls import ServiceTls, TlsServer, serve, server_context
+from constellation.services.kept_policy import KeptPolicy
 from constellation.services.keyservice.data_keys import PORT, DataKeys
+from constellation.services.keyservice.grant_service import (
+    GRANT_CLIENT,
+    GRANT_PORT,
+    GRANT_SERVER,
+    GrantHandlers,
+    UsedGrants,
+    joined_node,
+)
 from constellation.services.keyservice.kms_plugin import KmsPlugin
+from constellation.services.keyservice.members import Members
 from constellation.trust.node_document import parse_node_document
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from constellation.atls.channel import ChannelAttester
     from constellation.crypto.derive import MasterSecret
+    from constellation.kube.membership import Membership
 
 __all__ = ["KeyServer"]
 
@@ -43,26 +59,28 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyServer:
-    """Paths and port of one KeyService; `port` 0 takes a free one (tests)."""
+    """Paths and ports of one KeyService; port 0 takes a free one (tests)."""
 
-    keys: Path  # /var/lib/constellation/keys
+    state: Path  # /var/lib/constellation
     node_document: Path  # /run/constellation/node-document.json
     socket: Path  # /run/constellation/kms/kms.sock
+    attester: Callable[[], Awaitable[ChannelAttester]]
     port: int = PORT
+    grant_port: int = GRANT_PORT
 
     async def run(
-        self, *, plugin_ready: Callable[[], None], listening: Callable[[str], None]
+        self, *, plugin_ready: Callable[[], None], listening: Callable[[str, str], None]
     ) -> None:
-        """Serve until cancelled; `listening` gets the endpoint of the network side.
+        """Serve until cancelled; `listening` gets name and endpoint of each of the network sides.
 
         Raises:
             Unavailable: the master secret is not there yet, or an address is taken.
             Conflict: it is another cluster's.
         """
-        cluster_id = parse_node_document(_read(self.node_document)).cluster_id
-        path = self.keys / FILE_NAME
+        document = parse_node_document(_read(self.node_document))
+        path = self._keys / FILE_NAME
         master = load_master_secret(Secret(_read(path)))
-        of_cluster(master, expected=cluster_id, where=path)
+        of_cluster(master, expected=document.cluster_id, where=path)
         plugin = LocalServer([KmsPlugin(master)], max_message_bytes=_MAX_PLUGIN_BYTES)
         self.socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(FileNotFoundError):
@@ -70,30 +88,29 @@ class KeyServer:
         await plugin.start(path=str(self.socket))
         self.socket.chmod(0o600)
         plugin_ready()
+        kept = KeptPolicy(state=self.state, document=document)
         try:
-            await self._network(master, cluster_id, listening)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._data_keys(master, kept, listening))
+                tasks.create_task(self._grants(master, kept, listening))
         finally:
             plugin.close()
             await plugin.wait_closed()
 
-    async def _network(
-        self, master: MasterSecret, cluster_id: bytes, listening: Callable[[str], None]
+    async def _data_keys(
+        self, master: MasterSecret, kept: KeptPolicy, listening: Callable[[str, str], None]
     ) -> None:
-        tls = ServiceTls(
-            certificate=self.keys / "service.crt",
-            private_key=self.keys / "service.pem",
-            ca=self.keys / "services-ca.crt",
-        )
+        tls, cluster_id = self._tls, kept.document.cluster_id
+        keys = DataKeys(master, cluster_id=cluster_id, membership=self._membership(kept))
 
         async def attempt() -> tuple[ssl.SSLContext, TlsServer, str]:
             context = server_context(tls)
             host = _own_address(tls)
-            handlers = [DataKeys(master, cluster_id=cluster_id)]
-            server = await serve(handlers, host=host, port=self.port, context=context)
+            server = await serve([keys], host=host, port=self.port, context=context)
             return context, server, f"{host}:{server.port}"
 
         context, server, endpoint = await until_available(attempt, deadline_s=_CERTIFICATE_WITHIN_S)
-        listening(endpoint)
+        listening("disk keys", endpoint)
         try:
             while True:
                 await asyncio.sleep(_RELOAD_EVERY_S)
@@ -104,6 +121,59 @@ class KeyServer:
         finally:
             server.close()
             await server.wait_closed()
+
+    async def _grants(
+        self, master: MasterSecret, kept: KeptPolicy, listening: Callable[[str, str], None]
+    ) -> None:
+        async def attempt() -> tuple[atls_server.AtlsServer, str]:
+            identity = parse_identity(
+                uris(load_certificate(_read(self._tls.certificate))),
+                cluster_id=kept.document.cluster_id,
+            )
+            handlers = GrantHandlers(
+                master,
+                own_name=identity.name,
+                kept=kept,
+                join_key=lambda: Secret(_read(self._keys / "join.pem")),
+                membership=self._membership(kept),
+                used=UsedGrants(self.state / "used-grants.json"),
+            )
+            host = _own_address(self._tls)
+            server = await atls_server.serve(
+                [handlers],
+                host=host,
+                port=self.grant_port,
+                purpose=GRANT_SERVER,
+                attester=await self.attester(),
+                appraisers={GRANT_CLIENT: joined_node(kept)},
+                limits=USUAL,
+            )
+            return server, f"{host}:{server.port}"
+
+        server, endpoint = await until_available(attempt, deadline_s=_CERTIFICATE_WITHIN_S)
+        listening("grants", endpoint)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    def _membership(self, kept: KeptPolicy) -> Callable[[], Membership]:
+        seed = self._keys / "membership.json"
+        members = Members(LogCopy(self.state / "join-log", seed=seed))
+        return lambda: members.now(join_public_key=kept.verified().join_public_key)
+
+    @property
+    def _keys(self) -> Path:
+        return self.state / "keys"
+
+    @property
+    def _tls(self) -> ServiceTls:
+        return ServiceTls(
+            certificate=self._keys / "service.crt",
+            private_key=self._keys / "service.pem",
+            ca=self._keys / "services-ca.crt",
+        )
 
 
 def _own_address(tls: ServiceTls) -> str:

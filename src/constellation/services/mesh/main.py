@@ -14,10 +14,10 @@ from constellation.base.retry import until_available
 from constellation.base.secret import Secret
 from constellation.kube.node_record import NODE_JSON, load_node_record
 from constellation.rpc.mutual_tls import ServiceTls
+from constellation.services.kept_policy import KeptPolicy
 from constellation.services.mesh.device import Device
 from constellation.services.mesh.firewall import Place
 from constellation.services.mesh.follow import Follower
-from constellation.trust.cluster_policy import parse_signed_policy, verify_policy
 from constellation.trust.node_document import parse_node_document
 
 __all__ = ["main"]
@@ -32,12 +32,7 @@ _log = logging.getLogger(__name__)
 async def _start() -> Follower:
     record = load_node_record(_read(NODE_JSON))
     document = parse_node_document(_read(_DOCUMENT))
-    policy = verify_policy(
-        parse_signed_policy(_read(_STATE / "policy.json")),
-        owner_public_key=document.owner_public_key,
-        cluster_id=document.cluster_id,
-        minimum_serial=1,
-    )
+    policy = KeptPolicy(state=_STATE, document=document).verified()
     place = Place(
         address=record.address,
         mesh_address=record.mesh_address,

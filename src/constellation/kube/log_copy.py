@@ -1,5 +1,6 @@
 """This control plane's own copy of the join log: what it decides from when the API is away.
 
+JoinService writes it; KeyService reads it, to know who is a member without asking anybody.
 A folder: `base.json` (the membership that the copy starts from, after the first checkpoint),
 `NNNNNNNNNN.json` (the records after it), `journal.json` (entries that wait for the API). Reading
 it verifies every record again; the disk is confidential but not always authentic (design, 10).
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.base import decode
-from constellation.base.errors import FormatError
+from constellation.base.errors import FormatError, Unavailable
 from constellation.base.files import write_atomic
 from constellation.kube import join_log
 from constellation.kube.join_log import Entry, SignedRecord
@@ -39,24 +40,35 @@ class LogCopy:
         self._folder = folder
         self._seed = seed
 
-    def load(self, *, join_public_key: bytes) -> Membership:
-        """Fold the copy, checking every signature and link.
+    def load(self, *, join_public_key: bytes, known: Membership | None = None) -> Membership:
+        """Fold the copy, checking every signature and link; go on from `known`, an earlier fold.
 
         Raises:
             Untrusted: a record was changed, exchanged or is missing.
             FormatError: a file is not what it must be.
             Unavailable: there is neither a copy nor a seed yet.
         """
-        base = self._folder / "base.json"
-        start = base if base.exists() else self._seed
-        membership = load_membership(start.read_bytes(), what=str(start))
-        for path in sorted(self._folder.glob("[0-9]*.json")):
+        paths = sorted(self._folder.glob("[0-9]*.json"))
+        oldest = int(paths[0].stem) if paths else 0
+        membership = known
+        if membership is None or oldest > membership.sequence + 1:
+            membership = self._start()
+        for path in paths:
             if int(path.stem) <= membership.sequence:
                 continue
             membership = join_log.advance(
                 membership, self._read(path), join_public_key=join_public_key
             )
         return membership
+
+    def _start(self) -> Membership:
+        base = self._folder / "base.json"
+        start = base if base.exists() else self._seed
+        try:
+            data = start.read_bytes()
+        except OSError as error:
+            raise Unavailable(f"{start}: {error.strerror}") from error
+        return load_membership(data, what=str(start))
 
     def record(self, sequence: int) -> SignedRecord | None:
         """Give one record of the copy, None where the copy starts later."""

@@ -1,0 +1,317 @@
+"""A joining control plane redeems its grant: real aTLS, real quotes, a real join log.
+
+The KeyService runs as it does on a node, beside the files that its JoinService writes. After every
+refusal the machine that the grant is for gets the secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from constellation.atls import server as atls_server
+from constellation.atls.limits import USUAL
+from constellation.attestation.model import AttestationResult, Variant
+from constellation.base import clock
+from constellation.base.errors import ConstellationError, Rejected, Untrusted
+from constellation.crypto.signing import dump_private_key, generate_key, load_private_key, spki
+from constellation.kube.join_log import Entry, Kind, SignedRecord, append
+from constellation.providers.protocols import Role
+from constellation.rpc.stubs.key_grpc import GrantServiceBase
+from constellation.rpc.stubs.key_pb2 import RedeemReply, RedeemRequest
+from constellation.services.bootstrapper.redeem import ControlPlaneSecrets, redeem
+from constellation.services.joinservice import admit, entries
+from constellation.services.keyservice.server import KeyServer
+from tests.fakes.cluster_machines import OTHER, OURS, Cluster, Node, machine
+from tests.fakes.join_world import SharedLog, ledger_of, write_control_plane
+from tests.fakes.members import asks
+from tests.fakes.members import machine as instance_of
+from tests.fakes.tpm import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from grpclib.server import Stream
+
+    from constellation.attestation.model import Binding, Evidence
+    from constellation.kube.membership import Membership
+    from constellation.providers.protocols import Instance
+    from constellation.services.joinservice.ledger import Ledger
+    from constellation.services.joinservice.secrets_on_disk import NodeFiles
+
+PLANE, WORKER = instance_of(1, role=Role.CONTROL_PLANE), instance_of(1)
+OWN_NAME = "control-plane-default-0"
+
+
+@dataclass(kw_only=True)
+class Giver:
+    """The control plane that gave a ticket; `later_s` puts its clock forward."""
+
+    files: NodeFiles
+    ledger: Ledger
+    on: Node
+    later_s: int = 0
+    port: int = 0
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def now(self) -> int:
+        return int(NOW.timestamp()) + self.later_s
+
+    async def start(self) -> None:
+        """Run KeyService; again: a new process on the same disk."""
+        started: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+        async def attester() -> Node:
+            return self.on
+
+        server = KeyServer(
+            state=self.files.state,
+            node_document=self.files.node_document,
+            socket=self.files.state / "kms.sock",
+            attester=attester,
+            port=0,
+            grant_port=0,
+        )
+        running = server.run(
+            plugin_ready=lambda: None,
+            listening=lambda what, endpoint: started.put_nowait((what, endpoint)),
+        )
+        self.tasks.append(asyncio.create_task(running))
+        async with asyncio.timeout(5):
+            endpoints = dict([await started.get(), await started.get()])
+        self.port = int(endpoints["grants"].rpartition(":")[2])
+
+    async def stop(self) -> None:
+        while self.tasks:
+            task = self.tasks.pop()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def reserve(self, node: Node, instance: Instance = PLANE) -> SignedRecord:
+        """Admit a machine as JoinService does; gives the record of its reservation."""
+        result = AttestationResult(
+            variant=Variant.LOCAL_VTPM,
+            attester_id=await node.attester_id(),
+            claims={"pcr15": bytes(32)},
+            unchecked=(),
+            warnings=(),
+        )
+
+        def decide(membership: Membership) -> Entry:
+            admission = admit.admit(
+                membership, asks(instance), result=result, instances=(instance,), now=self.now
+            )
+            return entries.reserved(
+                admission, result, policy_serial=1, now=self.now, node_time=self.now
+            )
+
+        membership = await self.ledger.write(decide, now=self.now)
+        return self.ledger.record(membership.sequence)
+
+    async def redeem(self, grant: SignedRecord, node: Node) -> ControlPlaneSecrets:
+        return await redeem(
+            grant,
+            address="127.0.0.1",
+            port=self.port,
+            attester=node,
+            document=OURS.document,
+            policy=self.files.kept_policy().verified(),
+        )
+
+    async def refuses(self, grant: SignedRecord, node: Node, because: str) -> ConstellationError:
+        with pytest.raises(ConstellationError) as caught:
+            await self.redeem(grant, node)
+        assert because in str(caught.value)
+        return caught.value
+
+
+def ours(secrets: ControlPlaneSecrets) -> bool:
+    public = spki(load_private_key(secrets.join_key).public_key())
+    return secrets.master == OURS.master and public == spki(OURS.join.public_key())
+
+
+@pytest.fixture
+async def giver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Giver]:
+    async with machine(tmp_path / "giver") as on:
+        files = write_control_plane(
+            tmp_path / "disk", cluster=OURS, attester_id=await on.attester_id()
+        )
+        one = Giver(files=files, ledger=ledger_of(files, SharedLog(), writer=OWN_NAME), on=on)
+        monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(seconds=one.later_s))
+        await one.start()
+        yield one
+        await one.stop()
+
+
+@pytest.fixture
+async def joining(tmp_path: Path) -> AsyncIterator[Node]:
+    async with machine(tmp_path / "joining") as node:
+        yield node
+
+
+async def test_a_joining_control_plane_gets_both_secrets_once(giver: Giver, joining: Node) -> None:
+    grant = await giver.reserve(joining)
+    assert ours(await giver.redeem(grant, joining))
+    await giver.refuses(grant, joining, "used before")
+    await giver.stop()
+    await giver.start()
+    await giver.refuses(grant, joining, "used before")
+    assert ours(await giver.redeem(await giver.reserve(joining), joining)), "a new ticket is good"
+
+
+async def test_another_machine_gets_nothing_for_it(
+    giver: Giver, joining: Node, tmp_path: Path
+) -> None:
+    grant = await giver.reserve(joining)
+    async with machine(tmp_path / "another") as another:
+        await giver.refuses(grant, another, "found AK")
+    assert ours(await giver.redeem(grant, joining))
+
+
+async def test_it_is_void_once_the_lease_has_ended(giver: Giver, joining: Node) -> None:
+    grant = await giver.reserve(joining)
+    giver.later_s = admit.RESERVATION_S
+    await giver.refuses(grant, joining, "lease of control-plane-default-1 has ended")
+    giver.later_s = admit.RESERVATION_S - 1
+    assert ours(await giver.redeem(grant, joining))
+
+
+async def test_it_is_void_once_the_node_has_settled_lapsed_or_has_a_newer_one(
+    giver: Giver, joining: Node
+) -> None:
+    for kind in (Kind.LAPSED, Kind.SETTLED):
+        old = await giver.reserve(joining)
+        new = await giver.reserve(joining)
+        await giver.refuses(old, joining, "has ended")
+        end = Entry(kind=kind, time=giver.now, name="control-plane-default-1")
+        if kind is Kind.LAPSED:
+            assert ours(await giver.redeem(new, joining))
+            new = await giver.reserve(joining)
+        await giver.ledger.write(lambda _, end=end: end, now=giver.now)  # type: ignore[misc]
+        await giver.refuses(new, joining, "has ended")
+
+
+async def test_a_worker_s_reservation_is_no_grant(
+    giver: Giver, joining: Node, tmp_path: Path
+) -> None:
+    async with machine(tmp_path / "worker") as worker:
+        await giver.refuses(await giver.reserve(worker, WORKER), worker, "is a worker")
+    assert ours(await giver.redeem(await giver.reserve(joining), joining))
+
+
+async def test_a_machine_that_was_not_given_to_this_cluster_gets_no_channel(
+    giver: Giver, tmp_path: Path
+) -> None:
+    async with machine(tmp_path / "fresh", given=False) as fresh:
+        grant = await giver.reserve(fresh)
+        assert isinstance(await giver.refuses(grant, fresh, "pcr15"), Rejected)
+        await fresh.give_to_cluster(OURS.document.cluster_id)
+        assert ours(await giver.redeem(grant, fresh)), "the same machine, given to this cluster"
+
+
+async def test_a_machine_of_another_cluster_gets_no_channel(
+    giver: Giver, joining: Node, tmp_path: Path
+) -> None:
+    grant = await giver.reserve(joining)
+    async with machine(tmp_path / "theirs", cluster=OTHER) as theirs:
+        error = await giver.refuses(grant, theirs, "pcr8")
+        assert isinstance(error, Rejected)
+    assert ours(await giver.redeem(grant, joining))
+
+
+async def test_only_what_the_join_key_signed_is_a_grant(giver: Giver, joining: Node) -> None:
+    grant = await giver.reserve(joining)
+    settings = giver.ledger.membership.settings
+    for forged in (
+        dataclasses.replace(grant, data=grant.data.replace(b'"worker-', b'"w0rker-') + b" "),
+        dataclasses.replace(grant, signature=bytes(64)),
+    ):
+        assert isinstance(await giver.refuses(forged, joining, ""), Untrusted)
+    before = dataclasses.replace(
+        giver.ledger.membership, settings=settings, sequence=1, head=bytes(32), reservations=()
+    )
+    entry = Entry(kind=Kind.REFUSED, time=giver.now)
+    other, _ = append(before, entry, writer=OWN_NAME, join_private_key=OURS.join)
+    await giver.refuses(other, joining, "expected a reservation")
+    assert ours(await giver.redeem(grant, joining))
+
+
+async def test_it_is_good_at_the_control_plane_that_gave_it_alone(
+    giver: Giver, joining: Node
+) -> None:
+    own, giver.ledger._writer = giver.ledger._writer, "control-plane-default-2"
+    elsewhere = await giver.reserve(joining)
+    await giver.refuses(elsewhere, joining, "control-plane-default-2 gave it")
+    giver.ledger._writer = own
+    assert ours(await giver.redeem(await giver.reserve(joining), joining))
+
+
+class False_(GrantServiceBase):  # noqa: N801 - `False` is taken
+    """A KeyService that gives what it has; `asked` counts the grants that it was shown."""
+
+    def __init__(self, cluster: Cluster, *, join_key: bytes) -> None:
+        self._cluster, self._join_key = cluster, join_key
+        self.asked = 0
+
+    async def Redeem(  # noqa: N802 - the name in key.proto
+        self, stream: Stream[RedeemRequest, RedeemReply]
+    ) -> None:
+        await stream.recv_message()
+        self.asked += 1
+        master = self._cluster.master
+        await stream.send_message(
+            RedeemReply(
+                master_key=master.key.reveal(),
+                master_salt=master.salt.reveal(),
+                join_private_key=self._join_key,
+            )
+        )
+
+
+def anybody(evidence: Evidence, _binding: Binding) -> AttestationResult:
+    return AttestationResult(
+        variant=evidence.variant, attester_id=bytes(32), claims={}, unchecked=(), warnings=()
+    )
+
+
+async def test_a_false_key_service_is_shown_no_grant_or_its_gifts_are_refused(
+    giver: Giver, joining: Node, tmp_path: Path
+) -> None:
+    grant = await giver.reserve(joining)
+    true_port = giver.port
+    own_key, another = (dump_private_key(k).reveal() for k in (OURS.join, generate_key()))
+
+    async def meet(service: False_, on: Node, because: str) -> None:
+        listening = await atls_server.serve(
+            [service],
+            host="127.0.0.1",
+            port=0,
+            purpose="grant-server",
+            attester=on,
+            appraisers={"grant-client": anybody},
+            limits=USUAL,
+        )
+        giver.port = listening.port
+        try:
+            assert isinstance(await giver.refuses(grant, joining, because), Rejected)
+        finally:
+            listening.close()
+            await listening.wait_closed()
+
+    async with machine(tmp_path / "theirs", cluster=OTHER) as theirs:
+        service = False_(OURS, join_key=own_key)
+        await meet(service, theirs, "pcr8")
+        assert service.asked == 0
+    # a genuine worker of this cluster: it learns a grant that is of no use to it
+    async with machine(tmp_path / "worker") as worker:
+        await meet(False_(OTHER, join_key=own_key), worker, "clusterID")
+        await meet(False_(OURS, join_key=another), worker, "another join key")
+    giver.port = true_port
+    assert ours(await giver.redeem(grant, joining))
