@@ -87,6 +87,18 @@ class LocalSupplies:
             release_root=image.release_public_key,
         )
 
+    async def built(
+        self, *, report: Report
+    ) -> tuple[build.NodeImage, build.ServicesBundle, Artifact]:
+        """Have node image and services bundle; the artifact is the bundle as nodes get it."""
+        from constellation.image import build
+
+        await _tools_root(self.cache, report)
+        async with alone(self.cache, "image", report=report):
+            image = await build.ensure_node_image(self.cache, report)
+            bundle = await build.ensure_services_bundle(self.cache, report)
+        return image, bundle, await asyncio.to_thread(_keep, bundle, cache=self.cache)
+
 
 async def ensure_artifacts(
     version: str, *, cache: Path, report: Report, origin: str = "auto"

@@ -26,6 +26,7 @@ __all__ = [
     "LocalProvider",
     "NodeGroup",
     "Provider",
+    "Releases",
 ]
 
 CONFIG_VERSION: Literal[1] = 1
@@ -103,6 +104,19 @@ class Attestation(_Section):
     """The oldest release of the node image that may ever run in this cluster. Fixed by `create`."""
 
 
+class Releases(_Section):
+    """Where releases come from."""
+
+    repository: Annotated[str, Field(pattern=r"^([^:]*|https://.+|http://127\.0\.0\.1[:/].+)$")] = (
+        ""
+    )
+    """Folder (from here) or https address of a release repository. Empty: this machine's own, of
+    what this program builds."""
+
+    root: str = ""
+    """File (from here) with the root metadata to trust first; needed with a repository."""
+
+
 def _default_groups() -> dict[str, NodeGroup]:
     return {
         "control_plane_default": NodeGroup(role=Role.CONTROL_PLANE, size=1),
@@ -122,8 +136,15 @@ class Config(_Section):
     kubernetes_version: KubernetesVersion = DEFAULT_KUBERNETES_VERSION
     """Version of Kubernetes. `constellation config kubernetes-versions` lists what is supported."""
 
+    release: Annotated[str, Field(pattern=r"^(\d+\.\d+\.\d+(-dev\.\d+)?)?$")] = ""
+    """Version of the release that the cluster shall follow. Empty: none, it keeps the node image
+    that it was made with. `constellation upgrade check` lists what there is."""
+
     provider: Provider = Provider()
     """Where the machines come from."""
+
+    releases: Releases = Releases()
+    """Where releases come from."""
 
     attestation: Attestation = Attestation()
     """How nodes prove what they run."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import textwrap
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
+from constellation.base.errors import UserError
 from constellation.config.schema import Config
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ["dump_example", "dump_reference", "dump_schema"]
+__all__ = ["dump_example", "dump_reference", "dump_schema", "set_fields"]
 
 _WIDTH = 98
 
@@ -24,6 +28,26 @@ def dump_example(config: Config) -> str:
     lines = [f"# {Config.__doc__}", ""]
     _write(config, 0, lines)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def set_fields(text: str, values: dict[str, str]) -> str:
+    """Change fields of the first level in a file's text; comments and all else stay as they are.
+
+    Raises:
+        UserError: the text is not YAML.
+    """
+    yaml = YAML(typ="rt", pure=True)
+    yaml.preserve_quotes = True
+    yaml.width = 10_000
+    try:
+        tree = yaml.load(text)
+    except YAMLError as error:
+        raise UserError(f"not YAML: {str(error)[:200]}") from None
+    for key, value in values.items():
+        tree[key] = value
+    out = io.StringIO()
+    yaml.dump(tree, out)
+    return out.getvalue()
 
 
 def dump_schema() -> str:
@@ -105,4 +129,4 @@ def _kind(field: FieldInfo) -> str:
 def _scalar(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return str(value) or '""'

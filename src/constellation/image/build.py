@@ -16,11 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from constellation.base import decode
+from constellation.base import clock, decode
 from constellation.base.errors import FormatError
 from constellation.crypto import signing
 from constellation.image import programs, wheels
 from constellation.image.base_root import ensure_base_root
+from constellation.image.development_release import ensure_development_repository
 from constellation.image.layers import compiled, squash, wheels_layer
 from constellation.image.manifest import Content
 from constellation.image.release_key import ensure_development_key
@@ -70,16 +71,18 @@ async def ensure_node_image(cache: Path, report: Report) -> NodeImage:
     )  # fmt: skip
     names = programs.present(package_folder(), programs.NODE_PROGRAMS)
     public_key = signing.spki(private_key.public_key())
+    repository = await asyncio.to_thread(ensure_development_repository, cache, now=clock.now())
+    root = repository.pinned_root
     with tempfile.TemporaryDirectory(dir=cache / "image", prefix=".node-") as work:
         await asyncio.to_thread(programs.copy_sources, package_folder(), names, target=Path(work))
         system = _system(names)
         sources = programs.file_entries(Path(work), below=python)
-        inputs = (_digest(base.stream), _digest(wheel_stream), public_key,
+        inputs = (_digest(base.stream), _digest(wheel_stream), public_key, root,
                   pack((*sources, *system), time=time, existing=frozenset()))  # fmt: skip
 
         async def make(output: Path, version: str) -> None:
             compiled_entries = await compiled(Path(work), below=python, tools=tools)
-            identity = _identity(version, time=time, public_key=public_key)
+            identity = _identity(version, time=time, public_key=public_key, root=root)
             top = (*compiled_entries, *system, *identity)
             _no_collision(top, base)
             existing = base.folders | {"usr/lib/constellation", python}
@@ -185,7 +188,7 @@ def _os_release(version: str) -> bytes:
     ).encode()
 
 
-def _identity(version: str, *, time: int, public_key: bytes) -> tuple[Entry, ...]:
+def _identity(version: str, *, time: int, public_key: bytes, root: bytes) -> tuple[Entry, ...]:
     about = {
         "name": NODE_NAME,
         "version": version,
@@ -194,6 +197,7 @@ def _identity(version: str, *, time: int, public_key: bytes) -> tuple[Entry, ...
     }
     return (
         Entry(path="usr/lib/constellation/image.json", data=decode.dump(about)),
+        Entry(path="usr/lib/constellation/release-root.json", data=root),
         Entry(path="usr/lib/os-release", data=_os_release(version)),
         Entry(path="etc/os-release", link="../usr/lib/os-release"),
     )

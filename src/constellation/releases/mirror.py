@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from constellation.base.progress import Report
     from constellation.releases.lock import Lock, LockedArtifact
 
-__all__ = ["Origin", "ensure", "supported_versions", "verify_cache"]
+__all__ = ["Origin", "ensure", "is_complete", "supported_versions", "verify_cache"]
 
 
 class Origin(StrEnum):
@@ -44,6 +44,11 @@ def supported_versions() -> tuple[str, ...]:
     """Give the Kubernetes versions of the lock, the newest first."""
     versions = locks.load().versions
     return tuple(sorted(versions, key=lambda v: [int(n) for n in v[1:].split(".")], reverse=True))
+
+
+def is_complete(version: str, *, cache: Path) -> bool:
+    """Say whether the cache has every artifact of this version, unpacked images included."""
+    return _ready(locks.load(), version, Origin.AUTO, Store(cache), content=True) is not None
 
 
 async def ensure(

@@ -4,7 +4,7 @@
 statements and their signatures, each named by its digest. Root keys name the keys of all roles; the
 release keys sign targets and the statements; the online key signs snapshot and timestamp. Every
 call takes whichever private keys are at hand and says which role lacks signatures.
-Source: The Update Framework specification 1.0.33, sections 4 and 6 (consistent snapshots).
+Source: The Update Framework specification 1.0.31, sections 4 and 6 (consistent snapshots).
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from tuf.api.metadata import (
     Targets,
     Timestamp,
 )
+from tuf.api.serialization import DeserializationError
 
 from constellation.base.errors import Conflict, FormatError, UserError
 from constellation.base.files import write_atomic
 from constellation.crypto.signing import load_public_key
-from constellation.trust.release import verify_release
-from constellation.trust.release_chain import role_keys, statement_name
+from constellation.trust.release import parse_release, verify_release
+from constellation.trust.release_chain import offered_versions, role_keys, statement_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+    from constellation.trust.release import Release
 
 __all__ = ["LIFETIMES", "ROLES", "Repository", "RoleKeys"]
 
@@ -75,6 +78,29 @@ class Repository:
     def exists(self) -> bool:
         """Say whether there is a repository in the folder."""
         return bool(self._root_files())
+
+    @property
+    def pinned_root(self) -> bytes:
+        """Give the first root: what packages and images pin."""
+        return _bytes(self.folder / "metadata" / "1.root.json")
+
+    def public_keys(self, role: str) -> tuple[bytes, ...]:
+        """Give the keys of a role as DER SubjectPublicKeyInfo."""
+        return role_keys(self._root(), role)
+
+    def newest(self) -> Release | None:
+        """Give the newest release, None where there is none."""
+        targets = self._latest(Targets, "targets")
+        for version in offered_versions(targets):
+            name, _ = statement_name(version)
+            path = targets.targets[name].get_prefixed_paths()[0]
+            return parse_release(_bytes(self.folder / "targets" / path))
+        return None
+
+    def signed_at(self) -> datetime:
+        """Say when the metadata was signed last, if it had the lifetimes of now."""
+        timestamp = _load(Timestamp, self.folder / "metadata" / "timestamp.json")
+        return timestamp.expires - self.lifetimes["timestamp"]
 
     def create(self, roles: Mapping[str, RoleKeys]) -> bytes:
         """Make an empty repository; gives the first root, which packages and images then pin.
@@ -244,9 +270,16 @@ def _set_role(root: Root, role: str, keys: RoleKeys) -> None:
 
 def _load(kind: type[T], path: Path) -> T:
     try:
-        metadata: Metadata[T] = Metadata.from_bytes(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        metadata: Metadata[T] = Metadata.from_bytes(_bytes(path))
+    except DeserializationError as error:
+        raise FormatError(f"{path}: {error}") from None
     if not isinstance(metadata.signed, kind):
         raise FormatError(f"{path}: {metadata.signed.type} metadata")
     return metadata.signed
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None

@@ -2,7 +2,7 @@
 
 What is fetched is believed by nobody: `verify_chain` judges the whole. Only the names of the next
 files are read from it, so that a lying server wastes at most what `BOUNDS` and `MAX_ROOTS` allow.
-Source: The Update Framework specification 1.0.33, section 5 (names of files).
+Source: The Update Framework specification 1.0.31, section 5 (names of files).
 """
 
 from __future__ import annotations

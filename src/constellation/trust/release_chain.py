@@ -10,7 +10,7 @@ pins, the versions that it has seen, and the time. Nothing is fetched here.
 4. targets: the very bytes that the snapshot names, signed, not older, fresh       TUF 5.6
 5. statements: the very bytes that targets names, signed by a key of targets       TUF 5.7
 
-Source: The Update Framework specification 1.0.33, section 5. python-tuf reads metadata and counts
+Source: The Update Framework specification 1.0.31, section 5. python-tuf reads metadata and counts
 signatures; its client does the same steps, but with the clock and a folder in its hands.
 """
 

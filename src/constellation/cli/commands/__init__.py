@@ -8,10 +8,12 @@ from constellation.cli.commands.inspect import recover, status, verify
 from constellation.cli.commands.lifecycle import apply, create, init, terminate
 from constellation.cli.commands.log import log
 from constellation.cli.commands.mini import mini
+from constellation.cli.commands.release import release
+from constellation.cli.commands.upgrade import upgrade
 
 __all__ = ["ALL"]
 
 ALL = (
-    *(mini, config, create, init, apply, status, verify, recover, log, terminate),
-    *(evidence, artifacts, version, completion),
+    *(mini, config, create, init, apply, status, verify, recover, upgrade, log, terminate),
+    *(evidence, artifacts, release, version, completion),
 )

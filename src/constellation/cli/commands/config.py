@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from constellation.cli.output import result
-from constellation.cli.run import settings, standard_options
+from constellation.cli.output import Steps, result
+from constellation.cli.run import run, settings, standard_options
+
+if TYPE_CHECKING:
+    from constellation.base.progress import Report
+    from constellation.cli.run import Settings
+    from constellation.trust.release import ReleaseImage
 
 __all__ = ["config"]
 
@@ -65,3 +70,53 @@ def kubernetes_versions(context: click.Context, /, **chosen: Any) -> None:
         output=settings(context, chosen).output,
         text=lambda: "\n".join(KUBERNETES_VERSIONS),
     )
+
+
+@config.command("fetch-measurements")
+@standard_options
+@click.pass_context
+def fetch_measurements(context: click.Context, /, **chosen: Any) -> None:
+    """Show the reference values of the conf's release, or the newest, for provider and variant."""
+    import dataclasses
+
+    chosen_settings = settings(context, chosen)
+    with Steps() as steps:
+        version, image = run(_measurements(chosen_settings, report=steps.report))
+    found = {
+        "image": image.name,
+        "provider": image.provider,
+        "reference": [dataclasses.asdict(values) for values in image.reference],
+        "release": version,
+        "sha256": image.sha256,
+        "variant": str(image.variant),
+    }
+    result(
+        found,
+        output=chosen_settings.output,
+        text=lambda: "\n".join(
+            (
+                f"Release {version}, {image.name} for {image.provider}, {image.variant}",
+                f"SHA-256 {image.sha256}",
+                *(
+                    f"register {register:2}  {value}"
+                    for values in image.reference
+                    for register, accepted in sorted(values.registers.items())
+                    for value in accepted
+                ),
+            )
+        ),
+    )
+
+
+async def _measurements(chosen: Settings, *, report: Report) -> tuple[str, ReleaseImage]:
+    from constellation.cli.releases import find_source
+    from constellation.cli.world import real_context
+    from constellation.cluster.upgrade import measurements
+    from constellation.config.reader import read_config
+    from constellation.config.workspace import cache_folder
+
+    workspace = chosen.workspace()
+    conf = read_config(workspace.config)
+    source = await find_source(workspace, conf, cache=cache_folder(), report=report)
+    engine = real_context(workspace, conf, report=report)
+    return await measurements(engine, source.site, pinned_root=source.pinned_root)

@@ -1,0 +1,226 @@
+"""What could this cluster move to, what would that change, and what speaks against it?
+
+The answer comes from verified chains alone, by the rules that the JoinServices apply once more
+(`trust.release_rules`). Nothing is changed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from constellation.attestation.model import Variant
+from constellation.base.errors import Conflict, UserError
+from constellation.cluster.apply import require_state
+from constellation.releases.site import fetch_chain
+from constellation.trust.cluster_policy import verify_policy
+from constellation.trust.node_document import parse_node_document
+from constellation.trust.release import version_order
+from constellation.trust.release_chain import NOTHING_SEEN, VerifiedRelease, verify_chain
+from constellation.trust.release_rules import Target, findings, minor_of, seen_by
+
+if TYPE_CHECKING:
+    from constellation.cluster.context import Context
+    from constellation.config.schema import Config
+    from constellation.config.state import State
+    from constellation.releases.site import Site
+    from constellation.trust.cluster_policy import ClusterPolicy
+    from constellation.trust.release import ReleaseImage
+    from constellation.trust.release_chain import ReleaseChain, SeenVersions
+
+__all__ = [
+    "PROVIDER",
+    "Checked",
+    "Move",
+    "check",
+    "current_policy",
+    "measurements",
+    "target",
+    "wanted",
+]
+
+PROVIDER = "local"
+"""The one provider that a configuration can name today."""
+
+_MOST_RELEASES = 8
+_USUAL_ROLLOUT_S = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One way on: a release with one of its Kubernetes versions.
+
+    `changes` say what would become different, `refused` why it cannot be done; empty: it can.
+    """
+
+    release: str
+    kubernetes: str
+    changes: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the cluster has (`release` "": none was published of it) and where it could go."""
+
+    release: str
+    kubernetes: str
+    moves: tuple[Move, ...]
+
+    @property
+    def best(self) -> Move | None:
+        """Give the newest possible release, with the newest patch of the present Kubernetes."""
+        possible = [
+            m
+            for m in self.moves
+            if not m.refused and minor_of(m.kubernetes) == minor_of(self.kubernetes)
+        ]
+        return max(
+            possible,
+            key=lambda m: (version_order(m.release), _patch(m.kubernetes)),
+            default=None,
+        )
+
+
+async def check(context: Context, site: Site, *, pinned_root: bytes) -> Checked:
+    """List what the repository has for this cluster, the newest first.
+
+    Raises:
+        Conflict: there is no initialised cluster in the workspace.
+        Untrusted: the repository's metadata does not hold; nothing of it is shown.
+        Unavailable: it does not answer.
+    """
+    state = require_state(context)
+    current = current_policy(state)
+    now = context.now()
+    newest = await _verified(context, site, pinned_root, seen_by(current), version=None)
+    following = "" if current.release is None else current.release.version
+    later = [
+        v
+        for v in newest.offered[:_MOST_RELEASES]
+        if not following or version_order(v) >= version_order(following)
+    ]
+    moves = []
+    for version in later:
+        found = await _verified(context, site, pinned_root, seen_by(current), version=version)
+        for kubernetes in sorted(found.release.kubernetes, key=_order, reverse=True):
+            if _order(kubernetes) < _order(current.kubernetes_version):
+                continue
+            changes = _changes(current, found, kubernetes)
+            if not changes:
+                continue
+            goal = target(context.config, state, kubernetes, now_s=int(now.timestamp()))
+            refused = findings(current, found, goal, now=int(now.timestamp()))
+            moves.append(
+                Move(release=version, kubernetes=kubernetes, changes=changes, refused=refused)
+            )
+    return Checked(release=following, kubernetes=current.kubernetes_version, moves=tuple(moves))
+
+
+async def wanted(
+    context: Context, site: Site, *, pinned_root: bytes
+) -> tuple[ReleaseChain, VerifiedRelease]:
+    """Give the release that the configuration names, verified, with its chain.
+
+    Raises:
+        UserError: it names none, or the repository does not have it.
+        Untrusted: the repository's metadata does not hold.
+    """
+    version = context.config.release
+    if not version:
+        raise UserError(
+            "expected the version of a release, found none",
+            where=f"{context.workspace.config.name}: release",
+            hint="`constellation upgrade check --update-config` writes the newest possible one",
+        )
+    current = current_policy(require_state(context))
+    chain = await fetch_chain(site, pinned_root=pinned_root, version=version)
+    verified = verify_chain(
+        chain, pinned_root=pinned_root, seen=seen_by(current), now=context.now()
+    )
+    return chain, verified
+
+
+async def measurements(
+    context: Context, site: Site, *, pinned_root: bytes
+) -> tuple[str, ReleaseImage]:
+    """Give the version and image, with reference values, of the release that the conf names.
+
+    The newest release, if it names none. There need not be a cluster.
+
+    Raises:
+        UserError: the release has no image for provider and variant, or no reference values.
+        Untrusted: the repository's metadata does not hold.
+    """
+    config = context.config
+    version = config.release or None
+    found = await _verified(context, site, pinned_root, NOTHING_SEEN, version=version)
+    variant = Variant(config.attestation.variant)
+    image = found.release.image(provider=PROVIDER, variant=variant)
+    if image is None or not image.reference:
+        raise UserError(
+            f"release {found.release.version} has no image with reference values for "
+            f"{PROVIDER}, {variant}"
+        )
+    return found.release.version, image
+
+
+def current_policy(state: State) -> ClusterPolicy:
+    """Give the policy that the cluster lives by, as this workstation signed it last.
+
+    Raises:
+        Conflict: the cluster was not initialised.
+        Untrusted: the state file's policy is not the owner's.
+    """
+    if state.policy is None:
+        raise Conflict("the cluster was not initialised", hint="run `constellation init`")
+    document = parse_node_document(state.node_document)
+    return verify_policy(
+        state.policy,
+        owner_public_key=document.owner_public_key,
+        cluster_id=document.cluster_id,
+        minimum_serial=state.policy_serial,
+    )
+
+
+def target(config: Config, state: State, kubernetes: str, *, now_s: int) -> Target:
+    """Say where an upgrade of this cluster to a Kubernetes version goes, and by when."""
+    document = parse_node_document(state.node_document)
+    return Target(
+        provider=PROVIDER,
+        variant=Variant(config.attestation.variant),
+        kubernetes=kubernetes,
+        minimum_release=document.minimum_release,
+        ends_at=now_s + _USUAL_ROLLOUT_S,
+    )
+
+
+async def _verified(
+    context: Context, site: Site, pinned_root: bytes, seen: SeenVersions, *, version: str | None
+) -> VerifiedRelease:
+    chain = await fetch_chain(site, pinned_root=pinned_root, version=version)
+    return verify_chain(chain, pinned_root=pinned_root, seen=seen, now=context.now())
+
+
+def _changes(current: ClusterPolicy, found: VerifiedRelease, kubernetes: str) -> tuple[str, ...]:
+    release, changes = found.release, []
+    digests = {entry.image_digest.hex() for entry in current.releases}
+    images = {image.sha256 for image in release.images if image.provider == PROVIDER}
+    if not images & digests:
+        changes.append("node image: every node is replaced")
+    if release.services_bundle != current.services_bundle.hex():
+        changes.append("services: every node is replaced")
+    if kubernetes != current.kubernetes_version:
+        changes.append(
+            f"Kubernetes {current.kubernetes_version} to {kubernetes}: control planes first, then "
+            "every node is replaced"
+        )
+    return tuple(changes)
+
+
+def _order(kubernetes: str) -> tuple[int, int, int]:
+    return (*minor_of(kubernetes), _patch(kubernetes))
+
+
+def _patch(kubernetes: str) -> int:
+    return int(kubernetes.rpartition(".")[2])
