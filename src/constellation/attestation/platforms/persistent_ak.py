@@ -9,22 +9,30 @@ verifiers. Source: Microsoft, "Azure confidential VMs: guest attestation"; TPM 2
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from constellation.attestation.hcl.report import HclReport
 from constellation.attestation.model import Binding, Evidence, Variant
+from constellation.attestation.platforms.attesting import quote_registers
 from constellation.attestation.platforms.azure_sev_snp import AzureSnpEvidence
+from constellation.attestation.platforms.azure_tdx import AzureTdxEvidence
 from constellation.attestation.platforms.azure_trustedlaunch import AzureTrustedLaunchEvidence
 from constellation.attestation.platforms.qemu_vtpm import QemuVtpmEvidence
-from constellation.attestation.platforms.vtpm import QUOTED_PCRS, TpmPart, qualifying_data
-from constellation.attestation.tpm.structures import Alg
+from constellation.attestation.snp.endorsements import Endorsements, vek_facts
+from constellation.attestation.tdx.quote import parse_quote
 from constellation.base import decode
-from constellation.base.errors import Unavailable
+from constellation.crypto.certificate import Certificate
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
     from pathlib import Path
 
-    from constellation.attestation.snp.endorsements import Endorsements
+    from constellation.attestation.platforms.azure_imds import Imds
+    from constellation.attestation.platforms.vtpm import TpmPart
+    from constellation.attestation.snp.kds import Kds
+    from constellation.attestation.tdx.endorsements import Collateral
+    from constellation.attestation.tdx.quote import Quote
     from constellation.attestation.tpm.device import Tpm
 
 __all__ = [
@@ -32,14 +40,18 @@ __all__ = [
     "AK_HANDLE",
     "HCL_REPORT_INDEX",
     "AzureSnpAttester",
+    "AzureTdxAttester",
     "AzureTrustedLaunchAttester",
     "EndorsementSource",
     "QemuVtpmAttester",
+    "ThimAndKds",
 ]
 
 AK_HANDLE = 0x81000003
 AK_CERTIFICATE_INDEX = 0x01C101D0
 HCL_REPORT_INDEX = 0x01400001
+
+_CRL_DEADLINE_S = 10.0
 
 
 class EndorsementSource(Protocol):
@@ -104,20 +116,48 @@ class AzureSnpAttester:
         return Evidence(variant=Variant.AZURE_SEV_SNP, data=decode.dump(evidence))
 
 
+class AzureTdxAttester:
+    """Attests a confidential VM with TDX; `endorse` finds the collateral of a quote's platform."""
+
+    def __init__(
+        self,
+        tpm: Tpm,
+        event_log: Path,
+        *,
+        imds: Imds,
+        endorse: Callable[[Quote], Awaitable[Collateral]],
+    ) -> None:
+        self._tpm, self._event_log = tpm, event_log
+        self._imds, self._endorse = imds, endorse
+
+    async def attest(self, binding: Binding) -> Evidence:
+        """Quote the registers, and have the TDREPORT of this boot quoted; see `Attester`."""
+        hcl = await self._tpm.nv_read(HCL_REPORT_INDEX)
+        quote = await self._imds.td_quote(HclReport.parse(hcl).chip_report)
+        evidence = AzureTdxEvidence(
+            tpm=await _quote(self._tpm, self._event_log, binding),
+            hcl_report=hcl,
+            td_quote=quote,
+            collateral=(await self._endorse(parse_quote(quote))).dump(),
+        )
+        return Evidence(variant=Variant.AZURE_TDX, data=decode.dump(evidence))
+
+
+class ThimAndKds:
+    """`EndorsementSource` of Azure: certificates from the host, the revocation list from AMD."""
+
+    def __init__(self, imds: Imds, kds: Kds, *, now: Callable[[], datetime]) -> None:
+        self._imds, self._kds, self._now = imds, kds, now
+
+    async def endorsements(self) -> Endorsements:
+        """See `EndorsementSource`; a list that is not to be had is left out: that is a finding."""
+        vcek, ask = await self._imds.vcek()
+        facts = vek_facts(Certificate.parse(vcek, what="VCEK"))
+        crl = await self._kds.revocation_list(
+            facts.product, facts.kind, now=self._now(), deadline_s=_CRL_DEADLINE_S
+        )
+        return Endorsements(vek=vcek, intermediate=ask, crl=crl)
+
+
 async def _quote(tpm: Tpm, event_log: Path, binding: Binding) -> TpmPart:
-    public = await tpm.read_public(AK_HANDLE)
-    pcrs = await tpm.read_pcrs(QUOTED_PCRS, bank=Alg.SHA256)
-    quoted, signature = await tpm.quote(
-        AK_HANDLE, qualifying_data=qualifying_data(binding), pcrs=QUOTED_PCRS, bank=Alg.SHA256
-    )
-    try:
-        log = await asyncio.to_thread(event_log.read_bytes)
-    except OSError as error:
-        raise Unavailable(f"event log {event_log}: {error.strerror}") from error
-    return TpmPart(
-        quote=quoted,
-        signature=signature,
-        ak_public=public.pack(),
-        pcrs=dict(pcrs),
-        event_log=log,
-    )
+    return await quote_registers(tpm, ak=AK_HANDLE, event_log=event_log, binding=binding)

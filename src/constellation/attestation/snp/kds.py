@@ -122,6 +122,13 @@ class Kds:
             crl = await self._crl(crl_path(product, kind), now=now, end=end)
         return Endorsements(vek=vek, intermediate=table.ask, crl=crl)
 
+    async def revocation_list(
+        self, product: Product, kind: SigningKey, *, now: datetime, deadline_s: float
+    ) -> bytes | None:
+        """Give a product's revocation list; None where it is not to be had."""
+        end = self._monotonic_s() + deadline_s
+        return await self._crl(crl_path(product, kind), now=now, end=end)
+
     async def _crl(self, path: str, *, now: datetime, end: float) -> bytes | None:
         def fresh(data: bytes) -> bool:
             try:

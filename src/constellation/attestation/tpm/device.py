@@ -9,12 +9,8 @@ command's, and opened again when needed. Source: TCG TPM 2.0 Library, revision 1
 from __future__ import annotations
 
 import asyncio
-import os
-import select
-import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from constellation.attestation.tpm.public import Attribute, Curve, EccKey, Public, Scheme
 from constellation.attestation.tpm.structures import (
@@ -23,6 +19,7 @@ from constellation.attestation.tpm.structures import (
     pack_selections,
     parse_selections,
 )
+from constellation.attestation.tpm.transport import HEADER_BYTES, MAX_RESPONSE_BYTES, open_transport
 from constellation.base.binary import Reader, Writer
 from constellation.base.clock import monotonic_s
 from constellation.base.errors import Conflict, FormatError, Unavailable
@@ -30,6 +27,8 @@ from constellation.base.errors import Conflict, FormatError, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
+
+    from constellation.attestation.tpm.transport import Transport
 
 __all__ = ["AK_TEMPLATE", "CommandRefused", "Tpm"]
 
@@ -54,18 +53,16 @@ AK_TEMPLATE = Public(
 # TPM_ST (Part 2, section 6.9), TPM_RH (7.4), TPM_RS_PW
 _NO_SESSIONS, _SESSIONS = 0x8001, 0x8002
 _OWNER, _ENDORSEMENT, _PLATFORM, _PASSWORD = 0x40000001, 0x4000000B, 0x4000000C, 0x40000009
-_HEADER_BYTES = 10
-_MAX_RESPONSE_BYTES = 4096
 _DIGESTS_A_READ = 8  # TPML_DIGEST holds at most 8 (Part 2, section 10.9.4)
 _NV_CHUNK_BYTES = 512  # below every implementation's TPM_PT_NV_BUFFER_MAX
 _MAX_NV_BYTES = 16 * 1024
 # TPMA_NV (Part 2, section 13.4): made and written by the platform, read by everybody
 _NV_ATTRIBUTES = 1 << 0 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 25 | 1 << 30
 _NV_WRITTEN = 1 << 29
+_NV_BY_PASSWORD = 1 << 2 | 1 << 18 | 1 << 25  # AUTHWRITE, AUTHREAD, NO_DA
 # TPM_RC (Part 2, section 6.6.3): the same command again may work
 _RETRY = frozenset({0x908, 0x90A, 0x920, 0x922})  # YIELDED, TESTING, NV_RATE, RETRY
 _RETRY_PAUSE_S = 0.02
-_LISTENS_WITHIN_S = 2.0
 _INITIALIZE = 0x100  # startup was done before
 _NAMES = {
     0x100: "TPM_RC_INITIALIZE",
@@ -99,19 +96,13 @@ class CommandRefused(Conflict):
         return bool(self.code & _FORMAT_ONE) and self.code & 0xBF == _HANDLE_ERROR
 
 
-class _Transport(Protocol):
-    async def exchange(self, command: bytes) -> bytes: ...
-
-    async def close(self) -> None: ...
-
-
 class Tpm:
     """A TPM; make one with `connect`. Every method raises `Unavailable` and `CommandRefused`."""
 
     def __init__(self, path: Path, *, timeout_s: float) -> None:
         self._path = path
         self._timeout_s = timeout_s
-        self._transport: _Transport | None = None
+        self._transport: Transport | None = None
         self._lock = asyncio.Lock()
 
     @classmethod
@@ -123,7 +114,7 @@ class Tpm:
         """
         tpm = cls(Path(path), timeout_s=timeout_s)
         async with tpm._lock:
-            tpm._transport = await tpm._open()
+            tpm._transport = await open_transport(tpm._path, timeout_s=tpm._timeout_s)
         return tpm
 
     async def close(self) -> None:
@@ -175,13 +166,18 @@ class Tpm:
         return dict(sorted(values.items()))
 
     async def create_primary_ak(self) -> tuple[int, Public]:
-        """Make the AK (TPM2_CreatePrimary, endorsement hierarchy); gives handle and public area.
+        """Make the AK of local nodes; see `create_primary`."""
+        return await self.create_primary(AK_TEMPLATE.pack())
 
-        The same TPM gives the same key each time. Flush the handle.
+    async def create_primary(self, template: bytes) -> tuple[int, Public]:
+        """Make a key in the endorsement hierarchy (TPM2_CreatePrimary) from a TPMT_PUBLIC.
+
+        The same TPM gives the same key for the same template each time. Gives handle and public
+        area. Flush the handle.
         """
         params = Writer(order="big")
         params.sized(bytes(4), 2)  # inSensitive: empty authValue, empty data
-        params.sized(AK_TEMPLATE.pack(), 2).sized(b"", 2).number(0, 4)  # outsideInfo, creationPCR
+        params.sized(template, 2).sized(b"", 2).number(0, 4)  # outsideInfo, creationPCR
         read = await self._run(
             *("TPM2_CreatePrimary", 0x131),
             handles=(_ENDORSEMENT,),
@@ -190,7 +186,7 @@ class Tpm:
             returns_handle=True,
         )
         handle = read.number(4, "objectHandle")
-        return handle, Public.parse(read.sized(2, "outPublic", maximum=_MAX_RESPONSE_BYTES))
+        return handle, Public.parse(read.sized(2, "outPublic", maximum=MAX_RESPONSE_BYTES))
 
     async def persist(self, handle: int, persistent: int) -> None:
         """Keep a transient object under a persistent handle (TPM2_EvictControl, owner)."""
@@ -206,7 +202,7 @@ class Tpm:
     async def read_public(self, handle: int) -> Public:
         """Read an object's public area (TPM2_ReadPublic)."""
         read = await self._run("TPM2_ReadPublic", 0x173, handles=(handle,))
-        return Public.parse(read.sized(2, "outPublic", maximum=_MAX_RESPONSE_BYTES))
+        return Public.parse(read.sized(2, "outPublic", maximum=MAX_RESPONSE_BYTES))
 
     async def quote(
         self, handle: int, *, qualifying_data: bytes, pcrs: tuple[int, ...], bank: Alg = Alg.SHA256
@@ -217,33 +213,43 @@ class Tpm:
         read = await self._run(
             "TPM2_Quote", 0x158, handles=(handle,), auths=1, params=params.done()
         )
-        return read.sized(2, "quoted", maximum=_MAX_RESPONSE_BYTES), read.rest()
+        return read.sized(2, "quoted", maximum=MAX_RESPONSE_BYTES), read.rest()
 
-    async def nv_define(self, index: int, size: int) -> None:
-        """Define an index that the platform writes and everybody reads (TPM2_NV_DefineSpace)."""
+    async def nv_define(self, index: int, size: int, *, owner: bool = False) -> None:
+        """Define an index (TPM2_NV_DefineSpace) that the platform writes and everybody reads.
+
+        `owner`: of the owner hierarchy instead, read and written with an empty password; a running
+        system may make such, the platform's hierarchy is the firmware's.
+        """
+        attributes = _NV_BY_PASSWORD if owner else _NV_ATTRIBUTES
         public = Writer(order="big").number(index, 4).number(Alg.SHA256, 2)
-        public.number(_NV_ATTRIBUTES, 4).sized(b"", 2).number(size, 2)
+        public.number(attributes, 4).sized(b"", 2).number(size, 2)
         params = Writer(order="big").sized(b"", 2).sized(public.done(), 2).done()
-        await self._run("TPM2_NV_DefineSpace", 0x12A, handles=(_PLATFORM,), auths=1, params=params)
+        by = _OWNER if owner else _PLATFORM
+        await self._run("TPM2_NV_DefineSpace", 0x12A, handles=(by,), auths=1, params=params)
 
-    async def nv_undefine(self, index: int) -> None:
+    async def nv_undefine(self, index: int, *, owner: bool = False) -> None:
         """Remove an index (TPM2_NV_UndefineSpace)."""
-        await self._run("TPM2_NV_UndefineSpace", 0x122, handles=(_PLATFORM, index), auths=1)
+        by = _OWNER if owner else _PLATFORM
+        await self._run("TPM2_NV_UndefineSpace", 0x122, handles=(by, index), auths=1)
 
-    async def nv_write(self, index: int, data: bytes) -> None:
+    async def nv_write(self, index: int, data: bytes, *, owner: bool = False) -> None:
         """Write an index from its start, in pieces (TPM2_NV_Write)."""
+        by = index if owner else _PLATFORM
         for offset in range(0, len(data), _NV_CHUNK_BYTES):
             piece = data[offset : offset + _NV_CHUNK_BYTES]
             params = Writer(order="big").sized(piece, 2).number(offset, 2).done()
-            await self._run(
-                "TPM2_NV_Write", 0x137, handles=(_PLATFORM, index), auths=1, params=params
-            )
+            await self._run("TPM2_NV_Write", 0x137, handles=(by, index), auths=1, params=params)
+
+    async def nsm_request(self, index: int) -> None:
+        """Have AWS' hypervisor answer the request in an index, in its place (a vendor command)."""
+        await self._run("AWS NSM request", 0x20000001, handles=(index, index), auths=1)
 
     async def nv_read(self, index: int) -> bytes:
         """Read a whole index (TPM2_NV_ReadPublic, TPM2_NV_Read); empty if never written."""
         read = await self._run("TPM2_NV_ReadPublic", 0x169, handles=(index,))
         public = Reader(
-            read.sized(2, "nvPublic", maximum=_MAX_RESPONSE_BYTES), what="NV", order="big"
+            read.sized(2, "nvPublic", maximum=MAX_RESPONSE_BYTES), what="NV", order="big"
         )
         public.take(6, "nvIndex, nameAlg")
         attributes = public.number(4, "attributes")
@@ -286,7 +292,7 @@ class Tpm:
             body.sized(one.done() * auths, 4)
         content = body.raw(params).done()
         head = Writer(order="big").number(_SESSIONS if auths else _NO_SESSIONS, 2)
-        head.number(_HEADER_BYTES + len(content), 4).number(code, 4)
+        head.number(HEADER_BYTES + len(content), 4).number(code, 4)
         response = await self._exchange(command, head.raw(content).done())
         read = Reader(response, what=command, order="big")
         tag = read.number(2, "tag")
@@ -294,7 +300,7 @@ class Tpm:
         if tag != _SESSIONS:
             return Reader(read.rest(), what=command, order="big")
         handle_bytes = read.take(4, "handle") if returns_handle else b""
-        parameters = read.sized(4, "parameters", maximum=_MAX_RESPONSE_BYTES)
+        parameters = read.sized(4, "parameters", maximum=MAX_RESPONSE_BYTES)
         return Reader(handle_bytes + parameters, what=command, order="big")
 
     async def _exchange(self, command: str, data: bytes) -> bytes:
@@ -321,12 +327,12 @@ class Tpm:
 
     async def _once(self, data: bytes) -> bytes:
         if self._transport is None:
-            self._transport = await self._open()
+            self._transport = await open_transport(self._path, timeout_s=self._timeout_s)
         done = False
         try:
             response = await self._transport.exchange(data)
             size = int.from_bytes(response[2:6], "big")
-            if len(response) < _HEADER_BYTES or len(response) != size:
+            if len(response) < HEADER_BYTES or len(response) != size:
                 raise FormatError(f"TPM {self._path}: {len(response)} bytes, header says {size}")
             done = True
         except (OSError, EOFError) as error:
@@ -335,65 +341,3 @@ class Tpm:
             if not done:
                 await self.close()
         return response
-
-    async def _open(self) -> _Transport:
-        try:
-            if stat.S_ISCHR(self._path.stat().st_mode):
-                return _Node(os.open(self._path, os.O_RDWR | os.O_CLOEXEC), self._timeout_s)
-            async with asyncio.timeout(self._timeout_s):
-                return _Stream(*await self._connected())
-        except (OSError, TimeoutError) as error:
-            raise Unavailable(f"TPM {self._path} does not answer: {error}") from error
-
-    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        end = monotonic_s() + _LISTENS_WITHIN_S
-        while True:
-            try:
-                return await asyncio.open_unix_connection(self._path)
-            except ConnectionRefusedError:
-                # a starting swtpm binds its socket a moment before it listens
-                if monotonic_s() > end:
-                    raise
-            await asyncio.sleep(_RETRY_PAUSE_S)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """A unix stream socket; the response header gives the length."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def exchange(self, command: bytes) -> bytes:
-        self.writer.write(command)
-        await self.writer.drain()
-        header = await self.reader.readexactly(_HEADER_BYTES)
-        size = int.from_bytes(header[2:6], "big")
-        if not _HEADER_BYTES <= size <= _MAX_RESPONSE_BYTES:
-            raise FormatError(f"TPM response: {size} bytes, at most {_MAX_RESPONSE_BYTES}")
-        return header + await self.reader.readexactly(size - _HEADER_BYTES)
-
-    async def close(self) -> None:
-        self.writer.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """A device node: one write is one command, one read its whole response."""
-
-    handle: int
-    timeout_s: float
-
-    async def exchange(self, command: bytes) -> bytes:
-        return await asyncio.to_thread(self._blocking, command)
-
-    def _blocking(self, command: bytes) -> bytes:
-        os.write(self.handle, command)
-        poll = select.poll()
-        poll.register(self.handle, select.POLLIN)
-        if not poll.poll(self.timeout_s * 1000):
-            raise TimeoutError
-        return os.read(self.handle, _MAX_RESPONSE_BYTES)
-
-    async def close(self) -> None:
-        os.close(self.handle)

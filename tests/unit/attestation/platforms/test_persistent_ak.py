@@ -112,5 +112,6 @@ async def test_a_confidential_vm_sends_its_hcl_report_and_what_endorses_its_chip
 async def test_the_registry_gives_attesters_of_machines_with_a_persistent_ak(machine: Any) -> None:
     tpm, log, _ = machine
     for variant in (Variant.QEMU_VTPM, Variant.AZURE_TRUSTEDLAUNCH):
-        made = registry.attester(variant, tpm=tpm, event_log=log)
+        devices = registry.NodeDevices(tpm=tpm, event_log=log, cache=log.parent)
+        made = registry.attester(variant, devices)
         assert (await made.attest(BINDING)).variant is variant
