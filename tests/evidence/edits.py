@@ -109,6 +109,7 @@ def _stand_in(case: Case, name: str) -> tuple[str, str]:
                 continue
             about = re.findall(r"[a-z0-9]+", f"{platform} {item.get('kind', '')} {path}".lower())
             likeness = len(words & set(about)) + 3 * (first in about) + 5 * (platform in name)
+            likeness += 2 * (item.get("product") != case.item.get("product"))
             best = max(best, (likeness, platform, path))
     if best[0] < 0:
         raise NotKnownError(f"{name} is not there, nor anything like it")

@@ -41,15 +41,6 @@ _LAST = 4
 # PCR 0, 1 and 7 come to RTMR0 in some firmware; 2 to 6; 8 to 15; none (UEFI 2.10, 38.4.1)
 _MAX_SEPARATORS = {1: 3, 2: 5, 3: 8, 4: 0}
 _SEPARATORS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\x01", b"\x01\0\0\0")
-_HASHED = frozenset(
-    {
-        EventType.EV_SEPARATOR,
-        EventType.EV_ACTION,
-        EventType.EV_EFI_ACTION,
-        EventType.EV_EFI_VARIABLE_DRIVER_CONFIG,
-        EventType.EV_EFI_GPT_EVENT,
-    }
-)
 
 
 def parse_log(data: bytes) -> EventLog:
@@ -90,7 +81,8 @@ def verify_log(log: EventLog, *, registers: Mapping[int, bytes]) -> Authentic[Ev
                 raise Untrusted(f"{what}: more separators than PCRs stand behind the register")
             if event.data not in _SEPARATORS:
                 raise Untrusted(f"{what}: separator {event.data[:8].hex()}")
-        if event.type in _HASHED and _digest(event, what) != hashlib.sha384(event.data).digest():
+        measured = [hashlib.sha384(data).digest() for data in replay.measured_data(event)]
+        if measured and _digest(event, what) not in measured:
             raise Untrusted(f"{what}: its data does not hash to its digest")
     found = rtmrs(log)
     for number, value in sorted(registers.items()):

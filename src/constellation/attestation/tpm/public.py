@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Self
 
-from constellation.attestation.tpm.structures import Alg, read_alg, read_hash_alg
+from constellation.attestation.tpm.structures import (
+    Alg,
+    read_alg,
+    read_hash_alg,
+    refuse_tpm_1_2,
+)
 from constellation.base.binary import Reader, Writer
 from constellation.base.errors import FormatError
 
@@ -114,6 +119,7 @@ class Public:
         Raises:
             FormatError: another kind of object or layout, reserved attributes, bytes left over.
         """
+        refuse_tpm_1_2(data, what="TPMT_PUBLIC")
         read = Reader(data, what="TPMT_PUBLIC", order="big")
         kind, name_alg = read_alg(read, "type"), read_hash_alg(read, "nameAlg")
         if kind not in (Alg.RSA, Alg.ECC):

@@ -24,6 +24,7 @@ from constellation.attestation.tpm.eventlog import (
     TaggedEvent,
     type_name,
 )
+from constellation.base.binary import Reader
 from constellation.base.errors import FormatError, Untrusted
 
 if TYPE_CHECKING:
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
     from constellation.attestation.tpm.eventlog import Event, EventLog
     from constellation.attestation.tpm.structures import Alg
 
-__all__ = ["CLUSTER_ID_TAG", "NODE_DOCUMENT_TAG", "extended", "registers", "verify"]
+__all__ = [
+    "CLUSTER_ID_TAG",
+    "NODE_DOCUMENT_TAG",
+    "extended",
+    "measured_data",
+    "registers",
+    "verify",
+]
 
 NODE_DOCUMENT_TAG = 0x434E0001
 """taggedEventID of the node document's event; its digest covers taggedEventData."""
@@ -51,6 +59,7 @@ _HASHED = frozenset(
         EventType.EV_EFI_GPT_EVENT,
     }
 )
+_BOOT_VARIABLES = frozenset({EventType.EV_EFI_VARIABLE_BOOT, EventType.EV_EFI_VARIABLE_BOOT2})
 
 
 def verify(log: EventLog, *, bank: Alg, pcrs: Mapping[int, bytes]) -> Authentic[EventLog]:
@@ -132,7 +141,7 @@ def _check_events(log: EventLog, bank: Alg) -> None:
             if event.pcr < _FIRST_OS_PCR and event.data not in _SEPARATORS:
                 raise Untrusted(f"event log: separator of PCR {event.pcr}: {event.data[:8].hex()}")
             separated.add(event.pcr)
-        measured = _measured_data(event)
+        measured = measured_data(event)
         if measured and _digest(event, bank) not in [pcr.digest_of(bank, m) for m in measured]:
             raise Untrusted(
                 f"event log: data of event {index} ({type_name(event.type)}, PCR {event.pcr}) "
@@ -140,10 +149,13 @@ def _check_events(log: EventLog, bank: Alg) -> None:
             )
 
 
-def _measured_data(event: Event) -> tuple[bytes, ...]:
+def measured_data(event: Event) -> tuple[bytes, ...]:
     """Give what an event's digest may cover: one of these; none where the log does not have it."""
     if event.type in _HASHED:
         return (event.data,)
+    if event.type in _BOOT_VARIABLES:
+        # older firmware measured the variable's value alone (profile 1.05, table 27, footnotes)
+        return (event.data, _value_of_variable(event.data))
     if event.type == EventType.EV_EFI_VARIABLE_AUTHORITY:
         # shim logs one byte more than it measures, after the end of UEFI_VARIABLE_DATA
         return (event.data, event.data[:-1])
@@ -154,3 +166,15 @@ def _measured_data(event: Event) -> tuple[bytes, ...]:
             if tagged.tag in (NODE_DOCUMENT_TAG, CLUSTER_ID_TAG):
                 return (tagged.data,)
     return ()
+
+
+def _value_of_variable(data: bytes) -> bytes:
+    """Give what follows name and sizes in UEFI_VARIABLE_DATA; all of it where it is not one."""
+    read = Reader(data, what="UEFI_VARIABLE_DATA", order="little")
+    try:
+        read.take(16, "VariableName")
+        name_size, value_size = 2 * read.number(8, "UnicodeNameLength"), read.number(8, "size")
+        read.take(name_size, "UnicodeName")
+        return read.take(value_size, "VariableData")
+    except FormatError:
+        return data

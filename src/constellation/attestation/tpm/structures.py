@@ -29,6 +29,7 @@ __all__ = [
     "parse_signature",
     "read_alg",
     "read_hash_alg",
+    "refuse_tpm_1_2",
 ]
 
 GENERATED = 0xFF544347
@@ -124,6 +125,7 @@ class Attest:
         Raises:
             FormatError: not the layout of a quote (another type included), or bytes left over.
         """
+        refuse_tpm_1_2(data, what="TPMS_ATTEST")
         read = Reader(data, what="TPMS_ATTEST", order="big")
         magic, kind = read.number(4, "magic"), read.number(2, "type")
         if kind != ST_ATTEST_QUOTE:
@@ -211,6 +213,23 @@ def parse_signature(data: bytes) -> Signature:
         raise FormatError(f"TPMT_SIGNATURE: sigAlg {scheme.name}, want RSASSA, RSAPSS or ECDSA")
     read.end()
     return signature
+
+
+def refuse_tpm_1_2(data: bytes, *, what: str) -> None:
+    """Refuse a quote or key of a TPM 1.2 by name: it knows SHA-1 only.
+
+    Source: TCG TPM Main 1.2, Part 2, sections 10 (TPM_PUBKEY, TPM_KEY, TPM_KEY12) and 11
+    (TPM_QUOTE_INFO, TPM_QUOTE_INFO2).
+
+    Raises:
+        FormatError: it begins as one of these does.
+    """
+    if data[4:8] == b"QUOT" or data[2:6] == b"QUT2" or data[:4] in _TPM_1_2_KEYS:
+        raise FormatError(f"{what}: a structure of TPM 1.2, want TPM 2.0: SHA-1 proves nothing")
+
+
+# algorithm RSA as four bytes (TPM_PUBKEY); version 1.1 (TPM_KEY); TPM_TAG_KEY12
+_TPM_1_2_KEYS = (b"\0\0\0\1", b"\1\1\0\0", b"\0\x28\0\0")
 
 
 def parse_selections(read: Reader) -> tuple[PcrSelection, ...]:

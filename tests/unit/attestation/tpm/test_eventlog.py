@@ -131,3 +131,20 @@ def test_junk_is_a_format_error_and_nothing_else(junk: bytes) -> None:
 def test_tagged_events_are_read_as_they_are_packed(tag: int, data: bytes) -> None:
     event = TaggedEvent(tag=tag, data=data)
     assert TaggedEvent.parse(event.pack()) == event
+
+
+def test_a_boot_variable_is_measured_whole_or_by_its_value() -> None:
+    name, value = "Boot0000".encode("utf-16-le"), b"path"
+    data = bytes(16) + (8).to_bytes(8, "little") + len(value).to_bytes(8, "little") + name + value
+
+    def log(covered: bytes) -> EventLog:
+        digests = ((Alg.SHA256, sha256(covered).digest()),)
+        return EventLog.new(Alg.SHA256).appended(
+            Event(pcr=1, type=EventType.EV_EFI_VARIABLE_BOOT, digests=digests, data=data)
+        )
+
+    for covered in (data, value):
+        verify(log(covered), bank=Alg.SHA256, pcrs={})
+    for covered in (name, b"", data[:-1]):
+        with pytest.raises(Untrusted, match="does not hash to its digest"):
+            verify(log(covered), bank=Alg.SHA256, pcrs={})

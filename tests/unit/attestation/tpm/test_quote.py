@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from constellation.attestation.platforms import local_vtpm
-from constellation.attestation.tpm import pcr, quote
+from constellation.attestation.tpm import forms, pcr, quote
 from constellation.attestation.tpm.device import AK_TEMPLATE, CommandRefused, Tpm
 from constellation.attestation.tpm.public import Attribute, Curve, EccKey, Public, Scheme
 from constellation.attestation.tpm.structures import Alg, Attest, parse_signature
@@ -219,3 +219,18 @@ async def test_tpm2_tools_replay_our_log_to_our_prediction() -> None:
     text = done.stdout.decode()
     for value in local_vtpm.predicted_pcrs(extends).values():
         assert value.hex() in text.lower()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes.fromhex("01010000") + b"QUOT" + bytes(40),  # TPM_QUOTE_INFO
+        bytes.fromhex("0036") + b"QUT2" + bytes(46),  # TPM_QUOTE_INFO2
+        bytes.fromhex("000000010003000200000000"),  # TPM_PUBKEY
+        bytes.fromhex("0028000000000000"),  # TPM_KEY12
+    ],
+)
+def test_structures_of_tpm_1_2_are_refused_by_name(data: bytes) -> None:
+    for parse in (Attest.parse, Public.parse, forms.parse_ak):
+        with pytest.raises(FormatError, match=r"TPM 1\.2"):
+            parse(data)
