@@ -41,9 +41,12 @@ class Cluster:
     name: str
     owner: ec.EllipticCurvePrivateKey = field(default_factory=generate_key)
     join: ec.EllipticCurvePrivateKey = field(default_factory=generate_key)
+    owners: derive.MasterSecret | None = None
 
     @property
     def master(self) -> derive.MasterSecret:
+        if self.owners is not None:
+            return self.owners
         key, salt = (hashlib.sha256(f"{self.name} {w}".encode()).digest() for w in ("key", "salt"))
         return derive.MasterSecret(key=Secret(key), salt=Secret(salt))
 
@@ -58,19 +61,11 @@ class Cluster:
             variant=Variant.LOCAL_VTPM,
         )
 
-    def policy(self, *, serial: int = 2) -> SignedPolicy:
-        _, extends = local_vtpm.firmware_log(IMAGE, LINE, OS_RELEASE)
-        release = AcceptedRelease(
-            name="0.1.0",
-            not_before=0,
-            not_after=None,
-            image_digest=IMAGE,
-            reference={number: (value,) for number, value in predicted_pcrs(extends).items()},
-        )
+    def policy(self, *, serial: int = 2, images: tuple[bytes, ...] = (IMAGE,)) -> SignedPolicy:
         policy = ClusterPolicy(
             cluster_id=self.document.cluster_id,
             serial=serial,
-            releases=(release,),
+            releases=tuple(release_of(image) for image in images),
             trust_roots=(CA.root,),
             artifact_lists={"v1.36.2": bytes(32)},
             services_bundle=bytes(32),
@@ -78,6 +73,17 @@ class Cluster:
             join_public_key=spki(self.join.public_key()),
         )
         return sign_policy(policy, self.owner)
+
+
+def release_of(image: bytes) -> AcceptedRelease:
+    _, extends = local_vtpm.firmware_log(image, LINE, OS_RELEASE)
+    return AcceptedRelease(
+        name="0.1.0",
+        not_before=0,
+        not_after=None,
+        image_digest=image,
+        reference={number: (value,) for number, value in predicted_pcrs(extends).items()},
+    )
 
 
 OURS, OTHER = Cluster(name="ours"), Cluster(name="another")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -17,9 +18,10 @@ from constellation.base.secret import Secret
 from constellation.crypto import signing
 from constellation.crypto.derive import MasterSecret
 from constellation.crypto.x509 import CertificateAuthority
+from constellation.kube.join_log import Entry, Kind
 from constellation.kube.log_copy import LogCopy
-from constellation.kube.membership import Member, NodeRole, allocate, found
-from constellation.kube.node_certificates import certify
+from constellation.kube.membership import Member, NodeRole, allocate, everyone, found
+from constellation.kube.node_certificates import certify, certify_service
 from constellation.rpc.stubs import join_pb2
 from constellation.rpc.stubs.join_grpc import JoinServiceStub
 from constellation.services.joinservice.ledger import Ledger
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from constellation.attestation.model import Binding
     from constellation.kube.etcd import EtcdMember
     from constellation.kube.join_log import SignedRecord
-    from constellation.kube.membership import Settings
+    from constellation.kube.membership import Membership, Settings
     from constellation.providers.protocols import Instance
     from constellation.services.joinservice.housekeep import Observed
     from constellation.trust.cluster_policy import SignedPolicy
@@ -254,6 +256,46 @@ def first_member(
     )
 
 
+async def write_another(root: Path, first: NodeFiles, ledger: Ledger, *, index: int) -> NodeFiles:
+    """Admit and settle one more control plane, 127.0.0.(index + 1), and write its disk."""
+    files = NodeFiles(state=root / "state", pki=first.pki, node_document=first.node_document)
+    keys = files.state / "keys"
+    shutil.copytree(first.state / "keys", keys)
+    service, plan = signing.generate_key(), ledger.membership.settings
+    free = allocate(plan, everyone(ledger.membership), group=plan.groups[0])
+    member = dataclasses.replace(
+        first_member(service, plan=plan, attester_id=hashlib.sha256(root.name.encode()).digest()),
+        name=free.name,
+        instance_id=f"cp-{index}",
+        address=f"127.0.0.{index + 1}",
+        mesh_address=free.mesh_address,
+        pod_cidr=free.pod_cidr,
+        disk_uuid=hashlib.sha256(f"disk cp-{index}".encode()).digest()[:16],
+        mesh_public_key=hashlib.sha256(f"mesh cp-{index}".encode()).digest(),
+    )
+
+    def reserve(membership: Membership) -> Entry:
+        joined = dataclasses.replace(member, joined=membership.sequence + 1)
+        return Entry(kind=Kind.RESERVED, time=1, member=joined, expires_at=301)
+
+    await ledger.write(reserve, now=1)
+    await ledger.write(lambda _: Entry(kind=Kind.SETTLED, time=1, name=free.name), now=1)
+    certificate = certify_service(
+        member,
+        services_ca=first.services_ca(),
+        cluster_id=plan.cluster_id,
+        now=datetime.now(UTC),
+    )
+    for name, data in {
+        "service.pem": signing.dump_private_key(service).reveal(),
+        "service.crt": certificate,
+        "membership.json": decode.dump(ledger.membership),
+    }.items():
+        (keys / name).write_bytes(data)
+    files.kept_policy().keep_first(first.kept_policy().signed())
+    return files
+
+
 def _write_pki(pki: Path, ca: CertificateAuthority) -> None:
     for name in ("ca", "front-proxy-ca", "etcd/ca"):
         (pki / f"{name}.crt").write_bytes(ca.certificate_pem)
@@ -283,9 +325,11 @@ def server_of(files: NodeFiles, ledger: Ledger, provider: Provider, world: World
         provider=provider,
         keys=Keys(),
         world=world,
+        own_name="control-plane-default-0",
         host="127.0.0.1",
         join_port=0,
         peer_port=0,
+        policy_port=0,
     )
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from constellation.providers.protocols import Instance
     from constellation.services.joinservice.ledger import Ledger
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
+    from constellation.services.joinservice.server import Ports
 
 ALL = (
     machine(0),
@@ -87,8 +88,8 @@ async def running(root: Path) -> AsyncIterator[Cluster]:
     cluster = Cluster(files, log, ledger_of(files, log))
     started = asyncio.Event()
 
-    def listens(join: int, peers: int) -> None:
-        cluster.port, cluster.peer_port = join, peers
+    def listens(ports: Ports) -> None:
+        cluster.port, cluster.peer_port = ports.join, ports.peers
         started.set()
 
     server = server_of(files, cluster.ledger, cluster.provider, cluster.world)

@@ -46,7 +46,7 @@ _PKI = "/etc/kubernetes/pki"
 _KUBELET_PKI = "/var/lib/kubelet/pki"
 _SIGNING_DURATION = "168h0m0s"
 _NODE_PORTS = "30100-32767"
-"""Keeps 30080, 30081 and 30090, the host ports of this system's services, out of users' reach."""
+"""Keeps 30080, 30081, 30090 and 30091, host ports of our services, out of users' reach."""
 
 INIT_PHASES: Final = (
     ("preflight",),

@@ -48,6 +48,7 @@ class Instance:
     init_endpoint: str = ""
     recovery_endpoint: str = ""
     verify_endpoint: str = ""
+    policy_endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

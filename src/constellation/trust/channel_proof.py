@@ -29,7 +29,7 @@ OWNER_CHANNEL_LABEL = "constellation-owner-channel-v1"
 JOIN_CHANNEL_LABEL = "constellation-join-channel-v1"
 """Label of the exporter and of the signature when a JoinService speaks to a node."""
 
-OwnerPurpose = Literal["init", "recover"]
+OwnerPurpose = Literal["init", "recover", "policy"]
 _JOIN_PURPOSE = "join"
 
 

@@ -193,6 +193,7 @@ def _state(cloud: pb.Cloud) -> InfrastructureState:
             init_endpoint=f"{cloud.address}:{node.init_port}",
             recovery_endpoint=f"{cloud.address}:{node.recovery_port}",
             verify_endpoint=f"{cloud.address}:{node.verify_port}",
+            policy_endpoint=f"{cloud.address}:{node.policy_port}",
         )
 
     host, _, _ = cloud.inner_endpoint.rpartition(":")

@@ -25,7 +25,7 @@ class Cloud(_message.Message):
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., ca_certificate: _Optional[bytes] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., inner_endpoint: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("instance_id", "group", "role", "address", "state", "init_port", "recovery_port", "verify_port", "pid", "image")
+    __slots__ = ("instance_id", "group", "role", "address", "state", "init_port", "recovery_port", "verify_port", "pid", "image", "policy_port")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class Node(_message.Message):
     VERIFY_PORT_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    POLICY_PORT_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     group: str
     role: str
@@ -46,7 +47,8 @@ class Node(_message.Message):
     verify_port: int
     pid: int
     image: str
-    def __init__(self, instance_id: _Optional[str] = ..., group: _Optional[str] = ..., role: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[str] = ..., init_port: _Optional[int] = ..., recovery_port: _Optional[int] = ..., verify_port: _Optional[int] = ..., pid: _Optional[int] = ..., image: _Optional[str] = ...) -> None: ...
+    policy_port: int
+    def __init__(self, instance_id: _Optional[str] = ..., group: _Optional[str] = ..., role: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[str] = ..., init_port: _Optional[int] = ..., recovery_port: _Optional[int] = ..., verify_port: _Optional[int] = ..., pid: _Optional[int] = ..., image: _Optional[str] = ..., policy_port: _Optional[int] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
     __slots__ = ("groups", "image_path", "node_document", "artifacts_path", "disk_bytes", "offline")

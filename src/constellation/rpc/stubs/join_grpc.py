@@ -94,6 +94,10 @@ class PeerServiceBase(abc.ABC):
     async def Peers(self, stream: 'grpclib.server.Stream[constellation.rpc.stubs.join_pb2.PeersRequest, constellation.rpc.stubs.join_pb2.PeerList]') -> None:
         pass
 
+    @abc.abstractmethod
+    async def ExchangePolicy(self, stream: 'grpclib.server.Stream[constellation.rpc.stubs.join_pb2.PolicyStand, constellation.rpc.stubs.join_pb2.PolicyStand]') -> None:
+        pass
+
     def __mapping__(self) -> typing.Dict[str, grpclib.const.Handler]:
         return {
             '/constellation.join.v1.PeerService/Peers': grpclib.const.Handler(
@@ -101,6 +105,12 @@ class PeerServiceBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 constellation.rpc.stubs.join_pb2.PeersRequest,
                 constellation.rpc.stubs.join_pb2.PeerList,
+            ),
+            '/constellation.join.v1.PeerService/ExchangePolicy': grpclib.const.Handler(
+                self.ExchangePolicy,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                constellation.rpc.stubs.join_pb2.PolicyStand,
+                constellation.rpc.stubs.join_pb2.PolicyStand,
             ),
         }
 
@@ -113,4 +123,10 @@ class PeerServiceStub:
             '/constellation.join.v1.PeerService/Peers',
             constellation.rpc.stubs.join_pb2.PeersRequest,
             constellation.rpc.stubs.join_pb2.PeerList,
+        )
+        self.ExchangePolicy = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/constellation.join.v1.PeerService/ExchangePolicy',
+            constellation.rpc.stubs.join_pb2.PolicyStand,
+            constellation.rpc.stubs.join_pb2.PolicyStand,
         )

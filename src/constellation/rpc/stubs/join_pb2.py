@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\njoin.proto\x12\x15\x63onstellation.join.v1\"\x12\n\x10IntroduceRequest\"S\n\x0cIntroduction\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\x12\x18\n\x10policy_signature\x18\x02 \x01(\x0c\x12\x19\n\x11\x63hannel_signature\x18\x03 \x01(\x0c\"\xde\x01\n\x0bJoinRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\tdisk_uuid\x18\x04 \x01(\x0c\x12!\n\x19kubelet_client_public_key\x18\x05 \x01(\x0c\x12\"\n\x1akubelet_serving_public_key\x18\x06 \x01(\x0c\x12\x1a\n\x12service_public_key\x18\x07 \x01(\x0c\x12\x17\n\x0fmesh_public_key\x18\x08 \x01(\x0c\x12\x0c\n\x04time\x18\t \x01(\x03\"\x92\x04\n\nJoinTicket\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x10\n\x08\x64isk_key\x18\x03 \x01(\x0c\x12\"\n\x1akubelet_client_certificate\x18\x04 \x01(\x0c\x12#\n\x1bkubelet_serving_certificate\x18\x05 \x01(\x0c\x12\x1b\n\x13service_certificate\x18\x06 \x01(\x0c\x12\x1e\n\x16\x63luster_ca_certificate\x18\x07 \x01(\x0c\x12\x1f\n\x17services_ca_certificate\x18\x08 \x01(\x0c\x12\x10\n\x08pod_cidr\x18\t \x01(\t\x12\x14\n\x0cmesh_address\x18\n \x01(\t\x12.\n\x05peers\x18\x0b \x01(\x0b\x32\x1f.constellation.join.v1.PeerList\x12\x15\n\rartifact_list\x18\x0c \x01(\x0c\x12\x10\n\x08\x65ndpoint\x18\r \x01(\t\x12\x1a\n\x12kubernetes_version\x18\x0e \x01(\t\x12\x14\n\x0cservice_cidr\x18\x0f \x01(\t\x12\x13\n\x0bpod_network\x18\x10 \x01(\t\x12\x0c\n\x04time\x18\x11 \x01(\x03\x12@\n\rcontrol_plane\x18\x12 \x01(\x0b\x32).constellation.join.v1.ControlPlaneTicket\x12\x11\n\tmesh_cidr\x18\x13 \x01(\t\"\xbc\x02\n\x12\x43ontrolPlaneTicket\x12?\n\x03pki\x18\x01 \x03(\x0b\x32\x32.constellation.join.v1.ControlPlaneTicket.PkiEntry\x12\x17\n\x0fservices_ca_key\x18\x02 \x01(\x0c\x12\x10\n\x08\x61pi_sans\x18\x06 \x03(\t\x12\x0e\n\x06policy\x18\x07 \x01(\x0c\x12\x18\n\x10policy_signature\x18\x08 \x01(\x0c\x12\x15\n\ruser_endpoint\x18\t \x01(\t\x12\x11\n\tmesh_cidr\x18\n \x01(\t\x12\x12\n\nmembership\x18\x0b \x01(\x0c\x12\r\n\x05grant\x18\x0c \x01(\x0c\x12\x17\n\x0fgrant_signature\x18\r \x01(\x0c\x1a*\n\x08PkiEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"V\n\rRejoinRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x11\n\tdisk_uuid\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04time\x18\x04 \x01(\x03\"^\n\x0cRejoinTicket\x12\x10\n\x08\x64isk_key\x18\x01 \x01(\x0c\x12.\n\x05peers\x18\x02 \x01(\x0b\x32\x1f.constellation.join.v1.PeerList\x12\x0c\n\x04time\x18\x03 \x01(\x03\"#\n\x0eSettledRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"\x0e\n\x0cSettledReply\"$\n\x0cPeersRequest\x12\x14\n\x0cknown_serial\x18\x01 \x01(\x04\"Y\n\x08PeerList\x12\x0e\n\x06serial\x18\x01 \x01(\x04\x12*\n\x05peers\x18\x02 \x03(\x0b\x32\x1b.constellation.join.v1.Peer\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"y\n\x04Peer\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x17\n\x0fmesh_public_key\x18\x03 \x01(\x0c\x12\x14\n\x0cmesh_address\x18\x04 \x01(\t\x12\x10\n\x08pod_cidr\x18\x05 \x01(\t\x12\x0c\n\x04role\x18\x06 \x01(\t2\xe3\x02\n\x0bJoinService\x12Y\n\tIntroduce\x12\'.constellation.join.v1.IntroduceRequest\x1a#.constellation.join.v1.Introduction\x12M\n\x04Join\x12\".constellation.join.v1.JoinRequest\x1a!.constellation.join.v1.JoinTicket\x12S\n\x06Rejoin\x12$.constellation.join.v1.RejoinRequest\x1a#.constellation.join.v1.RejoinTicket\x12U\n\x07Settled\x12%.constellation.join.v1.SettledRequest\x1a#.constellation.join.v1.SettledReply2\\\n\x0bPeerService\x12M\n\x05Peers\x12#.constellation.join.v1.PeersRequest\x1a\x1f.constellation.join.v1.PeerListb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\njoin.proto\x12\x15\x63onstellation.join.v1\"W\n\x0bPolicyStand\x12\x0e\n\x06serial\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0e\n\x06policy\x18\x03 \x01(\x0c\x12\x18\n\x10policy_signature\x18\x04 \x01(\x0c\"\x12\n\x10IntroduceRequest\"S\n\x0cIntroduction\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\x12\x18\n\x10policy_signature\x18\x02 \x01(\x0c\x12\x19\n\x11\x63hannel_signature\x18\x03 \x01(\x0c\"\xde\x01\n\x0bJoinRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\tdisk_uuid\x18\x04 \x01(\x0c\x12!\n\x19kubelet_client_public_key\x18\x05 \x01(\x0c\x12\"\n\x1akubelet_serving_public_key\x18\x06 \x01(\x0c\x12\x1a\n\x12service_public_key\x18\x07 \x01(\x0c\x12\x17\n\x0fmesh_public_key\x18\x08 \x01(\x0c\x12\x0c\n\x04time\x18\t \x01(\x03\"\x92\x04\n\nJoinTicket\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x10\n\x08\x64isk_key\x18\x03 \x01(\x0c\x12\"\n\x1akubelet_client_certificate\x18\x04 \x01(\x0c\x12#\n\x1bkubelet_serving_certificate\x18\x05 \x01(\x0c\x12\x1b\n\x13service_certificate\x18\x06 \x01(\x0c\x12\x1e\n\x16\x63luster_ca_certificate\x18\x07 \x01(\x0c\x12\x1f\n\x17services_ca_certificate\x18\x08 \x01(\x0c\x12\x10\n\x08pod_cidr\x18\t \x01(\t\x12\x14\n\x0cmesh_address\x18\n \x01(\t\x12.\n\x05peers\x18\x0b \x01(\x0b\x32\x1f.constellation.join.v1.PeerList\x12\x15\n\rartifact_list\x18\x0c \x01(\x0c\x12\x10\n\x08\x65ndpoint\x18\r \x01(\t\x12\x1a\n\x12kubernetes_version\x18\x0e \x01(\t\x12\x14\n\x0cservice_cidr\x18\x0f \x01(\t\x12\x13\n\x0bpod_network\x18\x10 \x01(\t\x12\x0c\n\x04time\x18\x11 \x01(\x03\x12@\n\rcontrol_plane\x18\x12 \x01(\x0b\x32).constellation.join.v1.ControlPlaneTicket\x12\x11\n\tmesh_cidr\x18\x13 \x01(\t\"\xbc\x02\n\x12\x43ontrolPlaneTicket\x12?\n\x03pki\x18\x01 \x03(\x0b\x32\x32.constellation.join.v1.ControlPlaneTicket.PkiEntry\x12\x17\n\x0fservices_ca_key\x18\x02 \x01(\x0c\x12\x10\n\x08\x61pi_sans\x18\x06 \x03(\t\x12\x0e\n\x06policy\x18\x07 \x01(\x0c\x12\x18\n\x10policy_signature\x18\x08 \x01(\x0c\x12\x15\n\ruser_endpoint\x18\t \x01(\t\x12\x11\n\tmesh_cidr\x18\n \x01(\t\x12\x12\n\nmembership\x18\x0b \x01(\x0c\x12\r\n\x05grant\x18\x0c \x01(\x0c\x12\x17\n\x0fgrant_signature\x18\r \x01(\x0c\x1a*\n\x08PkiEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"V\n\rRejoinRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x11\n\tdisk_uuid\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04time\x18\x04 \x01(\x03\"^\n\x0cRejoinTicket\x12\x10\n\x08\x64isk_key\x18\x01 \x01(\x0c\x12.\n\x05peers\x18\x02 \x01(\x0b\x32\x1f.constellation.join.v1.PeerList\x12\x0c\n\x04time\x18\x03 \x01(\x03\"#\n\x0eSettledRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"\x0e\n\x0cSettledReply\"$\n\x0cPeersRequest\x12\x14\n\x0cknown_serial\x18\x01 \x01(\x04\"Y\n\x08PeerList\x12\x0e\n\x06serial\x18\x01 \x01(\x04\x12*\n\x05peers\x18\x02 \x03(\x0b\x32\x1b.constellation.join.v1.Peer\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"y\n\x04Peer\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x17\n\x0fmesh_public_key\x18\x03 \x01(\x0c\x12\x14\n\x0cmesh_address\x18\x04 \x01(\t\x12\x10\n\x08pod_cidr\x18\x05 \x01(\t\x12\x0c\n\x04role\x18\x06 \x01(\t2\xe3\x02\n\x0bJoinService\x12Y\n\tIntroduce\x12\'.constellation.join.v1.IntroduceRequest\x1a#.constellation.join.v1.Introduction\x12M\n\x04Join\x12\".constellation.join.v1.JoinRequest\x1a!.constellation.join.v1.JoinTicket\x12S\n\x06Rejoin\x12$.constellation.join.v1.RejoinRequest\x1a#.constellation.join.v1.RejoinTicket\x12U\n\x07Settled\x12%.constellation.join.v1.SettledRequest\x1a#.constellation.join.v1.SettledReply2\xb6\x01\n\x0bPeerService\x12M\n\x05Peers\x12#.constellation.join.v1.PeersRequest\x1a\x1f.constellation.join.v1.PeerList\x12X\n\x0e\x45xchangePolicy\x12\".constellation.join.v1.PolicyStand\x1a\".constellation.join.v1.PolicyStandb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONTROLPLANETICKET_PKIENTRY']._loaded_options = None
   _globals['_CONTROLPLANETICKET_PKIENTRY']._serialized_options = b'8\001'
-  _globals['_INTRODUCEREQUEST']._serialized_start=37
-  _globals['_INTRODUCEREQUEST']._serialized_end=55
-  _globals['_INTRODUCTION']._serialized_start=57
-  _globals['_INTRODUCTION']._serialized_end=140
-  _globals['_JOINREQUEST']._serialized_start=143
-  _globals['_JOINREQUEST']._serialized_end=365
-  _globals['_JOINTICKET']._serialized_start=368
-  _globals['_JOINTICKET']._serialized_end=898
-  _globals['_CONTROLPLANETICKET']._serialized_start=901
-  _globals['_CONTROLPLANETICKET']._serialized_end=1217
-  _globals['_CONTROLPLANETICKET_PKIENTRY']._serialized_start=1175
-  _globals['_CONTROLPLANETICKET_PKIENTRY']._serialized_end=1217
-  _globals['_REJOINREQUEST']._serialized_start=1219
-  _globals['_REJOINREQUEST']._serialized_end=1305
-  _globals['_REJOINTICKET']._serialized_start=1307
-  _globals['_REJOINTICKET']._serialized_end=1401
-  _globals['_SETTLEDREQUEST']._serialized_start=1403
-  _globals['_SETTLEDREQUEST']._serialized_end=1438
-  _globals['_SETTLEDREPLY']._serialized_start=1440
-  _globals['_SETTLEDREPLY']._serialized_end=1454
-  _globals['_PEERSREQUEST']._serialized_start=1456
-  _globals['_PEERSREQUEST']._serialized_end=1492
-  _globals['_PEERLIST']._serialized_start=1494
-  _globals['_PEERLIST']._serialized_end=1583
-  _globals['_PEER']._serialized_start=1585
-  _globals['_PEER']._serialized_end=1706
-  _globals['_JOINSERVICE']._serialized_start=1709
-  _globals['_JOINSERVICE']._serialized_end=2064
-  _globals['_PEERSERVICE']._serialized_start=2066
-  _globals['_PEERSERVICE']._serialized_end=2158
+  _globals['_POLICYSTAND']._serialized_start=37
+  _globals['_POLICYSTAND']._serialized_end=124
+  _globals['_INTRODUCEREQUEST']._serialized_start=126
+  _globals['_INTRODUCEREQUEST']._serialized_end=144
+  _globals['_INTRODUCTION']._serialized_start=146
+  _globals['_INTRODUCTION']._serialized_end=229
+  _globals['_JOINREQUEST']._serialized_start=232
+  _globals['_JOINREQUEST']._serialized_end=454
+  _globals['_JOINTICKET']._serialized_start=457
+  _globals['_JOINTICKET']._serialized_end=987
+  _globals['_CONTROLPLANETICKET']._serialized_start=990
+  _globals['_CONTROLPLANETICKET']._serialized_end=1306
+  _globals['_CONTROLPLANETICKET_PKIENTRY']._serialized_start=1264
+  _globals['_CONTROLPLANETICKET_PKIENTRY']._serialized_end=1306
+  _globals['_REJOINREQUEST']._serialized_start=1308
+  _globals['_REJOINREQUEST']._serialized_end=1394
+  _globals['_REJOINTICKET']._serialized_start=1396
+  _globals['_REJOINTICKET']._serialized_end=1490
+  _globals['_SETTLEDREQUEST']._serialized_start=1492
+  _globals['_SETTLEDREQUEST']._serialized_end=1527
+  _globals['_SETTLEDREPLY']._serialized_start=1529
+  _globals['_SETTLEDREPLY']._serialized_end=1543
+  _globals['_PEERSREQUEST']._serialized_start=1545
+  _globals['_PEERSREQUEST']._serialized_end=1581
+  _globals['_PEERLIST']._serialized_start=1583
+  _globals['_PEERLIST']._serialized_end=1672
+  _globals['_PEER']._serialized_start=1674
+  _globals['_PEER']._serialized_end=1795
+  _globals['_JOINSERVICE']._serialized_start=1798
+  _globals['_JOINSERVICE']._serialized_end=2153
+  _globals['_PEERSERVICE']._serialized_start=2156
+  _globals['_PEERSERVICE']._serialized_end=2338
 # @@protoc_insertion_point(module_scope)

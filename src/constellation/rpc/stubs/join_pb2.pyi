@@ -6,6 +6,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class PolicyStand(_message.Message):
+    __slots__ = ("serial", "digest", "policy", "policy_signature")
+    SERIAL_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    POLICY_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    serial: int
+    digest: bytes
+    policy: bytes
+    policy_signature: bytes
+    def __init__(self, serial: _Optional[int] = ..., digest: _Optional[bytes] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ...) -> None: ...
+
 class IntroduceRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -33,7 +33,7 @@ DOORS = (
         may_give=True,
     ),
     Door(name="diskmapper", purposes=frozenset({"rejoin-client", "recover-server"}), may_give=True),
-    Door(name="joinservice", purposes=frozenset({"join-server"})),
+    Door(name="joinservice", purposes=frozenset({"join-server", "policy-server"})),
     Door(name="keyservice", purposes=frozenset({"grant-server"})),
     Door(name="verification", purposes=frozenset(), may_verify=True),
 )

@@ -59,12 +59,12 @@ async def _serve() -> None:
         provider=provider,
         keys=LocalKeyService(me.address, tls=files.service_tls()),
         world=KubernetesWorld(records, provider=provider, etcd=Etcd(_KUBERNETES / "pki")),
+        own_name=me.name,
         host=me.address,
     )
     await server.run(
-        started=lambda join, peers: _log.info(
-            "JoinService listens",
-            extra={"port": join, "peer_port": peers, "time": str(clock.now())},
+        started=lambda ports: _log.info(
+            "JoinService listens", extra={"port": ports.join, "time": str(clock.now())}
         )
     )
 

@@ -1,4 +1,4 @@
-"""One control plane's JoinService: two listeners and the loops that keep log and world in step."""
+"""One control plane's JoinService: three listeners, and loops that keep log and world in step."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from constellation.services.joinservice import housekeep
 from constellation.services.joinservice.handlers import JOIN, REJOIN, JoinHandlers
 from constellation.services.joinservice.peer_service import PORT as PEER_PORT
 from constellation.services.joinservice.peer_service import Learned, PeerHandlers
+from constellation.services.joinservice.policy_service import (
+    POLICY_PORT,
+    POLICY_SERVER,
+    PolicyHandlers,
+)
+from constellation.services.joinservice.policy_travel import PeerCalls, PolicyTravel
 from constellation.services.joinservice.refused import Refusals
 from constellation.services.joinservice.tickets import Tickets
 
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from constellation.atls.channel import Appraise, ChannelAttester
+    from constellation.atls.server import AtlsServer
+    from constellation.attestation.model import AttestationResult
     from constellation.kube.etcd import EtcdMember
     from constellation.services.joinservice.handlers import DiskKeys, Provider
     from constellation.services.joinservice.housekeep import Observed
@@ -30,12 +38,13 @@ if TYPE_CHECKING:
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
     from constellation.services.kept_policy import KeptPolicy
 
-__all__ = ["JOIN_PORT", "JoinServer", "World"]
+__all__ = ["JOIN_PORT", "JoinServer", "Ports", "World"]
 
 JOIN_PORT = 30090
 _SERVER_PURPOSE = "join-server"
 _FOLLOW_EVERY_S = 1.0
 _HOUSEKEEP_EVERY_S = 2.0
+_EXCHANGE_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -52,8 +61,17 @@ class World(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where one JoinService listens: for nodes, for peers (mutual TLS), for the owner."""
+
+    join: int
+    peers: int
+    policy: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JoinServer:
-    """Everything that runs; `join_port` and `peer_port` 0 take free ones (tests)."""
+    """Everything that runs; ports that are 0 take free ones (tests)."""
 
     files: NodeFiles
     kept: KeptPolicy
@@ -63,18 +81,61 @@ class JoinServer:
     provider: Provider
     keys: DiskKeys
     world: World
+    own_name: str
     host: str
     join_port: int = JOIN_PORT
     peer_port: int = PEER_PORT
+    policy_port: int = POLICY_PORT
 
-    async def run(self, *, started: Callable[[int, int], None]) -> None:
-        """Serve until cancelled; `started` gets the two ports.
+    async def run(self, *, started: Callable[[Ports], None]) -> None:
+        """Serve until cancelled; `started` gets the ports.
 
         Raises:
             Unavailable: an address is taken, or a file is not on the disk.
         """
         tickets, learned = Tickets(files=self.files), Learned()
         refusals = Refusals(self.ledger)
+        travel = PolicyTravel(
+            self.kept,
+            own_name=self.own_name,
+            membership=lambda: self.ledger.membership,
+            ask=PeerCalls(self.files.service_tls(), port=self.peer_port),
+        )
+        peers = await mutual_tls.serve(
+            [self._peer_handlers(tickets, learned, travel)],
+            host=self.host,
+            port=self.peer_port,
+            context=mutual_tls.server_context(self.files.service_tls()),
+        )
+        join = await self._serve_join(tickets, learned, refusals)
+        policy = await self._serve_policy(travel)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(refusals.run())
+                tasks.create_task(_every(_FOLLOW_EVERY_S, self._follow))
+                tasks.create_task(_every(_HOUSEKEEP_EVERY_S, _Housekeeper(self).once))
+                tasks.create_task(_every(_EXCHANGE_EVERY_S, travel.once))
+                started(Ports(join=join.port, peers=peers.port, policy=policy.port))
+        finally:
+            for listening in (join, policy, peers):
+                listening.close()
+            for listening in (join, policy, peers):
+                await listening.wait_closed()
+
+    def _peer_handlers(
+        self, tickets: Tickets, learned: Learned, travel: PolicyTravel
+    ) -> PeerHandlers:
+        return PeerHandlers(
+            self.ledger,
+            tickets=tickets,
+            learned=learned,
+            travel=travel,
+            cluster_id=self.kept.document.cluster_id,
+        )
+
+    async def _serve_join(
+        self, tickets: Tickets, learned: Learned, refusals: Refusals
+    ) -> AtlsServer:
         handlers = JoinHandlers(
             files=self.files,
             kept=self.kept,
@@ -85,20 +146,7 @@ class JoinServer:
             learned=learned,
             refusals=refusals,
         )
-        peers = await mutual_tls.serve(
-            [
-                PeerHandlers(
-                    self.ledger,
-                    tickets=tickets,
-                    learned=learned,
-                    cluster_id=self.kept.document.cluster_id,
-                )
-            ],
-            host=self.host,
-            port=self.peer_port,
-            context=mutual_tls.server_context(self.files.service_tls()),
-        )
-        join = await atls_server.serve(
+        return await atls_server.serve(
             [handlers],
             host=self.host,
             port=self.join_port,
@@ -110,17 +158,18 @@ class JoinServer:
                 r.error, address=r.remote_address, instance_id="", role=""
             ),
         )
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(refusals.run())
-                tasks.create_task(_every(_FOLLOW_EVERY_S, self._follow))
-                tasks.create_task(_every(_HOUSEKEEP_EVERY_S, _Housekeeper(self).once))
-                started(join.port, peers.port)
-        finally:
-            join.close()
-            peers.close()
-            await join.wait_closed()
-            await peers.wait_closed()
+
+    async def _serve_policy(self, travel: PolicyTravel) -> AtlsServer:
+        handlers = PolicyHandlers(files=self.files, kept=self.kept, travel=travel)
+        return await atls_server.serve(
+            [handlers],
+            host=self.host,
+            port=self.policy_port,
+            purpose=POLICY_SERVER,
+            attester=self.attester,
+            appraisers={"": _nobody_attests},
+            limits=USUAL,
+        )
 
     async def _follow(self) -> None:
         await self.ledger.follow(now=int(clock.now().timestamp()))
@@ -180,3 +229,7 @@ async def _every(seconds: float, once: Callable[[], Awaitable[None]]) -> None:
                 _log.log(level, "will try again", extra={"reason": str(error)})
             said = str(error)
         await asyncio.sleep(seconds)
+
+
+def _nobody_attests(*_: object) -> AttestationResult:
+    raise ValueError("the owner does not attest")

@@ -7,7 +7,10 @@ import pytest
 
 MANIFESTS = sorted((Path(__file__).parents[4] / "os/services/manifests").glob("*/*.json"))
 TMP = "/tmp"  # noqa: S108 - in memory; the Kubernetes client keeps its certificate there
-WRITABLE = {"joinservice": {"/var/lib/constellation/join-log", TMP}, "operator": {TMP}}
+WRITABLE = {
+    "joinservice": {"/var/lib/constellation/join-log", "/var/lib/constellation/policy", TMP},
+    "operator": {TMP},
+}
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda p: p.stem)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["configuration", "reload"]
 
 _API = 6443
-_INIT, _RECOVERY, _VERIFY = 9000, 9999, 30081
+_INIT, _RECOVERY, _VERIFY, _POLICY = 9000, 9999, 30081, 30091
 _KUBELET = 10250
 _NODE_PORTS = "30100-32767"
 _PART = "services"
@@ -91,8 +91,13 @@ def configuration(cloud: CloudRecord, *, netns: str, socket: Path) -> str:
 
 
 def _own_ports(cloud: CloudRecord, node: NodeRecord, netns: str) -> list[str]:
-    """Write the listeners of one node: its init, recovery and verification ports."""
-    ports = ((node.init_port, _INIT), (node.recovery_port, _RECOVERY), (node.verify_port, _VERIFY))
+    """Write the listeners of one node: its init, recovery, verification and policy ports."""
+    ports = (
+        (node.init_port, _INIT),
+        (node.recovery_port, _RECOVERY),
+        (node.verify_port, _VERIFY),
+        (node.policy_port, _POLICY),
+    )
     text = []
     for outer, inner in ports:
         text += [

@@ -69,6 +69,11 @@ class NodeRecord:
         """Port that leads to 30081."""
         return self.init_port + 2
 
+    @property
+    def policy_port(self) -> int:
+        """Port that leads to 30091."""
+        return self.init_port + 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudRecord:

@@ -57,6 +57,7 @@ class LocalCloud(LocalCloudBase):
                 init_port=n.init_port,
                 recovery_port=n.recovery_port,
                 verify_port=n.verify_port,
+                policy_port=n.policy_port,
                 pid=n.init.pid if self._cloud.state(n) == "running" else 0,
                 image=n.image_digest,
             )

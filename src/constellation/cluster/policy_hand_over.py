@@ -1,0 +1,214 @@
+"""How a cluster comes to obey a new policy: given to one control plane, counted when all report it.
+
+The state file names the policy before it leaves this machine, so that no other is ever signed with
+its serial; the same call again goes on. Reports are believed from a channel that the join key has
+signed. Source: design, section 6; rpc/protos/policy.proto.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from constellation.attestation import registry
+from constellation.base.clock import monotonic_s
+from constellation.base.errors import Conflict, ConstellationError, Rejected, Unavailable
+from constellation.base.progress import Progress
+from constellation.cluster import reach
+from constellation.cluster.secrets import read_secrets
+from constellation.config.state import write_state
+from constellation.providers.protocols import Role
+from constellation.rpc.errors import raise_ours
+from constellation.rpc.stubs import policy_pb2
+from constellation.rpc.stubs.policy_grpc import PolicyServiceStub
+from constellation.trust.appraisal import appraisal_policy
+from constellation.trust.channel_proof import (
+    JOIN_CHANNEL_LABEL,
+    OWNER_CHANNEL_LABEL,
+    prove_owner_channel,
+    verify_join_channel,
+)
+from constellation.trust.cluster_policy import verify_policy
+from constellation.trust.node_document import parse_node_document
+from constellation.trust.policy_succession import successor
+
+if TYPE_CHECKING:
+    from constellation.atls.client import Appraise, AtlsChannel
+    from constellation.attestation.model import AttestationResult, Binding, Evidence
+    from constellation.cluster.context import Context
+    from constellation.cluster.secrets import ClusterSecrets
+    from constellation.config.state import State
+    from constellation.providers.protocols import Instance
+    from constellation.trust.cluster_policy import ClusterPolicy, SignedPolicy
+
+__all__ = ["Obeyed", "hand_over", "obeyed_policies"]
+
+_TITLE = "Cluster policy"
+_CONNECT_S = 10.0
+_CALL_S = 30.0
+_AGAIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obeyed:
+    """What one live control plane obeys: `digest` is the SHA-256 (32 bytes) of the policy's bytes.
+
+    `serial` 0: it is not known, `problem` says why.
+    """
+
+    node_name: str
+    serial: int
+    digest: bytes
+    problem: str
+
+
+async def hand_over(context: Context, state: State, signed: SignedPolicy) -> State:
+    """Make every live control plane obey `signed`; gives the state that names it.
+
+    Raises:
+        Conflict: the cluster was not initialised, or another policy has this serial.
+        Untrusted: the owner did not sign it, or its serial is lower than one that was handed over.
+        Rejected: it names another join key, or refuses the control planes that are to obey it.
+        Unavailable: not all control planes report it in time; the same call again goes on.
+    """
+    owner, kept = _known(context, state)
+    policy = successor(kept, signed, document=parse_node_document(state.node_document)) or kept
+    state = dataclasses.replace(state, policy=signed, policy_serial=policy.serial)
+    write_state(context.workspace.state, state)
+    wanted = hashlib.sha256(signed.policy).digest()
+    end = monotonic_s() + context.wait_s
+    while True:
+        obeyed = await _ask_one(context, state, policy, owner, new=signed)
+        behind = [o for o in obeyed if o.digest != wanted]
+        if not behind:
+            context.report(Progress(step=_TITLE, detail=f"serial {policy.serial}", finished=True))
+            return state
+        names = ", ".join(o.node_name for o in behind)
+        context.report(Progress(step=_TITLE, detail=f"waiting for {names}"))
+        if monotonic_s() > end:
+            raise Unavailable(
+                f"cluster policy {policy.serial} is not obeyed yet by {names}: "
+                f"{behind[0].problem or f'serial {behind[0].serial} there'}",
+                hint="the same command again goes on",
+            )
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def obeyed_policies(context: Context, state: State) -> tuple[Obeyed, ...]:
+    """Ask which policy each live control plane obeys.
+
+    Raises:
+        Conflict: the cluster was not initialised.
+        Unavailable: no control plane answers.
+    """
+    owner, kept = _known(context, state)
+    return await _ask_one(context, state, kept, owner, new=None)
+
+
+def _known(context: Context, state: State) -> tuple[ClusterSecrets, ClusterPolicy]:
+    if state.policy is None:
+        raise Conflict("the cluster was not initialised", hint="run `constellation init`")
+    owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
+    policy = verify_policy(
+        state.policy,
+        owner_public_key=owner.owner_public_key,
+        cluster_id=state.cluster_id,
+        minimum_serial=state.policy_serial,
+    )
+    return owner, policy
+
+
+async def _ask_one(
+    context: Context,
+    state: State,
+    policy: ClusterPolicy,
+    owner: ClusterSecrets,
+    *,
+    new: SignedPolicy | None,
+) -> tuple[Obeyed, ...]:
+    """Ask the control planes in turn until one answers as a JoinService of this cluster."""
+    machines = state.infrastructure.instances if state.infrastructure is not None else ()
+    failed: list[ConstellationError] = [
+        Unavailable("no control plane exists", hint="run `constellation create`")
+    ]
+    for machine in machines:
+        if machine.role is not Role.CONTROL_PLANE:
+            continue
+        try:
+            return await _ask(context, state, policy, owner, machine, new=new)
+        except Conflict:
+            raise
+        except ConstellationError as error:
+            failed.append(error)
+    refusals = [e for e in failed if not isinstance(e, Unavailable)]
+    raise refusals[0] if refusals else failed[-1]
+
+
+async def _ask(
+    context: Context,
+    state: State,
+    policy: ClusterPolicy,
+    owner: ClusterSecrets,
+    machine: Instance,
+    *,
+    new: SignedPolicy | None,
+) -> tuple[Obeyed, ...]:
+    channel = await reach.connect(
+        machine.policy_endpoint,
+        service="policy",
+        appraise=_appraise(context, state, policy),
+        deadline_s=_CONNECT_S,
+    )
+    try:
+        reply = await _call(channel, owner, who=f"node {machine.instance_id}", new=new)
+        verify_join_channel(
+            policy.join_public_key,
+            reply.channel_signature,
+            exporter=channel.exporter(JOIN_CHANNEL_LABEL),
+            cluster_id=state.cluster_id,
+        )
+    finally:
+        channel.close()
+    return tuple(
+        Obeyed(node_name=o.node_name, serial=o.serial, digest=o.digest, problem=o.problem)
+        for o in reply.control_planes
+    )
+
+
+async def _call(
+    channel: AtlsChannel, owner: ClusterSecrets, *, who: str, new: SignedPolicy | None
+) -> policy_pb2.PolicyReport:
+    proof = prove_owner_channel(
+        owner.owner_key,
+        exporter=channel.exporter(OWNER_CHANNEL_LABEL),
+        cluster_id=owner.cluster_id,
+        purpose="policy",
+    )
+    stub = PolicyServiceStub(channel.grpc)
+    with raise_ours(who):
+        if new is None:
+            return await stub.Report(
+                policy_pb2.ReportRequest(owner_signature=proof), timeout=_CALL_S
+            )
+        request = policy_pb2.HandOverRequest(
+            owner_signature=proof, policy=new.policy, policy_signature=new.signature
+        )
+        return await stub.HandOver(request, timeout=_CALL_S)
+
+
+def _appraise(context: Context, state: State, policy: ClusterPolicy) -> Appraise:
+    """Accept control planes that the policy itself accepts: none else could obey it for long."""
+    document = parse_node_document(state.node_document)
+
+    def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
+        if evidence.variant is not document.variant:
+            raise Rejected((f"variant: found {evidence.variant}, expected {document.variant}",))
+        now = context.now()
+        rules = appraisal_policy(policy, document, joined=True, now=now)
+        verifier = registry.verifier(document.variant, policy=rules, trust_roots=policy.trust_roots)
+        return verifier.appraise(evidence, binding=binding, now=now)
+
+    return appraise
