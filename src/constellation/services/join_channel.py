@@ -111,7 +111,7 @@ async def judged_channel(
             exporter=channel.exporter(JOIN_CHANNEL_LABEL),
         )
         judged = judge_join_server(
-            shown, document=document, minimum_serial=minimum_serial, now=clock.now()
+            shown, document=document, minimum_serial=minimum_serial, now=clock.now_for_windows()
         )
         yield JoinServer(stub=stub, judged=judged, signed_policy=signed)
     finally:

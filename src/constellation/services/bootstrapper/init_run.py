@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from constellation.providers.protocols import Instance
     from constellation.rpc.agent_client import AgentClient
     from constellation.rpc.stubs import init_pb2
-    from constellation.services.bootstrapper.clock_floor import ClockFloor
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.artifact_list import ArtifactList
     from constellation.trust.cluster_policy import SignedPolicy
@@ -55,12 +54,11 @@ class InitRun:
         own: Instance,
         plan: init_pb2.ClusterPlan,
         master: MasterSecret | None,
-        floor: ClockFloor,
         ask_policy: Callable[[bytes], Awaitable[SignedPolicy]],
     ) -> None:
         self._paths, self._agent, self._document = paths, agent, document
         self._own, self._plan, self._master = own, plan, master
-        self._floor, self._ask_policy = floor, ask_policy
+        self._ask_policy = ask_policy
         self._artifacts: ArtifactList = artifact_list.parse(plan.artifact_list)
         if self._artifacts.kubernetes_version != plan.kubernetes_version:
             raise FormatError(
@@ -145,7 +143,7 @@ class InitRun:
         if not (keys / "services-ca.crt").exists():
             authority = CertificateAuthority.create(
                 f"{self._plan.name} services",
-                now=self._floor.now(clock.now()),
+                now=clock.now(),
                 lifetime=first_node.SERVICES_CA_LIFETIME,
             )
             with contextlib.suppress(FileNotFoundError):
@@ -158,7 +156,7 @@ class InitRun:
             self._member(),
             services_ca=self._services_ca(),
             cluster_id=self._document.cluster_id,
-            now=self._floor.now(clock.now()),
+            now=clock.now(),
         )
         write_atomic(keys / "service.crt", certificate)
 
@@ -198,7 +196,7 @@ class InitRun:
             cluster_ca=authority,
             services_ca=self._services_ca(),
             cluster_id=self._document.cluster_id,
-            now=self._floor.now(clock.now()),
+            now=clock.now(),
         )
         kubernetes.write_kubelet_kubeconfig(
             self._record(), endpoint=f"{self._own.address}:{kubeadm.API_PORT}", paths=self._paths
@@ -262,6 +260,4 @@ class InitRun:
         )
 
     def _record(self) -> NodeRecord:
-        return first_node.record(
-            self._settings, self._member(), time=int(self._floor.now(clock.now()).timestamp())
-        )
+        return first_node.record(self._settings, self._member(), time=int(clock.now().timestamp()))

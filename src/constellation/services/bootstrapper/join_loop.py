@@ -28,10 +28,10 @@ from constellation.services.machine import reboot
 if TYPE_CHECKING:
     from constellation.providers.protocols import Instance
     from constellation.rpc.agent_client import AgentClient
-    from constellation.services.bootstrapper.clock_floor import ClockFloor
     from constellation.services.bootstrapper.node_lock import NodeLock
     from constellation.services.bootstrapper.paths import Paths
     from constellation.services.join_channel import JoinServer
+    from constellation.services.node_time import NodeTime
     from constellation.trust.node_document import NodeDocument
 
 __all__ = ["join_until_done"]
@@ -51,10 +51,10 @@ async def join_until_done(
     agent: AgentClient,
     lock: NodeLock,
     paths: Paths,
-    floor: ClockFloor,
+    time: NodeTime,
 ) -> None:
     """Join, or go on with a join that was interrupted; ends when this node has its place."""
-    joiner = _Joiner(document=document, own=own, agent=agent, lock=lock, paths=paths, floor=floor)
+    joiner = _Joiner(document=document, own=own, agent=agent, lock=lock, paths=paths, time=time)
     if paths.ticket.exists():
         await joiner.go_on()
         return
@@ -80,10 +80,10 @@ class _Joiner:
         agent: AgentClient,
         lock: NodeLock,
         paths: Paths,
-        floor: ClockFloor,
+        time: NodeTime,
     ) -> None:
         self._document, self._own, self._agent = document, own, agent
-        self._lock, self._paths, self._floor = lock, paths, floor
+        self._lock, self._paths, self._time = lock, paths, time
         self._keys = fresh_keys()
 
     async def attempt(self, address: str) -> None:
@@ -98,6 +98,7 @@ class _Joiner:
             self._lock.take("join")
             with raise_ours(f"JoinService {address}"):
                 ticket = await join_server.stub.Join(self._request(), timeout=_JOIN_CALL_S)
+            self._time.say(ticket.time)
             joining = JoinRun(
                 paths=self._paths,
                 agent=self._agent,
@@ -108,7 +109,6 @@ class _Joiner:
                     keys=self._keys, signed_policy=join_server.signed_policy, giver=address
                 ),
                 policy=join_server.judged.policy,
-                floor=self._floor,
             )
             await self._use(joining)
             await _settle(join_server, joining.node_name)
@@ -123,7 +123,6 @@ class _Joiner:
             ticket=join_pb2.JoinTicket.FromString(self._paths.ticket.read_bytes()),
             new=None,
             policy=self._paths.kept_policy(self._document).verified(),
-            floor=self._floor,
         )
         await self._use(joining)
 

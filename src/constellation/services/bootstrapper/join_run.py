@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from constellation.providers.protocols import Instance
     from constellation.rpc.agent_client import AgentClient
-    from constellation.services.bootstrapper.clock_floor import ClockFloor
     from constellation.services.bootstrapper.node_keys import FreshKeys
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.artifact_list import ArtifactList
@@ -109,12 +108,10 @@ class JoinRun:
         ticket: join_pb2.JoinTicket,
         new: NewPlace | None,
         policy: ClusterPolicy,
-        floor: ClockFloor,
     ) -> None:
         self._paths, self._agent, self._document = paths, agent, document
         self._own, self._ticket, self._new = own, ticket, new
         self._policy = policy
-        self._floor = floor.raised_to(ticket.time)
         self._artifacts = check_ticket(ticket, policy=policy)
         self._role = NodeRole.CONTROL_PLANE if ticket.HasField("control_plane") else NodeRole.WORKER
         self._peers = verified_peer_list(ticket.peers, policy=policy, minimum_serial=0)
@@ -279,5 +276,5 @@ class JoinRun:
             endpoint=ticket.endpoint,
             kubernetes_version=ticket.kubernetes_version,
             artifact_list=ticket.artifact_list,
-            time=int(self._floor.now(clock.now()).timestamp()),
+            time=int(clock.now().timestamp()),
         )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.atls import server
@@ -22,7 +20,6 @@ from constellation.kube.node_record import load_node_record
 from constellation.providers.local.metadata import LocalMetadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.bootstrapper.boot import boot_steps
-from constellation.services.bootstrapper.clock_floor import ClockFloor
 from constellation.services.bootstrapper.init_run import InitRun
 from constellation.services.bootstrapper.init_server import InitServer
 from constellation.services.bootstrapper.join_loop import join_until_done
@@ -30,6 +27,7 @@ from constellation.services.bootstrapper.node_lock import NodeLock
 from constellation.services.bootstrapper.paths import REAL
 from constellation.services.bootstrapper.steps import Step, StepBook, kind_of, run_steps
 from constellation.services.machine import NODE_DOCUMENT
+from constellation.services.node_time import REAL_TIME
 from constellation.trust.node_document import parse_node_document
 
 if TYPE_CHECKING:
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
-_IMAGE_FACTS = Path("/usr/lib/constellation/image.json")
 _INIT_PORT = 9000
 _METADATA_S = 60.0
 _JOURNAL_S = 20.0
@@ -64,6 +61,7 @@ def main() -> None:
 
 
 async def _run() -> None:
+    REAL_TIME.bound_clock()
     document = parse_node_document(NODE_DOCUMENT.read_bytes())
     own = await until_available(LocalMetadata().self_, deadline_s=_METADATA_S)
     agent = await AgentClient.connect(agent_socket("bootstrapper"))
@@ -87,7 +85,7 @@ async def _run() -> None:
                         agent=agent,
                         lock=lock,
                         paths=REAL,
-                        floor=_floor(),
+                        time=REAL_TIME,
                     )
                 )
     finally:
@@ -141,6 +139,7 @@ class _Preparer:
                 "init: another plan than the one that this node began with",
                 hint="undo the change of constellation-conf.yaml, or terminate and create anew",
             )
+        REAL_TIME.say(time)
         return InitRun(
             paths=REAL,
             agent=self._agent,
@@ -148,7 +147,6 @@ class _Preparer:
             own=self._own,
             plan=plan,
             master=master,
-            floor=_floor().raised_to(time),
             ask_policy=ask_policy,
         )
 
@@ -168,11 +166,6 @@ async def _journal() -> bytes:
         "journalctl", "--no-pager", "--lines=400", timeout_s=_JOURNAL_S, check=False
     )
     return finished.stdout
-
-
-def _floor() -> ClockFloor:
-    facts = json.loads(_IMAGE_FACTS.read_bytes())
-    return ClockFloor(seconds=int(facts["build_time"]))
 
 
 def _nobody_attests(*_: object) -> AttestationResult:

@@ -70,7 +70,7 @@ async def redeem(
     """
 
     def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
-        now = clock.now()
+        now = clock.now_for_windows()
         rules = appraisal_policy(policy, document, joined=True, now=now)
         verifier = registry.verifier(document.variant, policy=rules, trust_roots=policy.trust_roots)
         return verifier.appraise(evidence, binding=binding, now=now)

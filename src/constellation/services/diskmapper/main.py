@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from constellation.atls import server
 from constellation.atls.limits import USUAL
 from constellation.attestation.platforms import local_vtpm
-from constellation.base import decode, logs
+from constellation.base import logs
 from constellation.base.errors import ConstellationError, Rejected
-from constellation.base.files import write_atomic
 from constellation.base.secret import Secret
 from constellation.disk import state_disk
 from constellation.kube.node_record import NODE_JSON, load_node_record
@@ -24,12 +23,21 @@ from constellation.providers.local.metadata import LocalMetadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import join_pb2
+from constellation.services.diskmapper.compare import compare_and_keep
 from constellation.services.diskmapper.measure import measure
-from constellation.services.diskmapper.open_disk import NeedsReboot, Opener, Rejoined, open_disk
+from constellation.services.diskmapper.open_disk import (
+    NeedsReboot,
+    Opener,
+    Rejoined,
+    Shown,
+    open_disk,
+)
 from constellation.services.diskmapper.recovery import RecoveryService
 from constellation.services.diskmapper.unlock import Unlock
 from constellation.services.join_channel import judged_channel
+from constellation.services.kept_policy import KeptPolicy
 from constellation.services.machine import EVENT_LOG, NODE_DOCUMENT, machine_settings, reboot
+from constellation.services.node_time import REAL_TIME
 from constellation.services.peer_lists import verified_peer_list
 from constellation.trust.disk_key import DISK_KEY_BYTES
 from constellation.trust.node_document import parse_node_document
@@ -45,7 +53,7 @@ __all__ = ["main"]
 _log = logging.getLogger(__name__)
 _TPM_SOCKET = Path("/run/constellation/host/tpm.sock")
 _FIRMWARE_LOG = Path("/run/constellation/host/binary_bios_measurements")
-_PEERS = Path("/var/lib/constellation/peers.json")
+_STATE = Path("/var/lib/constellation")
 _RECOVERY_PORT = 9999
 _REJOIN_DEADLINE_S = 20.0
 _REBOOT_PAUSE_S = 10.0
@@ -82,13 +90,14 @@ async def _measure() -> None:
 
 
 async def _open() -> None:
+    REAL_TIME.bound_clock()
     document = parse_node_document(NODE_DOCUMENT.read_bytes())
     agent = await AgentClient.connect(agent_socket("diskmapper"))
     try:
         state = await open_disk(
             metadata=LocalMetadata(),
             agent=agent,
-            door=_RealDoor(),
+            door=_RealDoor(document),
             cluster_id=document.cluster_id,
             ask=_Asker(agent, document),
             listen=_Listener(agent, document),
@@ -105,7 +114,8 @@ async def _open() -> None:
 class _RealDoor:
     """The state disk that the machine gives its guest."""
 
-    def __init__(self) -> None:
+    def __init__(self, document: NodeDocument) -> None:
+        self._document = document
         self._device = state_disk.device_from_host()
 
     async def inspect(self) -> DiskState:
@@ -124,8 +134,11 @@ class _RealDoor:
             return load_node_record(NODE_JSON.read_bytes()).name
         return ""  # init or join did not finish before the power went
 
-    def keep_peers(self, peers: bytes) -> None:
-        write_atomic(_PEERS, peers, mode=0o600)
+    def compare(self, shown: Shown) -> None:
+        compare_and_keep(shown, kept=KeptPolicy(state=_STATE, document=self._document))
+
+    def told_time(self, seconds: int) -> None:
+        REAL_TIME.say(seconds)
 
 
 class _Asker:
@@ -135,7 +148,7 @@ class _Asker:
         self._agent, self._document = agent, document
 
     async def __call__(self, address: str, own: Instance, uuid: bytes) -> Rejoined:
-        # what this node has seen before lies on the disk that is still closed: serial 1
+        # what this node has seen before lies on the disk that is still closed: compared once open
         async with judged_channel(
             address,
             purpose="rejoin-client",
@@ -153,7 +166,7 @@ class _Asker:
             raise Rejected((f"rejoin ticket: a disk key of {len(ticket.disk_key)} bytes",))
         return Rejoined(
             unlock=Unlock(key=Secret(ticket.disk_key), time=ticket.time),
-            peers=decode.dump(peers),
+            shown=Shown(policy=join_server.signed_policy, peers=peers),
         )
 
 

@@ -1,13 +1,15 @@
 """From power-on to an open state disk: new is only said, known opens with the first good key.
 
-Order: key, then PCR 15, then the first byte of the disk. After PCR 15 there is no way back but a
-reboot, since nobody gives a key to a node that was given to its cluster before.
+Order: key, then PCR 15, then the first byte of the disk, then a look at what the disk has seen: a
+JoinService that showed an older policy than that is none to follow. After PCR 15 there is no way
+back but a reboot, since nobody gives a key to a node that was given to its cluster before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from constellation.base.secret import Secret
+    from constellation.kube.peers import SignedPeers
     from constellation.providers.protocols import Instance, Metadata
+    from constellation.trust.cluster_policy import SignedPolicy
 
-__all__ = ["Agent", "Door", "NeedsReboot", "Opener", "Rejoined", "open_disk"]
+__all__ = ["Agent", "Door", "NeedsReboot", "Opener", "Rejoined", "Shown", "open_disk"]
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.5
@@ -48,11 +52,19 @@ class Agent(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a JoinService showed with its ticket: the policy that it obeys, its peer list."""
+
+    policy: SignedPolicy
+    peers: SignedPeers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rejoined:
-    """What a JoinService gave: the key, and the newest peer list (canonical JSON)."""
+    """What a JoinService gave: the key, and what it showed."""
 
     unlock: Unlock
-    peers: bytes
+    shown: Shown
 
 
 class Door(Protocol):
@@ -74,8 +86,16 @@ class Door(Protocol):
         """Open and bind the known disk; gives the node's name as the disk has it."""
         ...
 
-    def keep_peers(self, peers: bytes) -> None:
-        """Keep a newer peer list on the opened disk."""
+    def compare(self, shown: Shown) -> None:
+        """Compare with what the opened disk has, and keep what is newer.
+
+        Raises:
+            ConstellationError: a policy that is older than the kept one, or no successor of it.
+        """
+        ...
+
+    def told_time(self, seconds: int) -> None:
+        """Note the time (seconds since 1970) that whoever gave the key said."""
         ...
 
 
@@ -89,11 +109,12 @@ class Opener:
         self.opened = asyncio.Event()
         self.failed: NeedsReboot | None = None
 
-    async def open(self, unlock: Unlock, *, peers: bytes | None = None) -> str:
-        """Extend PCR 15, then open and keep the newer `peers`; gives the node's name.
+    async def open(self, unlock: Unlock, *, shown: Shown | None = None) -> str:
+        """Extend PCR 15, open, compare `shown` with what is kept; gives the node's name.
 
         Raises:
-            NeedsReboot: the disk did not open with this key.
+            NeedsReboot: the disk did not open with this key, or has seen a newer policy: then
+                nothing is started from it, and another JoinService is asked after the reboot.
         """
         async with self._once:
             if self.opened.is_set():
@@ -101,12 +122,13 @@ class Opener:
             await self._agent.give_to_cluster(self._cluster_id)
             try:
                 name = await self._door.open(self._uuid, unlock.key)
+                if shown is not None:
+                    self._door.compare(shown)
             except ConstellationError as error:
                 self.failed = NeedsReboot(f"the state disk did not open: {error}", hint=error.hint)
                 self.opened.set()
                 raise self.failed from error
-            if peers is not None:
-                self._door.keep_peers(peers)
+            self._door.told_time(unlock.time)
             self._door.record(DiskRecord(state=State.OPEN, uuid=self._uuid.hex()))
             self.opened.set()
             return name
@@ -185,7 +207,7 @@ async def _rejoin(
             except ConstellationError as error:
                 _log.warning("no rejoin ticket", extra={"endpoint": address, "reason": str(error)})
                 continue
-            await opener.open(ticket.unlock, peers=ticket.peers)
+            await opener.open(ticket.unlock, shown=ticket.shown)
             return
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_S)
@@ -193,7 +215,9 @@ async def _rejoin(
 
 async def _addresses(metadata: Metadata, own: Instance) -> tuple[str, ...]:
     try:
-        return join_servers(await metadata.peers(), own_address=own.address)
+        found = join_servers(await metadata.peers(), own_address=own.address)
     except ConstellationError as error:
         _log.warning("no peers from the metadata API", extra={"reason": str(error)})
         return ()
+    # by chance: one that shows an old policy must not be the first after every reboot
+    return tuple(random.SystemRandom().sample(found, len(found)))

@@ -130,6 +130,7 @@ class JoinHandlers(JoinServiceBase):
                 disk_key=key,
                 grant=self.ledger.record(member.joined),
                 now=clock.now(),
+                time=int(clock.now_for_windows().timestamp()),
             )
             _log.info("a node got a ticket", extra={"node": member.name, "address": member.address})
             await stream.send_message(ticket)
@@ -148,7 +149,11 @@ class JoinHandlers(JoinServiceBase):
                 self._refused(error, peer, request.instance_id, "")
                 raise
             key = await self.keys.state_disk(member.disk_uuid)
-            ticket = self.tickets.rejoin(self.ledger.membership, disk_key=key, now=clock.now())
+            ticket = self.tickets.rejoin(
+                self.ledger.membership,
+                disk_key=key,
+                time=int(clock.now_for_windows().timestamp()),
+            )
             _log.info("a node came back", extra={"node": member.name, "address": member.address})
             await stream.send_message(ticket)
 

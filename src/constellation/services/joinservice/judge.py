@@ -20,7 +20,7 @@ def fresh_node(kept: KeptPolicy) -> Appraise:
     """Make the judge of joining nodes: this cluster's policy of this moment, PCR 15 zero."""
 
     def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
-        now = clock.now()
+        now = clock.now_for_windows()
         policy = kept.verified()
         verifier = registry.verifier(
             kept.document.variant,

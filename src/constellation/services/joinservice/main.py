@@ -23,6 +23,7 @@ from constellation.services.joinservice.outside import (
 )
 from constellation.services.joinservice.secrets_on_disk import NodeFiles
 from constellation.services.joinservice.server import JoinServer
+from constellation.services.node_time import REAL_TIME
 
 __all__ = ["main"]
 
@@ -34,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 async def _serve() -> None:
+    REAL_TIME.bound_clock()
     files = NodeFiles(
         state=_STATE, pki=_KUBERNETES / "pki", node_document=_RUN / "node-document.json"
     )

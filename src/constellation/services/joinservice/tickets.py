@@ -39,8 +39,11 @@ class Tickets:
         disk_key: Secret,
         grant: SignedRecord,
         now: datetime,
+        time: int,
     ) -> join_pb2.JoinTicket:
         """Make the ticket of a node that was admitted; `grant` is the record of its reservation.
+
+        `now` dates the certificates; the node takes `time` (seconds since 1970) for said.
 
         Raises:
             Unavailable: a key is not on the disk.
@@ -73,18 +76,18 @@ class Tickets:
             kubernetes_version=settings.kubernetes_version,
             service_cidr=settings.service_cidr,
             pod_network=settings.pod_cidr,
-            time=int(now.timestamp()),
+            time=time,
         )
         if member.role is NodeRole.CONTROL_PLANE:
             ticket.control_plane.CopyFrom(self._control_plane(membership, grant))
         return ticket
 
     def rejoin(
-        self, membership: Membership, *, disk_key: Secret, now: datetime
+        self, membership: Membership, *, disk_key: Secret, time: int
     ) -> join_pb2.RejoinTicket:
         """Make the ticket of a node that comes back."""
         return join_pb2.RejoinTicket(
-            disk_key=disk_key.reveal(), peers=self.peers(membership), time=int(now.timestamp())
+            disk_key=disk_key.reveal(), peers=self.peers(membership), time=time
         )
 
     def peers(self, membership: Membership) -> join_pb2.PeerList:

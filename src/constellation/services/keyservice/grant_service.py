@@ -56,7 +56,7 @@ def joined_node(kept: KeptPolicy) -> Appraise:
     """Make the judge of nodes that were given to this cluster: its policy of this moment."""
 
     def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
-        policy, now = kept.verified(), clock.now()
+        policy, now = kept.verified(), clock.now_for_windows()
         verifier = registry.verifier(
             kept.document.variant,
             policy=appraisal_policy(policy, kept.document, joined=True, now=now),

@@ -11,6 +11,7 @@ from constellation.base.ready import tell_service_manager
 from constellation.base.retry import until_available
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.keyservice.server import KeyServer
+from constellation.services.node_time import REAL_TIME
 
 __all__ = ["main"]
 
@@ -21,6 +22,7 @@ _log = logging.getLogger(__name__)
 def main() -> None:
     """Run until stopped; what is missing on the disk is waited for, 5 minutes at most."""
     logs.set_up("keyservice")
+    REAL_TIME.bound_clock()
     server = KeyServer(
         state=Path("/var/lib/constellation"),
         node_document=Path("/run/constellation/node-document.json"),

@@ -18,6 +18,7 @@ from constellation.services.kept_policy import KeptPolicy
 from constellation.services.mesh.device import Device
 from constellation.services.mesh.firewall import Place
 from constellation.services.mesh.follow import Follower
+from constellation.services.node_time import REAL_TIME
 from constellation.trust.node_document import parse_node_document
 
 __all__ = ["main"]
@@ -58,8 +59,11 @@ async def _start() -> Follower:
 
 
 async def _run() -> None:
+    REAL_TIME.bound_clock()
     follower = await until_available(_start, deadline_s=_FILES_WITHIN_S)
-    await follower.run()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(follower.run())
+        tasks.create_task(REAL_TIME.keep())
 
 
 def _private_key(text: bytes) -> Secret:

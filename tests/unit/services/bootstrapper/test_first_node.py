@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -15,7 +14,6 @@ from constellation.kube.membership import found
 from constellation.providers.protocols import Instance, Role
 from constellation.rpc.stubs import init_pb2
 from constellation.services.bootstrapper import first_node
-from constellation.services.bootstrapper.clock_floor import ClockFloor
 from constellation.services.bootstrapper.node_keys import fresh_keys
 from constellation.trust import artifact_list
 from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList
@@ -135,12 +133,3 @@ def test_a_policy_about_this_run_is_taken() -> None:
 def test_a_policy_about_something_else_is_refused(policy: ClusterPolicy, finding: str) -> None:
     with pytest.raises(Rejected, match=finding):
         check(policy)
-
-
-def test_the_clock_is_never_taken_below_its_floor() -> None:
-    floor = ClockFloor(seconds=1000).raised_to(500).raised_to(2000)
-    early, late = datetime.fromtimestamp(1, UTC), datetime.fromtimestamp(2001, UTC)
-    assert floor.now(early) == datetime.fromtimestamp(2000, UTC)
-    assert floor.now(late) == late
-    assert floor.off_by(late) is None
-    assert floor.off_by(early) == timedelta(seconds=-1999)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,10 +11,18 @@ import pytest
 from constellation.base.errors import Rejected, Unavailable, Untrusted
 from constellation.base.secret import Secret
 from constellation.disk.superblock import DiskState, State
+from constellation.kube.peers import SignedPeers
 from constellation.providers.protocols import Instance, Role
 from constellation.services.diskmapper import open_disk as module
-from constellation.services.diskmapper.open_disk import NeedsReboot, Opener, Rejoined, open_disk
+from constellation.services.diskmapper.open_disk import (
+    NeedsReboot,
+    Opener,
+    Rejoined,
+    Shown,
+    open_disk,
+)
 from constellation.services.diskmapper.unlock import Unlock
+from constellation.trust.cluster_policy import SignedPolicy
 
 if TYPE_CHECKING:
     from constellation.disk.state_disk import DiskRecord
@@ -21,6 +30,11 @@ if TYPE_CHECKING:
 UUID = bytes(range(16))
 CLUSTER_ID = bytes(range(32))
 KEY = Secret(bytes(64))
+SHOWN = Shown(
+    policy=SignedPolicy(policy=b"", signature=b""),
+    peers=SignedPeers(serial=1, peers=(), signature=b""),
+)
+OLD = dataclasses.replace(SHOWN, policy=SignedPolicy(policy=b"old", signature=b""))
 NEW = DiskState(state=State.NEW, uuid=b"")
 KNOWN = DiskState(state=State.KNOWN, uuid=UUID)
 
@@ -74,8 +88,13 @@ class FakeMachine:
         self.events.append("opened")
         return "control-plane-0"
 
-    def keep_peers(self, peers: bytes) -> None:
-        self.events.append(peers.decode())
+    def compare(self, shown: Shown) -> None:
+        self.events.append("compared")
+        if shown is OLD:
+            raise Untrusted("found serial 2, expected at least 3")
+
+    def told_time(self, seconds: int) -> None:
+        self.events.append(f"told {seconds}")
 
 
 WORKER = instance("w", Role.WORKER, "10.42.2.10")
@@ -107,7 +126,7 @@ async def run(
 
 async def ticket(address: str, own: Instance, uuid: bytes) -> Rejoined:
     del address, own, uuid
-    return Rejoined(unlock=Unlock(key=KEY, time=0), peers=b"peers kept")
+    return Rejoined(unlock=Unlock(key=KEY, time=9), shown=SHOWN)
 
 
 async def test_a_new_disk_is_only_said() -> None:
@@ -120,7 +139,7 @@ async def test_a_new_disk_is_only_said() -> None:
 async def test_a_known_disk_opens_after_pcr_15_was_extended() -> None:
     machine = FakeMachine(KNOWN)
     assert await run(machine, FakeCloud(WORKER, PLANE), ask=ticket) is State.OPEN
-    assert machine.events == ["given", "opened", "peers kept"]
+    assert machine.events == ["given", "opened", "compared", "told 9"]
     assert machine.records[-1].state is State.OPEN
 
 
@@ -141,7 +160,33 @@ async def test_a_node_asks_every_control_plane_in_turn_but_not_itself() -> None:
 
     cloud = FakeCloud(PLANE, OTHER_PLANE, WORKER, third)
     assert await run(FakeMachine(KNOWN), cloud, ask=ask, listen=listen) is State.OPEN
-    assert asked == ["10.42.1.11", "10.42.1.12"]
+    assert asked[-1] == "10.42.1.12"
+    assert {*asked} <= {"10.42.1.11", "10.42.1.12"}
+
+
+async def test_no_join_service_is_always_the_first_that_is_asked() -> None:
+    firsts = set()
+    others = [instance(f"p{i}", Role.CONTROL_PLANE, f"10.42.1.{11 + i}") for i in range(3)]
+
+    async def ask(address: str, own: Instance, uuid: bytes) -> Rejoined:
+        firsts.add(address)
+        return await ticket(address, own, uuid)
+
+    for _ in range(60):
+        await run(FakeMachine(KNOWN), FakeCloud(WORKER, *others), ask=ask)
+    assert firsts == {o.address for o in others}
+
+
+async def test_an_older_policy_than_the_disk_has_seen_starts_nothing_and_reboots() -> None:
+    machine = FakeMachine(KNOWN)
+
+    async def old(address: str, own: Instance, uuid: bytes) -> Rejoined:
+        return dataclasses.replace(await ticket(address, own, uuid), shown=OLD)
+
+    with pytest.raises(NeedsReboot, match="found serial 2"):
+        await run(machine, FakeCloud(WORKER, PLANE), ask=old)
+    assert machine.events == ["given", "opened", "compared"]
+    assert all(r.state is not State.OPEN for r in machine.records)
 
 
 async def test_the_owner_opens_the_last_control_plane() -> None:
@@ -159,7 +204,7 @@ async def test_the_owner_opens_the_last_control_plane() -> None:
         run(machine, FakeCloud(PLANE, OTHER_PLANE), ask=nobody, listen=listen), 5
     )
     assert found is State.OPEN
-    assert machine.events == ["given", "opened"]
+    assert machine.events == ["given", "opened", "told 0"]
 
 
 async def test_a_wrong_key_after_pcr_15_asks_for_a_reboot() -> None:

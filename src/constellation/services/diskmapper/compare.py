@@ -1,0 +1,37 @@
+"""What a rejoined node has seen before, on its opened disk, against what it was shown.
+
+A lower policy serial, another policy of the same serial, another join key: refused, as any change
+of policy is. An older peer list is none to fear (its JoinService may be cut off): the newer stays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from constellation.base import decode
+from constellation.base.files import write_atomic
+from constellation.kube.peers import load_peers
+
+if TYPE_CHECKING:
+    from constellation.services.diskmapper.open_disk import Shown
+    from constellation.services.kept_policy import KeptPolicy
+
+__all__ = ["compare_and_keep"]
+
+
+def compare_and_keep(shown: Shown, *, kept: KeptPolicy) -> None:
+    """Refuse an older policy, keep what is newer of policy and peers.
+
+    Raises:
+        Untrusted: the shown policy is older than the kept one.
+        Conflict: another one with the kept serial.
+        Rejected: it names another join key.
+        Unavailable: the disk has no policy: it is not as this node left it.
+    """
+    kept.take(shown.policy)
+    path = kept.state / "peers.json"
+    if path.exists():
+        known = load_peers(path.read_bytes(), what=str(path))
+        if known.serial >= shown.peers.serial:
+            return
+    write_atomic(path, decode.dump(shown.peers), mode=0o600)
