@@ -194,10 +194,11 @@ def _judge_ima(case: Case) -> Verdict:
     A violation that was written into a list is in no register: then only its lines are checked.
     """
     files = {"list": case.get("list")}
-    unedited = case.folder.case(case.platform, case.item).get("list") == files["list"]
-    violation = case.expect.get("verdict") == "accept" and not unedited
-    registers = {b: case.values.get(f"pcr10_{b}") for b in ("sha256", "sha1")}
-    known = [v for v in registers.values() if v and any(bytes.fromhex(v))]
+    original = case.folder.case(case.platform, case.item).get("list")
+    violation = case.expect.get("verdict") == "accept" and original != files["list"]
+    replayed = measurement_list.replay(measurement_list.parse(original), bank=Alg.SHA256).hex()
+    registers = (*(case.values.get(f"pcr10_{b}") for b in ("sha256", "sha1")), replayed)
+    known = [v for v in registers if v and any(bytes.fromhex(v))]
     if known and not violation:
         files["pcrs"] = json.dumps({"10": known[0]}).encode()
     return ask(case, "ima", files)

@@ -66,7 +66,10 @@ async def local_node(
         )
         async with await Tpm.connect(socket) as tpm:
             yield LocalNode(
-                registry.attester(Variant.LOCAL_VTPM, tpm=tpm, event_log=folder / "log")
+                registry.attester(
+                    Variant.LOCAL_VTPM,
+                    registry.NodeDevices(tpm=tpm, event_log=folder / "log", cache=folder),
+                )
             )
 
 
