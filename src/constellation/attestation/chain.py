@@ -74,6 +74,8 @@ def load(der: bytes, *, what: str) -> x509.Certificate:
             raise FormatError(f"{what}: its signature is not whole bytes")
         _ = certificate.extensions
         certificate.public_key()
+        for issuer in (False, True):
+            name_of(certificate, issuer=issuer)
     except _NOT_A_CERTIFICATE as error:
         raise FormatError(f"{what}: not a certificate: {error}") from None
     return certificate
@@ -213,7 +215,11 @@ def _digest(certificate: x509.Certificate) -> bytes:
 
 
 def name_of(certificate: x509.Certificate, *, issuer: bool = False) -> str:
-    """Give the subject (or issuer) for people to read; the serial number where it has no name."""
+    """Give the subject (or issuer) for people to read; the serial number where it has no name.
+
+    Raises:
+        FormatError: a name that is none; `load` has looked.
+    """
     with warnings.catch_warnings():
         # Google's names are longer than X.520 allows; for people to read, nothing is decided here
         warnings.simplefilter("ignore")
@@ -222,3 +228,5 @@ def name_of(certificate: x509.Certificate, *, issuer: bool = False) -> str:
             return name.rfc4514_string() or f"serial {certificate.serial_number:#x}"
         except ValueError:
             return f"serial {certificate.serial_number:#x}"
+        except TypeError as error:  # text of a type that its attribute cannot have
+            raise FormatError(f"certificate: {error}") from None

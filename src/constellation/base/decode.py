@@ -141,7 +141,8 @@ def _typed(kind: Any, value: Any, where: str, depth: int) -> Any:  # noqa: C901,
     return value
 
 
-def _key(kind: Any, key: str, where: str) -> Any:
+def _key(kind: Any, key: Any, where: str) -> Any:
+    _expect(key, str, f"{where}: a key")
     if kind is int:
         if not key.isascii() or not key.isdigit() or (key != "0" and key.startswith("0")):
             raise FormatError(f"{where}: key {key[:40]!r} is not a number")
@@ -151,6 +152,8 @@ def _key(kind: Any, key: str, where: str) -> Any:
 
 def _record(kind: Any, value: Any, where: str, depth: int) -> Any:
     _expect(value, dict, where)
+    for key in value:  # of YAML: JSON's are text
+        _expect(key, str, f"{where}: a key")
     hints = get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     if unknown := sorted(value.keys() - fields.keys()):

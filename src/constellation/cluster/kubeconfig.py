@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 
 from constellation.base import files
 from constellation.base.errors import FormatError
@@ -40,12 +41,21 @@ def with_endpoint(data: bytes, *, endpoint: str) -> bytes:
     yaml.default_flow_style = False
     yaml.width = 100_000
     try:
-        value: Any = yaml.load(data.decode())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ReusedAnchorWarning)
+            value: Any = yaml.load(data.decode())
         clusters = value["clusters"]
         if value["kind"] != "Config" or len(clusters) != 1:
             raise FormatError("kubeconfig: want kind Config and one cluster")
         clusters[0]["cluster"]["server"] = f"https://{endpoint}"
-    except (YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
+    except (
+        YAMLError,
+        ReusedAnchorWarning,
+        UnicodeDecodeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise FormatError(f"kubeconfig: not one: {type(error).__name__}") from None
     text = io.StringIO()
     yaml.dump(value, text)
