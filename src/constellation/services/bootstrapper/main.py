@@ -72,6 +72,7 @@ async def _run() -> None:
         record = load_node_record(record_file.read_bytes())
         steps = boot_steps(record, paths=REAL)
         await run_steps(steps, book=StepBook(REAL.steps, kind=kind), notify=_log_step)
+        REAL.ticket.unlink(missing_ok=True)  # of a join that was cut off after its node record
         _log.info("this node is up", extra={"node": record.name, "role": str(record.role)})
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -1,0 +1,295 @@
+"""Init and join are cut off at each step of the code's own lists, and complete: no cluster needed.
+
+The machine is `fakes.node_rim`; certificates, policy, peer lists and the join key are real.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from constellation.base import clock
+from constellation.crypto.signing import dump_private_key
+from constellation.crypto.x509 import CertificateAuthority
+from constellation.disk.superblock import State
+from constellation.kube import kubeadm
+from constellation.kube.node_record import load_node_record
+from constellation.kube.peers import sign_peers
+from constellation.providers.protocols import Instance, Role
+from constellation.rpc.stubs import init_pb2, join_pb2
+from constellation.services.bootstrapper import join_run
+from constellation.services.bootstrapper.init_run import InitRun
+from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
+from constellation.services.bootstrapper.node_keys import fresh_keys
+from constellation.services.bootstrapper.redeem import ControlPlaneSecrets
+from constellation.services.bootstrapper.steps import Step, StepBook, run_steps
+from constellation.services.joinservice.tickets import peer_message
+from constellation.trust import artifact_list
+from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList
+from constellation.trust.cluster_policy import SignedPolicy, parse_policy, sign_policy
+from tests.fakes.cluster_machines import OURS
+from tests.fakes.members import founded
+from tests.fakes.node_rim import NodeRim, PowerCut, cut_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = "v1.36.2"
+SERVICES = hashlib.sha256(b"services").digest()
+ARTIFACTS = artifact_list.dump(
+    ArtifactList(kubernetes_version=VERSION, artifacts=()).with_artifacts(
+        Artifact(name="services", kind=ArtifactKind.ARCHIVE, sha256=SERVICES.hex(), size_bytes=8)
+    )
+)
+CLUSTER_ID = OURS.document.cluster_id
+SETTINGS = dataclasses.replace(founded().settings, cluster_id=CLUSTER_ID, artifact_list=ARTIFACTS)
+SECRETS = ControlPlaneSecrets(master=OURS.master, join_key=dump_private_key(OURS.join))
+PKI = ("ca.crt", "ca.key", "sa.key", "sa.pub", "etcd/ca.crt", "etcd/ca.key")
+
+
+def policy(join_public_key: bytes = b"") -> SignedPolicy:
+    before = parse_policy(OURS.policy(serial=1).policy)
+    fit = dataclasses.replace(
+        before,
+        artifact_lists={VERSION: hashlib.sha256(ARTIFACTS).digest()},
+        services_bundle=SERVICES,
+        join_public_key=join_public_key or before.join_public_key,
+    )
+    return sign_policy(fit, OURS.owner)
+
+
+def own(role: Role) -> Instance:
+    group = "control-plane-default" if role is Role.CONTROL_PLANE else "worker-default"
+    return Instance(
+        instance_id="i-1", group=group, role=role, address="10.42.1.11", state="running"
+    )
+
+
+async def silent(name: str, done: bool) -> None:
+    del name, done
+
+
+def ticket(role: Role) -> join_pb2.JoinTicket:
+    membership = dataclasses.replace(founded(), settings=SETTINGS, peers_serial=3)
+    made = join_pb2.JoinTicket(
+        node_name="node-1",
+        group=own(role).group,
+        disk_key=bytes(64),
+        kubelet_client_certificate=b"client\n",
+        kubelet_serving_certificate=b"serving\n",
+        service_certificate=b"service\n",
+        cluster_ca_certificate=b"cluster CA\n",
+        services_ca_certificate=b"services CA\n",
+        pod_cidr="10.244.1.0/24",
+        mesh_address="10.43.0.2",
+        mesh_cidr="10.43.0.0/16",
+        peers=peer_message(sign_peers(membership, join_private_key=OURS.join)),
+        artifact_list=ARTIFACTS,
+        endpoint="10.42.0.1:6443",
+        kubernetes_version=VERSION,
+        service_cidr="10.96.0.0/12",
+        pod_network="10.244.0.0/16",
+        time=1,
+    )
+    if role is Role.CONTROL_PLANE:
+        made.control_plane.CopyFrom(
+            join_pb2.ControlPlaneTicket(
+                pki={name: f"secret {name}".encode() for name in PKI},
+                services_ca_key=b"secret services CA key",
+                membership=b"{}",
+            )
+        )
+    return made
+
+
+class Joining:
+    """Runs of join on one machine, each as `join_loop` begins them."""
+
+    def __init__(self, rim: NodeRim, role: Role) -> None:
+        self.rim, self.role = rim, role
+        self.tickets = 0
+
+    def steps(self) -> tuple[Step, ...]:
+        rim = self.rim
+        kept = rim.paths.kept_policy(OURS.document)
+        if rim.paths.ticket.exists():
+            data = rim.paths.ticket.read_bytes()
+            given, new, signed = join_pb2.JoinTicket.FromString(data), None, kept.signed()
+        else:
+            assert rim.record.state is State.NEW, "no ticket is given for a known disk"
+            self.tickets += 1
+            given, signed = ticket(self.role), policy()
+            new = NewPlace(keys=fresh_keys(), signed_policy=signed, giver="10.42.1.10")
+        return JoinRun(
+            paths=rim.paths,
+            agent=rim,  # type: ignore[arg-type] # what JoinRun asks of an agent
+            document=OURS.document,
+            own=own(self.role),
+            ticket=given,
+            new=new,
+            policy=parse_policy(signed.policy),
+        ).steps()
+
+    async def go(self, steps: tuple[Step, ...]) -> None:
+        book = StepBook(self.rim.paths.steps, kind="join")
+        await run_steps(steps, book=book, notify=silent)
+
+
+@pytest.fixture
+def rim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeRim:
+    one = NodeRim(folder=tmp_path / "node")
+    one.install(monkeypatch)
+
+    async def redeemed(*_: object, **__: object) -> ControlPlaneSecrets:
+        assert one.given, "PCR 15 comes before the grant"
+        assert one.formatted == 0 or not one.known
+        return SECRETS
+
+    monkeypatch.setattr(join_run, "redeem", redeemed)
+    return one
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_a_join_that_was_cut_off_at_any_step_completes(
+    role: Role, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 0
+    index = 0
+    while True:
+        for after in (False, True):
+            with monkeypatch.context() as patch:
+                node = NodeRim(folder=tmp_path / f"{index}-{after}")
+                node.install(patch)
+
+                async def redeemed(
+                    *_: object, node: NodeRim = node, **__: object
+                ) -> ControlPlaneSecrets:
+                    assert node.given
+                    return SECRETS
+
+                patch.setattr(join_run, "redeem", redeemed)
+                joining = Joining(node, role)
+                steps = joining.steps()
+                count = len(steps)
+                with pytest.raises(PowerCut):
+                    await joining.go(cut_at(steps, index, after=after))
+                node.power_cycle()
+                if not (node.paths.state / "node.json").exists():
+                    await joining.go(joining.steps())
+                    _joined(node, role)
+                assert joining.tickets == (1 if index or after else 2)
+                assert node.formatted == 1, "a disk is formatted once"
+                _nothing_twice(node)
+        index += 1
+        if index == count:
+            break
+    assert count > 10
+
+
+def _joined(node: NodeRim, role: Role) -> None:
+    record = load_node_record((node.paths.state / "node.json").read_bytes())
+    assert (record.name, record.role) == ("node-1", role)
+    assert not node.paths.ticket.exists()
+    phases = kubeadm.JOIN_PHASES
+    if role is Role.CONTROL_PLANE:
+        phases = kubeadm.JOIN_CONTROL_PLANE_PHASES
+        assert (node.paths.keys / "join.pem").read_bytes() == SECRETS.join_key.reveal()
+        assert (node.paths.pki / "etcd/ca.key").read_bytes() == b"secret etcd/ca.key"
+        assert {"start_keyservice", "API server"} <= node.on | {"API server"}
+    wanted = ["kubeadm join " + " ".join(p) for p in phases]
+    assert list(dict.fromkeys(node.diary())) == wanted
+    assert {"check_programs", "start_containerd", "start_mesh", "static pods"} <= node.on
+
+
+def _nothing_twice(node: NodeRim) -> None:
+    twice = {w for w in node.diary() if node.diary().count(w) > 1}
+    assert len(twice) <= 1, f"a recorded phase ran again: {twice}"
+
+
+async def test_the_disk_of_an_interrupted_join_holds_no_ticket_s_keys(rim: NodeRim) -> None:
+    joining = Joining(rim, Role.CONTROL_PLANE)
+    with pytest.raises(PowerCut):
+        await joining.go(cut_at(joining.steps(), 3, after=False))
+    kept = rim.paths.ticket.read_bytes()
+    assert b"secret" not in kept
+    assert b"service\n" in kept, "the control case: certificates stay"
+
+
+class Founding:
+    """Runs of init on one machine; the owner answers for the policy each time."""
+
+    def __init__(self, rim: NodeRim) -> None:
+        self.rim = rim
+        self.policies = 0
+        ca = CertificateAuthority.create(
+            "kubernetes", now=clock.now(), lifetime=timedelta(days=365)
+        )
+        (rim.folder / "given/ca.crt").write_bytes(ca.certificate_pem)
+        (rim.folder / "given/ca.key").write_bytes(ca.key_pem.reveal())
+
+    def run(self) -> InitRun:
+        plan = init_pb2.ClusterPlan(
+            name="test",
+            kubernetes_version=VERSION,
+            artifact_list=ARTIFACTS,
+            endpoint="10.42.0.1:6443",
+            user_endpoint="127.0.0.1:6443",
+            service_cidr="10.96.0.0/12",
+            pod_cidr="10.244.0.0/16",
+            mesh_cidr="10.43.0.0/16",
+            node_groups=[init_pb2.NodeGroup(name=g.name, role=g.role, size=g.size) for g in GROUPS],
+            instance_id="i-1",
+        )
+        return InitRun(
+            paths=self.rim.paths,
+            agent=self.rim,  # type: ignore[arg-type] # what InitRun asks of an agent
+            document=OURS.document,
+            own=own(Role.CONTROL_PLANE),
+            plan=plan,
+            master=None if self.rim.given else OURS.master,
+            ask_policy=self._sign,
+        )
+
+    async def _sign(self, join_public_key: bytes) -> SignedPolicy:
+        self.policies += 1
+        return policy(join_public_key)
+
+    async def go(self, steps: tuple[Step, ...]) -> None:
+        book = StepBook(self.rim.paths.steps, kind="init")
+        await run_steps(steps, book=book, notify=silent)
+
+
+GROUPS = SETTINGS.groups
+
+
+async def test_an_init_that_was_cut_off_at_any_step_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, count = 0, 1
+    while index < count:
+        for after in (False, True):
+            with monkeypatch.context() as patch:
+                node = NodeRim(folder=tmp_path / f"{index}-{after}")
+                node.install(patch)
+                founding = Founding(node)
+                steps = founding.run().steps()
+                count = len(steps)
+                with pytest.raises(PowerCut):
+                    await founding.go(cut_at(steps, index, after=after))
+                node.power_cycle()
+                again = founding.run()
+                await founding.go(again.steps())
+                assert again.result()[0] == b"kubeconfig\n"
+                assert (node.paths.keys / "master-secret.json").exists()
+                assert node.paths.kept_policy(OURS.document).verified().serial == 1
+                wanted = [*kubeadm.INIT_PHASES, *kubeadm.PHASES_AFTER_API]
+                phases = [w for w in dict.fromkeys(node.diary()) if w.startswith("kubeadm")]
+                assert phases == ["kubeadm init " + " ".join(p) for p in wanted]
+                assert founding.policies <= 2
+                assert node.formatted == 1, "a disk is formatted once"
+        index += 1
+    assert count > 20
