@@ -19,7 +19,7 @@ fuzz: ## coverage-guided fuzzing of every parser: SECONDS of each, TARGET=name f
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.fuzz.run --seconds $(or $(SECONDS),60) $(addprefix --target ,$(TARGET))
 
 golden: ## write generated files anew; then read the diff
-	$(RUN) tools/golden.py
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tools/golden.py
 
 bench: ## measure; writes bench/results/*.json and prints the table
 	$(RUN) bench/run.py
@@ -28,7 +28,7 @@ bench-attestation: ## compare verification with Go's and Rust's; needs published
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python bench/attestation.py
 
 docs: ## write the reference pages anew
-	$(RUN) tools/golden.py docs
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tools/golden.py
 
 stubs: ## generate src/constellation/rpc/stubs
 	$(RUN) tools/generate_stubs.py

@@ -9,10 +9,12 @@ from constellation.attestation.platforms import defaults
 from constellation.attestation.snp.appraise import dump_default_policy
 from constellation.cli.reference import dump_cli_reference
 from constellation.config.writer import dump_reference, dump_schema
+from tools.api_reference import dump_api_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
 FILES = {
+    "docs/reference/attestation-api.md": dump_api_reference,
     "docs/reference/cli.md": dump_cli_reference,
     "docs/reference/configuration.md": dump_reference,
     "docs/reference/configuration.schema.json": dump_schema,

@@ -9,6 +9,7 @@ import pytest
 
 from constellation.cli.reference import dump_cli_reference
 from constellation.config.writer import dump_reference, dump_schema
+from tools.api_reference import dump_api_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("name", "dump"),
     [
+        ("attestation-api.md", dump_api_reference),
         ("cli.md", dump_cli_reference),
         ("configuration.md", dump_reference),
         ("configuration.schema.json", dump_schema),

@@ -69,7 +69,13 @@ def _judge_snp(case: Case) -> Verdict:
     found = ask(case, "snp", files, report_data=expected, crl=case.find("crl"))
     if wanted := case.expect.get("policy"):
         policy = dict.fromkeys(found.claims, Unchecked("the entry does not ask for it"))
-        policy |= dict(_rule(name, value) for name, value in wanted.items())
+        for name, value in wanted.items():
+            claim, rule = _rule(name, value)
+            # the firmware's claims are named by the line of chips
+            of_line = [c for c in found.claims if c == claim or c.endswith(f".{claim}")]
+            if len(of_line) != 1:
+                raise NotKnownError(f"policy {name!r}: no claim {claim!r}")
+            policy[of_line[0]] = rule
         rules.require(policy, found.claims)
     return found
 

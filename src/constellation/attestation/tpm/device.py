@@ -53,7 +53,7 @@ AK_TEMPLATE = Public(
 # TPM_ST (Part 2, section 6.9), TPM_RH (7.4), TPM_RS_PW
 _NO_SESSIONS, _SESSIONS = 0x8001, 0x8002
 _OWNER, _ENDORSEMENT, _PLATFORM, _PASSWORD = 0x40000001, 0x4000000B, 0x4000000C, 0x40000009
-_DIGESTS_A_READ = 8  # TPML_DIGEST holds at most 8 (Part 2, section 10.9.4)
+_DIGESTS_A_READ = 8  # TPML_DIGEST holds at most 8 (Part 2, section 10.9.5)
 _NV_CHUNK_BYTES = 512  # below every implementation's TPM_PT_NV_BUFFER_MAX
 _MAX_NV_BYTES = 16 * 1024
 # TPMA_NV (Part 2, section 13.4): made and written by the platform, read by everybody
