@@ -187,6 +187,12 @@ def test_without_a_cluster_there_is_nothing_to_upgrade(tmp_path: Path) -> None:
     assert "no cluster in" in done.stderr
 
 
+def test_an_upgrade_is_only_shown(tmp_path: Path) -> None:
+    done = run(tmp_path, "upgrade", "apply")
+    assert done.returncode == 2
+    assert "it shows, it does not act" in done.stderr
+
+
 def test_keys_are_rotated_and_metadata_renewed(tmp_path: Path) -> None:
     make(tmp_path)
     publish(tmp_path, "0.2.0")

@@ -11,22 +11,28 @@ from typing import TYPE_CHECKING
 
 from constellation.attestation.model import Variant
 from constellation.base.errors import Conflict, UserError
-from constellation.cluster.apply import require_state
+from constellation.cluster.apply import observe, require_state
+from constellation.kube.membership import NodeRole
+from constellation.kube.rollout import Desired, Health, NodeGroup, NodeView, Observed
+from constellation.kube.rollout_model import steps_to_the_end
+from constellation.providers.protocols import Role
 from constellation.releases.site import fetch_chain
 from constellation.trust.cluster_policy import verify_policy
 from constellation.trust.node_document import parse_node_document
 from constellation.trust.release import version_order
 from constellation.trust.release_chain import NOTHING_SEEN, VerifiedRelease, verify_chain
-from constellation.trust.release_rules import Target, findings, minor_of, seen_by
+from constellation.trust.release_rules import Target, findings, minor_of, next_policy, seen_by
 
 if TYPE_CHECKING:
-    from constellation.cluster.context import Context
+    from constellation.cluster.context import Context, KubernetesNode
     from constellation.config.schema import Config
     from constellation.config.state import State
+    from constellation.kube.rollout import Action
+    from constellation.providers.protocols import Instance
     from constellation.releases.site import Site
     from constellation.trust.cluster_policy import ClusterPolicy
     from constellation.trust.release import ReleaseImage
-    from constellation.trust.release_chain import ReleaseChain, SeenVersions
+    from constellation.trust.release_chain import SeenVersions
 
 __all__ = [
     "PROVIDER",
@@ -35,6 +41,7 @@ __all__ = [
     "check",
     "current_policy",
     "measurements",
+    "plan_upgrade",
     "target",
     "wanted",
 ]
@@ -117,10 +124,8 @@ async def check(context: Context, site: Site, *, pinned_root: bytes) -> Checked:
     return Checked(release=following, kubernetes=current.kubernetes_version, moves=tuple(moves))
 
 
-async def wanted(
-    context: Context, site: Site, *, pinned_root: bytes
-) -> tuple[ReleaseChain, VerifiedRelease]:
-    """Give the release that the configuration names, verified, with its chain.
+async def wanted(context: Context, site: Site, *, pinned_root: bytes) -> VerifiedRelease:
+    """Give the release that the configuration names, verified.
 
     Raises:
         UserError: it names none, or the repository does not have it.
@@ -133,12 +138,8 @@ async def wanted(
             where=f"{context.workspace.config.name}: release",
             hint="`constellation upgrade check --update-config` writes the newest possible one",
         )
-    current = current_policy(require_state(context))
-    chain = await fetch_chain(site, pinned_root=pinned_root, version=version)
-    verified = verify_chain(
-        chain, pinned_root=pinned_root, seen=seen_by(current), now=context.now()
-    )
-    return chain, verified
+    seen = seen_by(current_policy(require_state(context)))
+    return await _verified(context, site, pinned_root, seen, version=version)
 
 
 async def measurements(
@@ -181,6 +182,80 @@ def current_policy(state: State) -> ClusterPolicy:
         cluster_id=document.cluster_id,
         minimum_serial=state.policy_serial,
     )
+
+
+async def plan_upgrade(context: Context, verified: VerifiedRelease) -> tuple[Action, ...]:
+    """List every step of the roll-out to a release, as things are now; nothing is done.
+
+    Raises:
+        Conflict: machines or Kubernetes do not answer, or a group cannot be rolled out.
+        Rejected: the release may not follow; all reasons.
+    """
+    state = require_state(context)
+    current, now_s = current_policy(state), int(context.now().timestamp())
+    goal = target(context.config, state, context.config.kubernetes_version, now_s=now_s)
+    next_policy(current, verified, goal, now=now_s)
+    image = verified.release.image(provider=PROVIDER, variant=goal.variant)
+    seen = await observe(context, state)
+    if seen.infrastructure is None or not seen.nodes or image is None or state.image is None:
+        raise Conflict(
+            "machines or Kubernetes do not answer: nothing can be planned",
+            hint="`constellation status` says what is missing",
+        )
+    version = current.kubernetes_version
+    # no upgrade is half-way: all nodes have the image that the cluster was made with
+    has = f"{state.image.release.image_digest.hex()} {current.services_bundle.hex()}"
+    observed = Observed(
+        nodes=_views(seen.infrastructure.instances, seen.nodes, software=has),
+        snapshot=False,
+        config_maps=version,
+        core_dns=version,
+        rbac=version,
+    )
+    desired = Desired(
+        image=f"{image.sha256} {verified.release.services_bundle}",
+        kubernetes=goal.kubernetes,
+        groups=_groups(context.config),
+    )
+    return steps_to_the_end(observed, desired)
+
+
+def _views(
+    machines: tuple[Instance, ...], nodes: tuple[KubernetesNode, ...], *, software: str
+) -> tuple[NodeView, ...]:
+    """Bring machines and Nodes together by their addresses; one without the other is not Ready."""
+    by_address = {node.address: node for node in nodes}
+    views = []
+    for machine in machines:
+        node = by_address.get(machine.address)
+        if node is None:
+            raise Conflict(
+                f"machine {machine.instance_id} of {machine.group} is no node of the cluster yet",
+                hint="`constellation status` says what is missing",
+            )
+        plane = machine.role is Role.CONTROL_PLANE
+        views.append(
+            NodeView(
+                name=node.name,
+                role=NodeRole(machine.role),
+                group=machine.group,
+                image=software,
+                kubelet=node.version,
+                api_server=node.version if plane else "",
+                health=Health.READY if node.ready else Health.NOT_READY,
+            )
+        )
+    return tuple(views)
+
+
+def _groups(config: Config) -> tuple[NodeGroup, ...]:
+    try:
+        return tuple(
+            NodeGroup(name=name, role=NodeRole(group.role), size=group.size)
+            for name, group in config.node_groups.items()
+        )
+    except ValueError as error:
+        raise Conflict(f"this cluster cannot be rolled out: {error}") from None
 
 
 def target(config: Config, state: State, kubernetes: str, *, now_s: int) -> Target:

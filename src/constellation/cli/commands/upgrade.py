@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from constellation.cli.run import Settings
     from constellation.cluster.context import Context
     from constellation.cluster.upgrade import Checked
+    from constellation.kube.rollout import Action
 
 __all__ = ["upgrade"]
 
@@ -73,6 +74,44 @@ async def _check(chosen: Settings, *, report: Report) -> Checked:
     current_policy(require_state(engine))  # before anything is built
     source = await find_source(engine.workspace, engine.config, cache=cache_folder(), report=report)
     return await look(engine, source.site, pinned_root=source.pinned_root)
+
+
+@upgrade.command("apply")
+@click.option("--plan", "only_plan", is_flag=True, help="Show the steps; do nothing.")
+@standard_options
+@click.pass_context
+def apply(context: click.Context, /, only_plan: bool, **chosen: Any) -> None:
+    """Show every step to the conf's release and what it replaces; carrying it out is not built."""
+    from constellation.kube.rollout_model import describe
+
+    if not only_plan:
+        raise click.UsageError("only `upgrade apply --plan` is there: it shows, it does not act")
+    chosen_settings = settings(context, chosen)
+    with Steps() as steps:
+        planned = [describe(a) for a in run(_plan(chosen_settings, report=steps.report))]
+    result(
+        {"steps": [{"step": step, "what": what} for step, what in planned]},
+        output=chosen_settings.output,
+        text=lambda: (
+            "\n".join(
+                f"{number:3}  {step}: {what}" for number, (step, what) in enumerate(planned, 1)
+            )
+            or "Nothing to do."
+        ),
+    )
+
+
+async def _plan(chosen: Settings, *, report: Report) -> tuple[Action, ...]:
+    from constellation.cli.releases import find_source
+    from constellation.cluster.apply import require_state
+    from constellation.cluster.upgrade import current_policy, plan_upgrade, wanted
+    from constellation.config.workspace import cache_folder
+
+    engine = _engine(chosen, report=report)
+    current_policy(require_state(engine))
+    source = await find_source(engine.workspace, engine.config, cache=cache_folder(), report=report)
+    verified = await wanted(engine, source.site, pinned_root=source.pinned_root)
+    return await plan_upgrade(engine, verified)
 
 
 def _engine(chosen: Settings, *, report: Report) -> Context:
