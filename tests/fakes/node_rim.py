@@ -17,7 +17,7 @@ from constellation.disk.superblock import State
 from constellation.kube import units
 from constellation.services.bootstrapper import kubernetes, runtime
 from constellation.services.bootstrapper.paths import Paths
-from constellation.services.bootstrapper.steps import Step
+from constellation.services.steps import Step
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,8 +26,8 @@ from constellation.services.bootstrapper.init_run import InitRun
 from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
 from constellation.services.bootstrapper.node_keys import fresh_keys
 from constellation.services.bootstrapper.redeem import ControlPlaneSecrets
-from constellation.services.bootstrapper.steps import Step, StepBook, run_steps
 from constellation.services.joinservice.tickets import peer_message
+from constellation.services.steps import Step, StepBook, run_steps
 from constellation.trust import artifact_list
 from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList
 from constellation.trust.cluster_policy import SignedPolicy, parse_policy, sign_policy

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from constellation.kube.membership import NodeRole
 from constellation.services.bootstrapper import runtime
-from constellation.services.bootstrapper.steps import Step
+from constellation.services.steps import Step
 from constellation.trust import artifact_list
 
 if TYPE_CHECKING:

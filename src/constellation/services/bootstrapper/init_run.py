@@ -22,7 +22,7 @@ from constellation.kube.node_certificates import certify, certify_service
 from constellation.kube.node_record import NodeRecord, dump_node_record
 from constellation.kube.peers import sign_peers
 from constellation.services.bootstrapper import first_node, kubernetes, node_keys, runtime
-from constellation.services.bootstrapper.steps import Step
+from constellation.services.steps import Step
 from constellation.trust import artifact_list
 from constellation.trust.cluster_policy import verify_policy
 from constellation.trust.disk_key import disk_key

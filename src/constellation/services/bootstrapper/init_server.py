@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from constellation.crypto.derive import MasterSecret
     from constellation.providers.protocols import Instance
     from constellation.services.bootstrapper.node_lock import NodeLock
-    from constellation.services.bootstrapper.steps import Step
+    from constellation.services.steps import Step
     from constellation.trust.node_document import NodeDocument
 
 __all__ = ["InitServer", "Prepare", "Prepared"]

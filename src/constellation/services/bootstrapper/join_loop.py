@@ -20,10 +20,10 @@ from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import join_pb2
 from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
 from constellation.services.bootstrapper.node_keys import fresh_keys
-from constellation.services.bootstrapper.steps import StepBook, run_steps
 from constellation.services.join_addresses import join_servers
 from constellation.services.join_channel import judged_channel
 from constellation.services.machine import reboot
+from constellation.services.steps import StepBook, run_steps
 
 if TYPE_CHECKING:
     from constellation.providers.protocols import Instance

@@ -29,8 +29,8 @@ from constellation.services.bootstrapper.redeem import (
     ControlPlaneSecrets,
     redeem,
 )
-from constellation.services.bootstrapper.steps import Step
 from constellation.services.peer_lists import verified_peer_list
+from constellation.services.steps import Step
 from constellation.trust import artifact_list
 
 if TYPE_CHECKING:

@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING
 
 from constellation.base.errors import Unavailable
 from constellation.base.files import write_atomic
-from constellation.base.proc import run
 from constellation.base.retry import until_available
 from constellation.kube import kubeadm, units
 from constellation.kube.kubeconfigs import kubelet_kubeconfig
 from constellation.kube.membership import NodeRole
 from constellation.kube.objects import cluster_dns_address, first_objects
-from constellation.services.bootstrapper.runtime import (
-    RESOLV_CONF,
-    cgroup_version,
-    environment,
-)
+from constellation.services import node_tools
+from constellation.services.bootstrapper.runtime import RESOLV_CONF, cgroup_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,17 +37,9 @@ __all__ = [
 ]
 
 _PHASE_S = 300.0
-_OBJECTS_S = 60.0
-_CALL_S = 30.0
 _API_S = 240.0
 _READY_CALL_S = 5.0
 _READY_ANSWER_BYTES = 16 * 1024
-_UNWANTED_BINDINGS = (
-    "kubeadm:kubelet-bootstrap",
-    "kubeadm:get-nodes",
-    "kubeadm:node-autoapprove-bootstrap",
-)
-"""What kubeadm's bootstrap-token phase makes and nobody here may have (design, section 10)."""
 
 
 def cluster_settings(
@@ -161,55 +149,17 @@ async def wait_for_api(address: str, *, paths: Paths) -> None:
 
 async def forget_bootstrap_tokens(*, paths: Paths) -> None:
     """Delete the bootstrap token and the bindings that would let a token's holder join."""
-    await _kubectl(
-        *("-n", "kube-system", "delete", "secrets", "--ignore-not-found"),
-        *("--field-selector", "type=bootstrap.kubernetes.io/token"),
-        paths=paths,
-    )
-    await _kubectl(
-        *("delete", "clusterrolebindings", "--ignore-not-found", *_UNWANTED_BINDINGS), paths=paths
-    )
+    await node_tools.forget_bootstrap_tokens(kubeconfig=paths.admin)
 
 
 async def apply_first_objects(*, service_cidr: str, paths: Paths) -> None:
     """Create CoreDNS and what else a new cluster starts with."""
-    objects = first_objects(service_cidr=service_cidr)
-
-    async def attempt() -> None:
-        await _kubectl(
-            *("apply", "--server-side", "--field-manager=constellation", "-f", "-"),
-            paths=paths,
-            stdin=objects,
-        )
-
-    await until_available(attempt, deadline_s=_OBJECTS_S)
-
-
-async def _kubectl(*words: str, paths: Paths, stdin: bytes = b"") -> None:
-    await run(
-        units.BIN_DIR / "kubectl",
-        "--kubeconfig",
-        paths.admin,
-        *words,
-        timeout_s=_CALL_S,
-        env=environment(),
-        stdin=stdin,
-    )
+    await node_tools.apply_objects(first_objects(service_cidr=service_cidr), kubeconfig=paths.admin)
 
 
 async def _phase(verb: str, phase: tuple[str, ...], *, config: Path) -> None:
-    finished = await run(
+    await node_tools.kubeadm(
         units.BIN_DIR / "kubeadm",
-        verb,
-        "phase",
-        *phase,
-        "--config",
-        config,
+        *(verb, "phase", *phase, "--config", config),
         timeout_s=_PHASE_S,
-        env=environment(),
-        check=False,
     )
-    if finished.returncode != 0:
-        words = (finished.stderr or finished.stdout).decode(errors="replace").strip()
-        name = " ".join(phase)
-        raise Unavailable(f"kubeadm {verb} phase {name}: {words[-1500:]}")

@@ -25,9 +25,9 @@ from constellation.services.bootstrapper.init_server import InitServer
 from constellation.services.bootstrapper.join_loop import join_until_done
 from constellation.services.bootstrapper.node_lock import NodeLock
 from constellation.services.bootstrapper.paths import REAL
-from constellation.services.bootstrapper.steps import Step, StepBook, kind_of, run_steps
 from constellation.services.machine import NODE_DOCUMENT
 from constellation.services.node_time import REAL_TIME
+from constellation.services.steps import Step, StepBook, kind_of, run_steps
 from constellation.trust.node_document import parse_node_document
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from constellation.base.files import write_atomic
 from constellation.base.proc import run
 from constellation.base.retry import until_available
 from constellation.kube import cni, containerd, pod_gate, units
-from constellation.services.bootstrapper import artifacts
+from constellation.services import artifacts
+from constellation.services.node_tools import environment
 from constellation.trust.artifact_list import ArtifactKind
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ __all__ = [
     "check_programs",
     "configure_pod_network",
     "ensure_kubelet",
-    "environment",
     "mount_services",
     "place_static_pods",
     "start_containerd",
@@ -49,15 +49,6 @@ _MTU = 1400
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _SHORT_S = 30.0
 _CONTAINERD_S = 60.0
-
-
-def environment() -> dict[str, str]:
-    """Give the environment of kubeadm and kubectl: nothing but where programs are."""
-    return {
-        "PATH": f"{units.BIN_DIR}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/root",
-        "LC_ALL": "C.UTF-8",
-    }
 
 
 def cgroup_version() -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from constellation.base.errors import Conflict, Unavailable
 from constellation.services.bootstrapper.node_lock import NodeLock
-from constellation.services.bootstrapper.steps import Step, StepBook, kind_of, run_steps
+from constellation.services.steps import Step, StepBook, kind_of, run_steps
 
 if TYPE_CHECKING:
     from pathlib import Path

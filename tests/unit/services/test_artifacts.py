@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from constellation.base.errors import Rejected, Unavailable
-from constellation.services.bootstrapper import artifacts
+from constellation.services import artifacts
 from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList
 
 if TYPE_CHECKING:
