@@ -41,6 +41,7 @@ echo "kubectl $3" >> {diary}
 _OF_ONE_BOOT = (
     *("check_programs", "start_containerd", "mount_services", "start_keyservice"),
     *("configure_pod_network", "start_mesh", "ensure_kubelet", "start_kube_proxy"),
+    "start_upgrade_agent",
 )
 
 

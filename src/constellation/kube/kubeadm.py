@@ -22,6 +22,7 @@ __all__ = [
     "JOIN_CONTROL_PLANE_PHASES",
     "JOIN_PHASES",
     "KMS_SOCKET_DIR",
+    "PATCHES",
     "PAUSE_IMAGE",
     "PHASES_AFTER_API",
     "ClusterSettings",
@@ -31,6 +32,8 @@ __all__ = [
     "init_configuration",
     "join_configuration",
     "kubelet_configuration",
+    "patches",
+    "upgrade_configuration",
 ]
 
 API_PORT: Final = 6443
@@ -40,6 +43,17 @@ CONSTELLATION_DIR: Final = "/etc/kubernetes/constellation"
 """Configuration of ours that the API server reads: mounted into it, read-only."""
 KMS_SOCKET_DIR: Final = "/run/constellation/kms"
 """Folder of the KMS v2 plugin's socket; mounted into kube-apiserver only."""
+
+PATCHES: Final = "patches"
+"""Folder below `CONSTELLATION_DIR`: what kubeadm lays over its own manifests, each time anew."""
+_SHUTDOWN_DELAY = "5s"
+"""How long an API server that was told to end still serves while `/readyz` says no.
+
+A load balancer must notice in less than half of it: the local one asks every 0.5 s and three
+times, 1.5 s."""
+_API_SERVER_GRACE_S = 90
+"""Until kubelet kills an API server that was told to end: the delay, then requests that run (60 s
+at most, `--request-timeout`)."""
 
 _CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 _PKI = "/etc/kubernetes/pki"
@@ -137,6 +151,7 @@ def init_configuration(cluster: ClusterSettings, node: NodeSettings) -> bytes:
             "kind": "InitConfiguration",
             "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
             "nodeRegistration": _registration(node),
+            "patches": _patches(),
         },
         _cluster_configuration(cluster),
         kubelet_configuration(node),
@@ -158,7 +173,30 @@ def join_configuration(node: NodeSettings, *, discovery_file: str, control_plane
         document["controlPlane"] = {
             "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT}
         }
+        document["patches"] = _patches()
     return _documents(document)
+
+
+def upgrade_configuration(kubernetes_version: str, *, etcd_upgrade: bool) -> bytes:
+    """Give the file for the phases of `kubeadm upgrade` on one node."""
+    return _documents(
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "UpgradeConfiguration",
+            "node": {"etcdUpgrade": etcd_upgrade, "patches": _patches()},
+            "apply": {"kubernetesVersion": kubernetes_version},
+        }
+    )
+
+
+def patches() -> dict[str, bytes]:
+    """Give the patches by file name (kubeadm: "Customizing with patches"): grace to end in."""
+    grace = {"spec": {"terminationGracePeriodSeconds": _API_SERVER_GRACE_S}}
+    return {"kube-apiserver+merge.json": json.dumps(grace).encode()}
+
+
+def _patches() -> dict[str, str]:
+    return {"directory": f"{CONSTELLATION_DIR}/{PATCHES}"}
 
 
 def _registration(node: NodeSettings) -> dict[str, Any]:
@@ -196,6 +234,9 @@ def _cluster_configuration(cluster: ClusterSettings) -> dict[str, Any]:
                     "admission-control-config-file": f"{CONSTELLATION_DIR}/admission.json",
                     "encryption-provider-config": f"{CONSTELLATION_DIR}/encryption.json",
                     "profiling": "false",
+                    # in this time a load balancer sees that the server ends; it serves all along
+                    "shutdown-delay-duration": _SHUTDOWN_DELAY,
+                    "shutdown-send-retry-after": "false",
                 }
             ),
             "extraVolumes": [

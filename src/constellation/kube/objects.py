@@ -11,9 +11,11 @@ import ipaddress
 import json
 from typing import Any
 
-__all__ = ["COREDNS_IMAGE", "cluster_dns_address", "first_objects"]
+__all__ = ["COREDNS_IMAGE", "KUBERNETES_ANNOTATION", "cluster_dns_address", "first_objects"]
 
 COREDNS_IMAGE = "registry.k8s.io/coredns/coredns:v1.14.2"
+KUBERNETES_ANNOTATION = "constellation.internal/kubernetes"
+"""On what belongs to one Kubernetes version: of which (the operator looks at it in an upgrade)."""
 _NAME = "coredns"
 _SPACE = "kube-system"
 _LABELS = {"k8s-app": "kube-dns"}
@@ -45,12 +47,13 @@ def cluster_dns_address(service_cidr: str) -> str:
     return str(ipaddress.ip_network(service_cidr)[10])
 
 
-def first_objects(*, service_cidr: str) -> bytes:
-    """Give all of them as one JSON List, for `kubectl apply`."""
+def first_objects(*, service_cidr: str, kubernetes: str) -> bytes:
+    """Give all of them as one JSON List, for `kubectl apply`; of this Kubernetes ("v1.36.2")."""
     items = [
         *_coredns_access(),
         _coredns_config(),
-        _coredns_deployment(),
+        _coredns_deployment(kubernetes),
+        _coredns_budget(),
         _coredns_service(cluster_dns_address(service_cidr)),
         _binding("constellation:kube-proxy", "system:node-proxier", group="system:nodes"),
     ]
@@ -126,11 +129,21 @@ def _coredns_service(address: str) -> dict[str, Any]:
     }
 
 
-def _coredns_deployment() -> dict[str, Any]:
+def _coredns_budget() -> dict[str, Any]:
+    """While nodes are drained one of the two must answer."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _meta(_NAME),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _LABELS}},
+    }
+
+
+def _coredns_deployment(kubernetes: str) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _meta(_NAME, labels=_LABELS),
+        "metadata": _meta(_NAME, labels=_LABELS, annotations={KUBERNETES_ANNOTATION: kubernetes}),
         "spec": {
             "replicas": 2,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},

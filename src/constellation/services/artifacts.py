@@ -16,11 +16,12 @@ from constellation.kube import cni
 from constellation.trust.artifact_list import ArtifactKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from constellation.trust.artifact_list import Artifact, ArtifactList
 
-__all__ = ["check", "link_programs", "mounted"]
+__all__ = ["check", "check_all", "link_programs", "mounted"]
 
 _NODE_KINDS = (ArtifactKind.BINARY, ArtifactKind.CONTENT, ArtifactKind.ARCHIVE)
 """Images come inside the content; their own archives are for a cache that has none yet."""
@@ -34,13 +35,17 @@ async def check(artifacts: ArtifactList, *, store: Path) -> None:
         Rejected: names each artifact whose digest or size is another one, found and expected.
         Unavailable: a file is not there.
     """
+    await check_all((a for a in artifacts.artifacts if a.kind in _NODE_KINDS), store=store)
+
+
+async def check_all(wanted: Iterable[Artifact], *, store: Path) -> None:
+    """Hash these files below `store`/sha256. Raises as `check` does."""
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(artifact: Artifact) -> str:
         async with gate:
             return await asyncio.to_thread(_judge, artifact, store)
 
-    wanted = [a for a in artifacts.artifacts if a.kind in _NODE_KINDS]
     findings = await asyncio.gather(*(one(a) for a in wanted))
     if refused := tuple(f for f in findings if f):
         raise Rejected(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 from constellation.kube import kubeadm
+from constellation.providers.local.daemon import balancer
+from constellation.providers.local.daemon.records import CloudRecord
 
 CLUSTER = kubeadm.ClusterSettings(
     name="mini",
@@ -108,3 +112,28 @@ def test_a_joining_control_plane_advertises_its_own_address() -> None:
     text = kubeadm.join_configuration(node(), discovery_file="/etc/x.conf", control_plane=True)
     endpoint = documents(text)["JoinConfiguration"]["controlPlane"]["localAPIEndpoint"]
     assert endpoint == {"advertiseAddress": "10.42.1.10", "bindPort": 6443}
+
+
+def test_an_api_server_that_ends_is_seen_by_the_load_balancer_before_it_stops_serving() -> None:
+    cluster = documents(kubeadm.init_configuration(CLUSTER, node()))["ClusterConfiguration"]
+    found = arguments(cluster["apiServer"])
+    assert found["shutdown-send-retry-after"] == "false"
+    delay_s = int(found["shutdown-delay-duration"].removesuffix("s"))
+    shown = balancer.configuration(
+        CloudRecord(id="a", address="127.0.0.1"), netns="n", socket=Path()
+    )
+    (check,) = re.findall(r"inter (\d+)ms fall (\d+) rise 1\n", shown)
+    assert delay_s * 1000 >= 2 * int(check[0]) * int(check[1])
+
+
+def test_each_run_of_kubeadm_is_given_the_patches_again() -> None:
+    init = documents(kubeadm.init_configuration(CLUSTER, node()))["InitConfiguration"]
+    join = documents(kubeadm.join_configuration(node(), discovery_file="/d", control_plane=True))[
+        "JoinConfiguration"
+    ]
+    upgrade = documents(kubeadm.upgrade_configuration("v1.36.2", etcd_upgrade=False))
+    folder = {"directory": "/etc/kubernetes/constellation/patches"}
+    assert init["patches"] == join["patches"] == folder
+    assert upgrade["UpgradeConfiguration"]["node"] == {"etcdUpgrade": False, "patches": folder}
+    (patch,) = kubeadm.patches().values()
+    assert json.loads(patch)["spec"]["terminationGracePeriodSeconds"] > 65

@@ -93,13 +93,13 @@ def test_units_never_give_up_never_dump_memory_and_are_never_enabled() -> None:
 
 def test_the_cluster_dns_has_the_tenth_service_address() -> None:
     assert cluster_dns_address("10.96.0.0/12") == "10.96.0.10"
-    items = json.loads(first_objects(service_cidr="10.96.0.0/12"))["items"]
+    items = json.loads(first_objects(service_cidr="10.96.0.0/12", kubernetes="v1.36.2"))["items"]
     (service,) = [i for i in items if i["kind"] == "Service"]
     assert service["spec"]["clusterIP"] == "10.96.0.10"
 
 
 def test_kube_proxys_role_goes_to_nodes_and_nobody_else() -> None:
-    items = json.loads(first_objects(service_cidr="10.96.0.0/12"))["items"]
+    items = json.loads(first_objects(service_cidr="10.96.0.0/12", kubernetes="v1.36.2"))["items"]
     (binding,) = [i for i in items if i.get("roleRef", {}).get("name") == "system:node-proxier"]
     assert [(s["kind"], s["name"]) for s in binding["subjects"]] == [("Group", "system:nodes")]
 

@@ -30,6 +30,7 @@ def boot_steps(record: NodeRecord, *, paths: Paths) -> tuple[Step, ...]:
         await runtime.mount_services(artifacts, paths=paths)
         if record.role is NodeRole.CONTROL_PLANE:
             await runtime.start_keyservice(paths=paths)
+            await runtime.start_upgrade_agent()
         runtime.place_static_pods(record.role, paths=paths)
 
     async def network() -> None:

@@ -223,7 +223,9 @@ class InitRun:
 
     async def _apply_objects(self) -> None:
         await kubernetes.apply_first_objects(
-            service_cidr=self._plan.service_cidr, paths=self._paths
+            service_cidr=self._plan.service_cidr,
+            kubernetes=self._plan.kubernetes_version,
+            paths=self._paths,
         )
 
     async def _start_proxy(self) -> None:
@@ -232,6 +234,7 @@ class InitRun:
     async def _start_services(self) -> None:
         value = membership.found(self._settings, self._member())
         write_atomic(self._paths.keys / "membership.json", decode.dump(value), mode=0o600)
+        await runtime.start_upgrade_agent()
         runtime.place_static_pods(self._record().role, paths=self._paths)
 
     async def _write_record(self) -> None:

@@ -250,6 +250,8 @@ class JoinRun:
         await runtime.start_kube_proxy(self._record())
 
     async def _place_services(self) -> None:
+        if self._role is NodeRole.CONTROL_PLANE:
+            await runtime.start_upgrade_agent()
         runtime.place_static_pods(self._role, paths=self._paths)
 
     async def _drop_ticket(self) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 from typing import TYPE_CHECKING
 
-from constellation.base.errors import Unavailable
 from constellation.base.files import write_atomic
 from constellation.base.retry import until_available
-from constellation.kube import kubeadm, units
+from constellation.kube import api_server, kubeadm, units
 from constellation.kube.kubeconfigs import kubelet_kubeconfig
 from constellation.kube.membership import NodeRole
 from constellation.kube.objects import cluster_dns_address, first_objects
@@ -39,7 +36,6 @@ __all__ = [
 _PHASE_S = 300.0
 _API_S = 240.0
 _READY_CALL_S = 5.0
-_READY_ANSWER_BYTES = 16 * 1024
 
 
 def cluster_settings(
@@ -73,6 +69,8 @@ def write_api_configuration(*, paths: Paths) -> None:
     folder = paths.kubernetes / "constellation"
     write_atomic(folder / "admission.json", kubeadm.admission_configuration(), mode=0o600)
     write_atomic(folder / "encryption.json", kubeadm.encryption_configuration(), mode=0o600)
+    for name, patch in kubeadm.patches().items():
+        write_atomic(folder / kubeadm.PATCHES / name, patch, mode=0o600)
 
 
 def write_kubelet_kubeconfig(record: NodeRecord, *, endpoint: str, paths: Paths) -> None:
@@ -123,26 +121,9 @@ async def wait_for_api(address: str, *, paths: Paths) -> None:
     Raises:
         Unavailable: not within 4 minutes; with its last answer.
     """
-    context = ssl.create_default_context(cafile=str(paths.pki / "ca.crt"))
 
     async def ready() -> None:
-        try:
-            async with asyncio.timeout(_READY_CALL_S):
-                reader, writer = await asyncio.open_connection(
-                    address, kubeadm.API_PORT, ssl=context
-                )
-                try:
-                    host = f"{address}:{kubeadm.API_PORT}"
-                    writer.write(f"GET /readyz HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-                    answer = await reader.read(_READY_ANSWER_BYTES)
-                finally:
-                    writer.close()
-        except (OSError, TimeoutError) as error:
-            raise Unavailable(f"API server at {address}: {str(error) or 'no answer'}") from error
-        status, _, rest = answer.partition(b"\r\n")
-        if b" 200" not in status:
-            words = rest.rpartition(b"\r\n\r\n")[2].decode(errors="replace")
-            raise Unavailable(f"API server at {address} is not ready: {words[-500:]}")
+        await api_server.ready(address, ca_file=paths.pki / "ca.crt", timeout_s=_READY_CALL_S)
 
     await until_available(ready, deadline_s=_API_S, longest_pause_s=0.5)
 
@@ -152,14 +133,13 @@ async def forget_bootstrap_tokens(*, paths: Paths) -> None:
     await node_tools.forget_bootstrap_tokens(kubeconfig=paths.admin)
 
 
-async def apply_first_objects(*, service_cidr: str, paths: Paths) -> None:
+async def apply_first_objects(*, service_cidr: str, kubernetes: str, paths: Paths) -> None:
     """Create CoreDNS and what else a new cluster starts with."""
-    await node_tools.apply_objects(first_objects(service_cidr=service_cidr), kubeconfig=paths.admin)
+    await node_tools.apply_objects(
+        first_objects(service_cidr=service_cidr, kubernetes=kubernetes), kubeconfig=paths.admin
+    )
 
 
 async def _phase(verb: str, phase: tuple[str, ...], *, config: Path) -> None:
-    await node_tools.kubeadm(
-        units.BIN_DIR / "kubeadm",
-        *(verb, "phase", *phase, "--config", config),
-        timeout_s=_PHASE_S,
-    )
+    words: tuple[str | Path, ...] = (verb, "phase", *phase, "--config", config)
+    await node_tools.kubeadm(units.BIN_DIR / "kubeadm", *words, timeout_s=_PHASE_S)

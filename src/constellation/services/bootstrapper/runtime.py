@@ -39,6 +39,7 @@ __all__ = [
     "start_kube_proxy",
     "start_mesh",
     "start_unit",
+    "start_upgrade_agent",
 ]
 
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -147,6 +148,11 @@ def place_static_pods(role: NodeRole, *, paths: Paths) -> None:
             data = manifest.read_bytes()
             if not target.exists() or target.read_bytes() != data:
                 write_atomic(target, data, mode=0o600)
+
+
+async def start_upgrade_agent() -> None:
+    """Start the upgrade agent of a control plane; the operator's pod waits for its folder."""
+    await start_unit("constellation-upgradeagent.service")
 
 
 async def ensure_kubelet() -> None:

@@ -1,0 +1,35 @@
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Target(_message.Message):
+    __slots__ = ("policy_serial", "kubernetes_version")
+    POLICY_SERIAL_FIELD_NUMBER: _ClassVar[int]
+    KUBERNETES_VERSION_FIELD_NUMBER: _ClassVar[int]
+    policy_serial: int
+    kubernetes_version: str
+    def __init__(self, policy_serial: _Optional[int] = ..., kubernetes_version: _Optional[str] = ...) -> None: ...
+
+class Description(_message.Message):
+    __slots__ = ("policy_serial", "kubernetes_version", "api_server", "snapshot")
+    POLICY_SERIAL_FIELD_NUMBER: _ClassVar[int]
+    KUBERNETES_VERSION_FIELD_NUMBER: _ClassVar[int]
+    API_SERVER_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    policy_serial: int
+    kubernetes_version: str
+    api_server: str
+    snapshot: bool
+    def __init__(self, policy_serial: _Optional[int] = ..., kubernetes_version: _Optional[str] = ..., api_server: _Optional[str] = ..., snapshot: _Optional[bool] = ...) -> None: ...
+
+class RetireRequest(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    def __init__(self, node: _Optional[str] = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

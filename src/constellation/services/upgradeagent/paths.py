@@ -1,0 +1,59 @@
+"""Where the upgrade agent reads and writes on its node; names: docs/architecture/seams.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["REAL", "Paths"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Folders of one node; a test puts all of them below a folder of its own."""
+
+    state: Path
+    kubernetes: Path
+    store: Path
+    run: Path
+
+    @property
+    def admin(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.kubernetes / "admin.conf"
+
+    @property
+    def pki(self) -> Path:
+        """Kubernetes' certificates."""
+        return self.kubernetes / "pki"
+
+    @property
+    def manifests(self) -> Path:
+        """Static pods."""
+        return self.kubernetes / "manifests"
+
+    @property
+    def retired(self) -> Path:
+        """Static pods that were ended for good."""
+        return self.kubernetes / "retired"
+
+    @property
+    def upgrade(self) -> Path:
+        """What the agent keeps: steps and snapshots."""
+        return self.state / "upgrade"
+
+    def steps(self, serial: int) -> Path:
+        """Give the record of finished steps under one policy."""
+        return self.upgrade / f"steps-{serial}.json"
+
+    def snapshot(self, serial: int) -> Path:
+        """Give the etcd snapshot that was taken for one policy."""
+        return self.upgrade / f"etcd-{serial}.db"
+
+
+REAL = Paths(
+    state=Path("/var/lib/constellation"),
+    kubernetes=Path("/etc/kubernetes"),
+    store=Path("/run/constellation/host/artifacts"),
+    run=Path("/run/constellation/upgrade"),
+)
