@@ -27,6 +27,7 @@ from constellation.rpc.stubs.key_pb2 import RedeemReply, RedeemRequest
 from constellation.services.bootstrapper.redeem import ControlPlaneSecrets, redeem
 from constellation.services.joinservice import admit, entries
 from constellation.services.keyservice.server import KeyServer
+from constellation.trust.cluster_policy import parse_policy
 from tests.fakes.cluster_machines import OTHER, OURS, Cluster, Node, machine
 from tests.fakes.join_world import SharedLog, ledger_of, write_control_plane
 from tests.fakes.members import asks
@@ -109,7 +110,11 @@ class Giver:
                 membership, asks(instance), result=result, instances=(instance,), now=self.now
             )
             return entries.reserved(
-                admission, result, policy_serial=1, now=self.now, node_time=self.now
+                admission,
+                result,
+                policy=parse_policy(OURS.policy().policy),
+                now=self.now,
+                node_time=self.now,
             )
 
         membership = await self.ledger.write(decide, now=self.now)

@@ -82,7 +82,8 @@ class Entry:
 
     Times are seconds since 1970, UTC: `time` by the JoinService's clock, `node_time` as the node
     said (0: it said none). `name`, `address`, `instance_id`, `role` tell about whom; `member` and
-    `expires_at` belong to RESERVED, `state` to FOUNDED and CHECKPOINT, `count` to REFUSED_MORE.
+    `expires_at` belong to RESERVED, `state` to FOUNDED and CHECKPOINT, `count` to REFUSED_MORE,
+    `image` (SHA-256 of the node image that the evidence shows) to REJOINED.
     """
 
     kind: Kind
@@ -98,6 +99,7 @@ class Entry:
     member: Member | None = None
     expires_at: int = 0
     state: Membership | None = None
+    image: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,8 +265,19 @@ def _changed(membership: Membership, entry: Entry, *, sequence: int) -> Membersh
             return members.remove(membership, entry.name)
         case Kind.FORGOTTEN:
             return members.forget(membership, entry.name)
-        case Kind.REJOINED | Kind.REFUSED | Kind.REFUSED_MORE:
+        case Kind.REJOINED:
+            return _returned(membership, entry)
+        case Kind.REFUSED | Kind.REFUSED_MORE:
             return membership
+
+
+def _returned(membership: Membership, entry: Entry) -> Membership:
+    """Note with which image a node came back; one that is no live node any more: nothing."""
+    nodes = (
+        dataclasses.replace(m, image=entry.image) if m.name == entry.name and entry.image else m
+        for m in membership.nodes
+    )
+    return dataclasses.replace(membership, nodes=tuple(nodes))
 
 
 def _restated(membership: Membership, entry: Entry) -> Membership:

@@ -91,6 +91,8 @@ class Member:
     `attester_id`: SHA-256 of its AK, 32 bytes. `disk_uuid`: 16 bytes. Public keys: DER
     SubjectPublicKeyInfo (P-256), but `mesh_public_key`: X25519, 32 bytes. `pod_cidr` is a /24.
     `joined` is the sequence number of the record that gave it its place; 0 for the first node.
+    `image`: SHA-256 of the node image that its evidence showed last; empty for the first node until
+    it comes back for the first time: who appraised it was its owner.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Member:
     service_public_key: bytes
     mesh_public_key: bytes
     joined: int
+    image: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,14 +204,8 @@ def occupied(membership: Membership, group: str, *, now: int) -> int:
 
 def lease(membership: Membership, *, now: int) -> Reservation | None:
     """Give the control plane that is joining right now, if one is."""
-    return next(
-        (
-            r
-            for r in membership.reservations
-            if r.member.role is NodeRole.CONTROL_PLANE and now < r.expires_at
-        ),
-        None,
-    )
+    held = (r for r in membership.reservations if now < r.expires_at)
+    return next((r for r in held if r.member.role is NodeRole.CONTROL_PLANE), None)
 
 
 def node_name(role: NodeRole, group: str, index: int) -> str:

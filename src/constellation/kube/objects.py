@@ -11,6 +11,8 @@ import ipaddress
 import json
 from typing import Any
 
+from constellation.kube import cluster_release
+
 __all__ = ["COREDNS_IMAGE", "KUBERNETES_ANNOTATION", "cluster_dns_address", "first_objects"]
 
 COREDNS_IMAGE = "registry.k8s.io/coredns/coredns:v1.14.2"
@@ -56,6 +58,7 @@ def first_objects(*, service_cidr: str, kubernetes: str) -> bytes:
         _coredns_budget(),
         _coredns_service(cluster_dns_address(service_cidr)),
         _binding("constellation:kube-proxy", "system:node-proxier", group="system:nodes"),
+        *cluster_release.definitions(),
     ]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1).encode()
 

@@ -193,3 +193,12 @@ def test_many_addresses_share_one_bound() -> None:
         yes, budget = admit_refusal(budget, f"10.0.0.{i}")
         recorded += yes
     assert recorded == 60
+
+
+def test_a_node_that_comes_back_with_another_image_is_known_by_it() -> None:
+    again = Entry(kind=Kind.REJOINED, time=6, name="worker-default-0", image=b"i" * 32)
+    _, after = write(write(founded(), *ENTRIES[:4])[1], again)
+    images = {m.name: m.image for m in after.nodes}
+    assert images == {"control-plane-default-0": b"", "worker-default-0": b"i" * 32}
+    silent = dataclasses.replace(again, image=b"")
+    assert write(after, silent)[1].nodes == after.nodes

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import ConstellationError, Rejected
 from constellation.kube.join_log import Entry, EvidenceSummary, Kind
+from constellation.trust.node_image import image_of
 
 if TYPE_CHECKING:
     from constellation.attestation.model import AttestationResult
     from constellation.kube.membership import Member
     from constellation.services.joinservice.admit import Admission
+    from constellation.trust.cluster_policy import ClusterPolicy
 
 __all__ = ["refused", "rejoined", "reserved"]
 
@@ -19,7 +22,12 @@ _MAX_REASON_CHARS = 500
 
 
 def reserved(
-    admission: Admission, result: AttestationResult, *, policy_serial: int, now: int, node_time: int
+    admission: Admission,
+    result: AttestationResult,
+    *,
+    policy: ClusterPolicy,
+    now: int,
+    node_time: int,
 ) -> Entry:
     """Tell that a node got its place."""
     return Entry(
@@ -30,14 +38,14 @@ def reserved(
         address=admission.member.address,
         instance_id=admission.member.instance_id,
         role=str(admission.member.role),
-        member=admission.member,
+        member=dataclasses.replace(admission.member, image=image_of(result.claims, policy)),
         expires_at=admission.expires_at,
-        evidence=_summary(result, policy_serial=policy_serial),
+        evidence=_summary(result, policy_serial=policy.serial),
     )
 
 
 def rejoined(
-    member: Member, result: AttestationResult, *, policy_serial: int, now: int, node_time: int
+    member: Member, result: AttestationResult, *, policy: ClusterPolicy, now: int, node_time: int
 ) -> Entry:
     """Tell that a node opens its disk again."""
     return Entry(
@@ -48,7 +56,8 @@ def rejoined(
         address=member.address,
         instance_id=member.instance_id,
         role=str(member.role),
-        evidence=_summary(result, policy_serial=policy_serial),
+        evidence=_summary(result, policy_serial=policy.serial),
+        image=image_of(result.claims, policy),
     )
 
 

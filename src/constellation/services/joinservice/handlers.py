@@ -189,13 +189,13 @@ class JoinHandlers(JoinServiceBase):
             mesh_public_key=request.mesh_public_key,
         )
         instances = await self.provider.peers()
-        serial = self.kept.verified().serial
+        policy = self.kept.verified()
 
         def decide(membership: Membership) -> Entry:
             now = _seconds()
             admission = admit.admit(membership, facts, result=result, instances=instances, now=now)
             return entries.reserved(
-                admission, result, policy_serial=serial, now=now, node_time=request.time
+                admission, result, policy=policy, now=now, node_time=request.time
             )
 
         membership = await self._write_when_free(decide)
@@ -235,14 +235,14 @@ class JoinHandlers(JoinServiceBase):
             instances = await self.provider.peers()
         except Unavailable:
             instances = None
-        serial, now = self.kept.verified().serial, _seconds()
+        policy, now = self.kept.verified(), _seconds()
         admitted: list[Member] = []
 
         def decide(membership: Membership) -> Entry:
             again = admit.admit_again(membership, facts, result=result, instances=instances)
             admitted[:] = [again.member]
             return entries.rejoined(
-                again.member, result, policy_serial=serial, now=now, node_time=request.time
+                again.member, result, policy=policy, now=now, node_time=request.time
             )
 
         await self.ledger.write_later(decide, now=now)

@@ -1,7 +1,8 @@
 """What time and observation change in the membership: settled, lapsed, removed, forgotten. Pure.
 
 Kubernetes and the provider are observed, not trusted: what they say can end a reservation or free
-a name, never give one. A node is removed only after both have not known it for a while. A control
+a name, never give one. A node is removed only after both have not known it for a while, or at once
+if it was marked as leaving when it was seen last: the operator drained it and deleted it. A control
 plane has its place when it is Ready and its etcd member votes: then the next one may come.
 """
 
@@ -24,6 +25,7 @@ __all__ = [
     "Observed",
     "gone_since",
     "next_entry",
+    "seen_leaving",
     "stale_learner",
     "still_due",
 ]
@@ -34,12 +36,16 @@ GONE_AFTER_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """One look: names of Kubernetes' nodes, those that are Ready, listed instances, etcd."""
+    """One look: names of Kubernetes' nodes, those that are Ready, listed instances, etcd.
+
+    `leaving`: names of nodes with the taint that the operator gives to those that it removes.
+    """
 
     nodes: frozenset[str]
     ready: frozenset[str]
     instances: frozenset[str]
     etcd: tuple[EtcdMember, ...]
+    leaving: frozenset[str] = frozenset()
 
 
 def gone_since(
@@ -51,17 +57,24 @@ def gone_since(
     return {m.name: before.get(m.name, now_s) for m in everybody if _absent(m, observed)}
 
 
+def seen_leaving(before: frozenset[str], observed: Observed) -> frozenset[str]:
+    """Remember who was leaving when it was seen last; who stays after all is no more among them."""
+    return (before - observed.nodes) | observed.leaving
+
+
 def next_entry(
     membership: Membership,
     observed: Observed,
     *,
     gone: Mapping[str, float],
+    leaving: frozenset[str],
     now: int,
     now_s: float,
 ) -> Entry | None:
     """Give the next thing that has to be recorded, None if nothing has.
 
-    `now` is in seconds since 1970 (for windows), `now_s` of the steady clock that `gone` has.
+    `now` is in seconds since 1970 (for windows), `now_s` of the steady clock that `gone` has;
+    `leaving` from `seen_leaving`.
     """
     for reservation in membership.reservations:
         name = reservation.member.name
@@ -74,7 +87,8 @@ def next_entry(
     for members, kind in ((membership.nodes, Kind.REMOVED), (membership.retired, Kind.FORGOTTEN)):
         for member in members:
             since = gone.get(member.name)
-            if since is not None and now_s - since >= GONE_AFTER_S:
+            left = kind is Kind.REMOVED and member.name in leaving
+            if since is not None and (left or now_s - since >= GONE_AFTER_S):
                 return Entry(kind=kind, time=now, name=member.name)
     return None
 

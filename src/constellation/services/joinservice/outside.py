@@ -10,6 +10,7 @@ from lightkube.resources.core_v1 import Node
 from constellation.base.errors import FormatError
 from constellation.base.secret import Secret
 from constellation.kube.client import connect, raise_ours
+from constellation.kube.cluster_release import LEAVING_TAINT
 from constellation.kube.join_records import KubernetesRecords, join_record_definition
 from constellation.rpc import errors as rpc_errors
 from constellation.rpc.mutual_tls import ServiceTls, channel
@@ -109,7 +110,7 @@ class KubernetesWorld:
         """Look once. Raises Unavailable if one of them does not answer."""
         instances = await self._provider.peers()
         members = await self._etcd.members()
-        nodes, ready = set(), set()
+        nodes, ready, leaving = set(), set(), set()
         with raise_ours():
             async for node in self._log.client().list(Node):
                 name = (node.metadata.name if node.metadata else None) or ""
@@ -117,11 +118,15 @@ class KubernetesWorld:
                 conditions = (node.status.conditions if node.status else None) or []
                 if any(c.type == "Ready" and c.status == "True" for c in conditions):
                     ready.add(name)
+                taints = (node.spec.taints if node.spec else None) or []
+                if any(t.key == LEAVING_TAINT for t in taints):
+                    leaving.add(name)
         return Observed(
             nodes=frozenset(nodes),
             ready=frozenset(ready),
             instances=frozenset(i.instance_id for i in instances),
             etcd=members,
+            leaving=frozenset(leaving),
         )
 
     async def remove_member(self, member: EtcdMember) -> None:

@@ -181,6 +181,7 @@ class _Housekeeper:
     def __init__(self, server: JoinServer) -> None:
         self._server = server
         self._gone: dict[str, float] = {}
+        self._leaving: frozenset[str] = frozenset()
 
     async def once(self) -> None:
         ledger = self._server.ledger
@@ -188,12 +189,14 @@ class _Housekeeper:
         self._gone = housekeep.gone_since(
             self._gone, ledger.membership, observed, now_s=clock.monotonic_s()
         )
+        self._leaving = housekeep.seen_leaving(self._leaving, observed)
         for _ in range(len(ledger.membership.nodes) + len(ledger.membership.reservations) + 1):
             now = int(clock.now().timestamp())
             entry = housekeep.next_entry(
                 ledger.membership,
                 observed,
                 gone=self._gone,
+                leaving=self._leaving,
                 now=now,
                 now_s=clock.monotonic_s(),
             )

@@ -13,6 +13,7 @@ from constellation.services.joinservice.housekeep import (
     Observed,
     gone_since,
     next_entry,
+    seen_leaving,
     stale_learner,
     still_due,
 )
@@ -55,10 +56,15 @@ def with_member(*, learner: bool) -> Observed:
 
 
 def due(
-    membership: Membership, observed: Observed, *, now: int = NOW, gone_for_s: float = 0.0
+    membership: Membership,
+    observed: Observed,
+    *,
+    now: int = NOW,
+    gone_for_s: float = 0.0,
+    leaving: frozenset[str] = frozenset(),
 ) -> tuple[Kind, str] | None:
     gone = gone_since({}, membership, observed, now_s=0.0)
-    entry = next_entry(membership, observed, gone=gone, now=now, now_s=gone_for_s)
+    entry = next_entry(membership, observed, gone=gone, leaving=leaving, now=now, now_s=gone_for_s)
     return (entry.kind, entry.name) if entry else None
 
 
@@ -134,3 +140,21 @@ def test_what_another_join_service_recorded_is_not_recorded_again() -> None:
         entry = Entry(kind=kind, time=NOW, name=NAME)
         assert still_due(before, entry) is entry
         assert still_due(after, entry) is None
+
+
+def test_a_node_that_was_leaving_is_removed_as_soon_as_nobody_knows_it() -> None:
+    live = members.settle(reserved(), NAME)
+    leaving = seen_leaving(frozenset(), dataclasses.replace(QUIET, leaving=frozenset({NAME})))
+    assert due(live, QUIET, leaving=leaving) is None  # it is still there
+    still_listed = dataclasses.replace(GONE, instances=QUIET.instances)
+    assert due(live, still_listed, leaving=leaving) is None
+    assert due(live, GONE, leaving=seen_leaving(leaving, GONE)) == (Kind.REMOVED, NAME)
+    assert due(live, GONE) is None  # without the mark only after a while
+    retired = members.remove(live, NAME)
+    assert due(retired, GONE, leaving=leaving) is None  # its name rests as ever
+
+
+def test_a_node_that_stays_after_all_is_no_more_leaving() -> None:
+    leaving = seen_leaving(frozenset({NAME}), QUIET)
+    assert leaving == frozenset()
+    assert seen_leaving(frozenset({NAME}), GONE) == {NAME}
