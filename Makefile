@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test evidence fuzz golden bench bench-attestation docs stubs format
+.PHONY: check test evidence flood fuzz golden bench bench-attestation docs stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
@@ -17,6 +17,9 @@ evidence: ## verify published evidence of real machines, and edits of it: CONSTE
 
 fuzz: ## coverage-guided fuzzing of every parser: SECONDS of each, TARGET=name for one
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.fuzz.run --seconds $(or $(SECONDS),60) $(addprefix --target ,$(TARGET))
+
+flood: ## 100,000 bad connections against each server that listens before it knows its peer: TARGET=word for some
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.flood.run $(addprefix --connections ,$(CONNECTIONS)) $(addprefix --target ,$(TARGET))
 
 golden: ## write generated files anew; then read the diff
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tools/golden.py

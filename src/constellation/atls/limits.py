@@ -131,6 +131,8 @@ class Gate:
         if place.left:
             return
         place.left = True
+        # it holds the connection, which holds its place: the collector would have to part them
+        place.give_up = None
         self._connections[place.address] -= 1
         if not self._connections[place.address]:
             del self._connections[place.address]
@@ -148,9 +150,10 @@ class Gate:
         if found is None:
             return False
         place = found[2]
+        give_up = place.give_up
         self.left(place)
-        if place.give_up is not None:
-            place.give_up()
+        if give_up is not None:
+            give_up()
         return True
 
     def _take_token(self, address: str, now_s: float) -> bool:

@@ -160,16 +160,22 @@ class AtlsServer:
 
     async def _handshake(self, connection: _Served, place: Place) -> None:
         address = place.address
-        error: ConstellationError | None = None
-        opened = False
+        refused = opened = False
         try:
             async with asyncio.timeout(self._limits.handshake_s):
                 await connection.run(self._application)
             opened = True
-        except ConstellationError as refused:
-            error = refused
+        # an error is not kept beyond its clause: its traceback holds this frame, and with it TLS'
+        # memory of a connection that is gone, until the collector comes
+        except ConstellationError as error:
+            refused = True
+            self._tell(connection, address, error)
         except TimeoutError:
-            error = Unavailable(f"the handshake did not end within {self._limits.handshake_s:g} s")
+            refused = True
+            limit = f"{self._limits.handshake_s:g} s"
+            self._tell(
+                connection, address, Unavailable(f"the handshake did not end within {limit}")
+            )
             connection.abort()
         except Exception:  # noqa: BLE001 - a task's top
             _LOG.exception("handshake failed by a bug", extra={"address": address})
@@ -177,12 +183,15 @@ class AtlsServer:
         finally:
             if not (opened and self._wait_for_proof(connection)):
                 self._gate.settled(place)
-        if error is not None:
-            claimed = connection.claimed_purpose
-            self._on_refused(Refused(remote_address=address, purpose=claimed, error=error))
+        if refused:
             await connection.linger()
         if connection in self._live:
             self._live[connection] = None
+
+    def _tell(self, connection: _Served, address: str, error: ConstellationError) -> None:
+        self._on_refused(
+            Refused(remote_address=address, purpose=connection.claimed_purpose, error=error)
+        )
 
     def _application(self) -> asyncio.Protocol:
         return self._grpc._protocol_factory()  # noqa: SLF001 - grpclib's one hook for transports

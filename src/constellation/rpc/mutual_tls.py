@@ -190,6 +190,8 @@ class TlsServer:
             )
         except OSError as error:  # TLS' errors too
             _log.info("a handshake failed", extra={"address": place.address, "reason": str(error)})
+            # its frames hold it and TLS' memory, until the collector comes
+            error.__traceback__ = None
         else:
             self._transports.add(transport)
         finally:
