@@ -65,11 +65,10 @@ def _gcp_sev_es(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
     return GcpSevEsVerifier(policy=policy, trust_roots=roots)
 
 
-def _gcp_sev_snp(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+def _gcp_sev_snp(policy: Policy, roots: tuple[bytes, ...], chips: tuple[bytes, ...]) -> Verifier:
     from constellation.attestation.platforms.gcp_sev_snp import GcpSnpVerifier
-    from constellation.attestation.roots.amd import ARKS
 
-    return GcpSnpVerifier(policy=policy, chip_roots=ARKS, trust_roots=roots)
+    return GcpSnpVerifier(policy=policy, chip_roots=chips or _arks(), trust_roots=roots)
 
 
 def _gcp_tdx(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
@@ -96,11 +95,16 @@ def _aws_nitro_tpm(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
     return AwsNitroTpmVerifier(policy=policy, trust_roots=roots)
 
 
-def _aws_sev_snp(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+def _aws_sev_snp(policy: Policy, roots: tuple[bytes, ...], chips: tuple[bytes, ...]) -> Verifier:
     from constellation.attestation.platforms.aws_sev_snp import AwsSnpVerifier
+
+    return AwsSnpVerifier(policy=policy, chip_roots=chips or _arks(), trust_roots=roots)
+
+
+def _arks() -> tuple[bytes, ...]:
     from constellation.attestation.roots.amd import ARKS
 
-    return AwsSnpVerifier(policy=policy, chip_roots=ARKS, trust_roots=roots)
+    return ARKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,18 +228,20 @@ def _td_attester(variant: Variant) -> Callable[[NodeDevices], Attester]:
 
 _VERIFIERS: Mapping[Variant, Callable[[Policy, tuple[bytes, ...]], Verifier]] = {
     Variant.AWS_NITRO_TPM: _aws_nitro_tpm,
-    Variant.AWS_SEV_SNP: _aws_sev_snp,
     Variant.AZURE_SEV_SNP: _azure_sev_snp,
     Variant.AZURE_TDX: _azure_tdx,
     Variant.AZURE_TRUSTEDLAUNCH: _azure_trustedlaunch,
     Variant.GCP_SEV_ES: _gcp_sev_es,
-    Variant.GCP_SEV_SNP: _gcp_sev_snp,
     Variant.GCP_TDX: _gcp_tdx,
     Variant.LOCAL_VTPM: _local_vtpm,
     Variant.QEMU_SEV_SNP: _qemu_sev_snp,
     Variant.QEMU_TDX: _qemu_tdx,
     Variant.QEMU_VTPM: _qemu_vtpm,
 }
+_WITH_CHIP_ROOTS: Mapping[
+    Variant, Callable[[Policy, tuple[bytes, ...], tuple[bytes, ...]], Verifier]
+] = {Variant.AWS_SEV_SNP: _aws_sev_snp, Variant.GCP_SEV_SNP: _gcp_sev_snp}
+"""Variants whose chip and whose cloud each have a root."""
 _ATTESTERS: Mapping[Variant, Callable[[NodeDevices], Attester]] = {
     Variant.AWS_NITRO_TPM: _aws_nitro_tpm_attester,
     Variant.AWS_SEV_SNP: _aws_sev_snp_attester,
@@ -252,20 +258,30 @@ _ATTESTERS: Mapping[Variant, Callable[[NodeDevices], Attester]] = {
 }
 
 
-def verifier(variant: Variant, *, policy: Policy, trust_roots: tuple[bytes, ...]) -> Verifier:
+def verifier(
+    variant: Variant,
+    *,
+    policy: Policy,
+    trust_roots: tuple[bytes, ...],
+    chip_roots: tuple[bytes, ...] = (),
+) -> Verifier:
     """Make the verifier of a variant.
 
     `trust_roots` (DER) are the authorities that the variant's first link leads to: the chip
     maker's where the chip vouches for everything (`azure-sev-snp`, all of TDX), else the
-    cloud's. Where both are needed (`gcp-sev-snp`, `aws-sev-snp`) they are the cloud's, and the
-    chip's are AMD's published ones: a cloud's root never vouches for a chip.
+    cloud's. Where both are needed (`gcp-sev-snp`, `aws-sev-snp`) they are the cloud's, and
+    `chip_roots` the chip's, AMD's published ones if there are none: a cloud's root never vouches
+    for a chip.
 
     Raises:
         UserError: this release cannot verify the variant.
     """
+    if (both := _WITH_CHIP_ROOTS.get(variant)) is not None:
+        return both(policy, trust_roots, chip_roots)
     make = _VERIFIERS.get(variant)
     if make is None:
-        raise UserError(f"variant {variant}: expected one of {', '.join(sorted(_VERIFIERS))}")
+        known = ", ".join(sorted({*_VERIFIERS, *_WITH_CHIP_ROOTS}))
+        raise UserError(f"variant {variant}: expected one of {known}")
     return make(policy, trust_roots)
 
 

@@ -13,7 +13,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from constellation.attestation import registry
 from constellation.base.clock import monotonic_s
 from constellation.base.errors import Conflict, ConstellationError, Rejected, Unavailable
 from constellation.base.progress import Progress
@@ -24,7 +23,7 @@ from constellation.providers.protocols import Role
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import policy_pb2
 from constellation.rpc.stubs.policy_grpc import PolicyServiceStub
-from constellation.trust.appraisal import appraisal_policy
+from constellation.trust.appraisal import node_verifier
 from constellation.trust.channel_proof import (
     JOIN_CHANNEL_LABEL,
     OWNER_CHANNEL_LABEL,
@@ -207,8 +206,7 @@ def _appraise(context: Context, state: State, policy: ClusterPolicy) -> Appraise
         if evidence.variant is not document.variant:
             raise Rejected((f"variant: found {evidence.variant}, expected {document.variant}",))
         now = context.now()
-        rules = appraisal_policy(policy, document, joined=True, now=now)
-        verifier = registry.verifier(document.variant, policy=rules, trust_roots=policy.trust_roots)
+        verifier = node_verifier(policy, document, joined=True, now=now)
         return verifier.appraise(evidence, binding=binding, now=now)
 
     return appraise

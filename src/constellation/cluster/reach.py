@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from constellation.atls import client
-from constellation.attestation import registry
+from constellation.attestation import node_rules
 from constellation.base.errors import FormatError, Rejected, Unavailable
-from constellation.trust.appraisal import first_node_policy
+from constellation.trust.appraisal import first_node_policy, make_verifier
 from constellation.trust.node_document import parse_node_document
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def appraise_for_init(state: State, *, now: Callable[[], datetime]) -> Appraise:
     return appraise
 
 
-def is_given_to_cluster(result: AttestationResult) -> bool:
+def is_given_to_cluster(state: State, result: AttestationResult) -> bool:
     """Say whether the node had been given to its cluster (PCR 15 extended) when it attested."""
-    return result.claims["pcr15"] != bytes(32)
+    return node_rules.is_given_to_cluster(result, document=state.node_document)
 
 
 async def connect(
@@ -116,9 +116,13 @@ def _appraise(
     if state.image is None or state.infrastructure is None:
         raise Unavailable("no machines yet", hint="run `constellation create`")
     document = parse_node_document(state.node_document)
-    policy = first_node_policy((state.image.release,), document, joined=joined, now=now)
-    verifier = registry.verifier(
-        document.variant, policy=policy, trust_roots=state.infrastructure.trust_roots
+    verifier = make_verifier(
+        document,
+        rules=first_node_policy(
+            (state.image.release,), document, demands=state.platform, joined=joined, now=now
+        ),
+        trust_roots=state.infrastructure.trust_roots,
+        demands=state.platform,
     )
     if evidence.variant is not document.variant:
         raise Rejected((f"variant: found {evidence.variant}, expected {document.variant}",))

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from constellation.atls.binding import NONCE_BYTES, verify_binding
 from constellation.atls.grpc_bounds import BoundedChannel
-from constellation.attestation import registry
 from constellation.attestation.model import Evidence, Variant
+from constellation.attestation.node_rules import cluster_claim
 from constellation.base.errors import Conflict, ConstellationError, FormatError, Rejected, Untrusted
 from constellation.base.progress import Progress
 from constellation.base.retry import until_available
@@ -27,7 +27,7 @@ from constellation.cluster import reach
 from constellation.cluster.secrets import read_secrets
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import verify_grpc, verify_pb2
-from constellation.trust.appraisal import appraisal_policy
+from constellation.trust.appraisal import appraisal_policy, make_verifier
 from constellation.trust.cluster_policy import verify_policy
 from constellation.trust.node_document import parse_node_document
 
@@ -165,13 +165,16 @@ def _judge(
     if cluster_id is not None and cluster_id != state.cluster_id:
         other = dataclasses.replace(document, cluster_id=cluster_id)
         others = dataclasses.replace(policy, cluster_id=cluster_id)
-        rules["pcr15"] = appraisal_policy(others, other, joined=True, now=now)["pcr15"]
+        claim = cluster_claim(document.variant)
+        rules[claim] = appraisal_policy(others, other, joined=True, now=now)[claim]
     if reply.variant not in set(Variant) or Variant(reply.variant) is not document.variant:
         raise Rejected((f"variant: found {reply.variant[:40]!r}, expected {document.variant}",))
     if _der(reply.cluster_ca_certificate) != (expected := _der(state.cluster_ca)):
         raise Rejected(("cluster CA: the node shows another one than this cluster's",))
     binding = verify_binding(nonce=nonce, cluster_ca_digest=hashlib.sha256(expected).digest())
-    verifier = registry.verifier(document.variant, policy=rules, trust_roots=policy.trust_roots)
+    verifier = make_verifier(
+        document, rules=rules, trust_roots=policy.trust_roots, demands=policy.platform
+    )
     evidence = Evidence(variant=document.variant, data=reply.evidence)
     return verifier.appraise(evidence, binding=binding, now=now)
 

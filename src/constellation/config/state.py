@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from constellation.attestation.node_rules import (
+    PlatformDemands,  # noqa: TC001 - read by decode
+)
 from constellation.base import decode, files
 from constellation.base.errors import FormatError, UserError
 from constellation.providers.protocols import InfrastructureState  # noqa: TC001 - read by decode
@@ -70,8 +73,8 @@ class State:
 
     `uid` names the provider's resources; `cluster_id` has 32 bytes; `node_document` are the very
     bytes that nodes measure; `artifact_list` is canonical JSON, `services_bundle` a SHA-256;
-    `cluster_ca` is PEM, of Kubernetes; `join_log_head` and `join_log_sequence` name the
-    last record of the join log that was seen.
+    `platform` is what the owner demands of chips and clouds; `cluster_ca` is PEM, of Kubernetes;
+    `join_log_head` and `join_log_sequence` name the last record of the join log that was seen.
     """
 
     version: int
@@ -83,6 +86,7 @@ class State:
     artifact_list: bytes = b""
     services_bundle: bytes = b""
     image: Image | None = None
+    platform: PlatformDemands | None = None
     infrastructure: InfrastructureState | None = None
     init: ChosenNode | None = None
     policy: SignedPolicy | None = None

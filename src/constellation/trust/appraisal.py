@@ -1,25 +1,68 @@
-"""Which evidence a cluster accepts now: its releases in their windows, its own PCR 8 and 15.
+"""Which evidence a cluster accepts now: its releases in their windows, its own nodes, its demands.
 
-One function for CLI, JoinService and `verify`: they cannot disagree. Source: design, 6 and 7.
+One place for CLI, JoinService, KeyService and `verify`: they cannot disagree.
+Source: design, sections 6 and 7.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from constellation.attestation.model import Variant
-from constellation.attestation.platforms import local_vtpm
+from constellation.attestation import registry
+from constellation.attestation.node_rules import NodeIdentity, ReferenceValues, node_policy
 from constellation.base.errors import Rejected
-from constellation.trust.node_document import dump_node_document, node_document_digest
+from constellation.trust.node_document import dump_node_document
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
+    from constellation.attestation.model import Verifier
+    from constellation.attestation.node_rules import PlatformDemands
     from constellation.attestation.policy import Policy
     from constellation.trust.cluster_policy import AcceptedRelease, ClusterPolicy
     from constellation.trust.node_document import NodeDocument
 
-__all__ = ["appraisal_policy", "first_node_policy", "merged_reference"]
+__all__ = [
+    "appraisal_policy",
+    "first_node_policy",
+    "make_verifier",
+    "merged_reference",
+    "node_verifier",
+]
+
+
+def node_verifier(
+    policy: ClusterPolicy, document: NodeDocument, *, joined: bool, now: datetime
+) -> Verifier:
+    """Make the verifier of this cluster's nodes; arguments as in `appraisal_policy`.
+
+    Raises:
+        Rejected: no release is accepted at this time, or the policy is another cluster's.
+    """
+    rules = appraisal_policy(policy, document, joined=joined, now=now)
+    return make_verifier(
+        document, rules=rules, trust_roots=policy.trust_roots, demands=policy.platform
+    )
+
+
+def make_verifier(
+    document: NodeDocument,
+    *,
+    rules: Policy,
+    trust_roots: tuple[bytes, ...],
+    demands: PlatformDemands | None,
+) -> Verifier:
+    """Make a verifier with these rules, of the document's variant; it takes no other.
+
+    `trust_roots` (DER) as in `registry.verifier`; a chip's own are the demands'.
+    """
+    return registry.verifier(
+        document.variant,
+        policy=rules,
+        trust_roots=trust_roots,
+        chip_roots=() if demands is None else demands.chip_roots,
+    )
 
 
 def appraisal_policy(
@@ -29,8 +72,8 @@ def appraisal_policy(
 
     Args:
         policy: verified (`cluster_policy.verify_policy`).
-        document: this cluster's; its digest must be in PCR 8.
-        joined: True: PCR 15 must hold this cluster's value; False: it must be zero.
+        document: this cluster's; its digest must be in the node's registers (PCR 8).
+        joined: True: the node must have been given to this cluster (PCR 15); False: to none.
         now: picks the releases whose window covers it.
 
     Raises:
@@ -38,33 +81,41 @@ def appraisal_policy(
     """
     if policy.cluster_id != document.cluster_id:
         raise Rejected(("cluster policy and node document name different clusters",))
-    return first_node_policy(policy.releases, document, joined=joined, now=now)
+    return first_node_policy(
+        policy.releases, document, demands=policy.platform, joined=joined, now=now
+    )
 
 
 def first_node_policy(
-    releases: tuple[AcceptedRelease, ...], document: NodeDocument, *, joined: bool, now: datetime
+    releases: tuple[AcceptedRelease, ...],
+    document: NodeDocument,
+    *,
+    demands: PlatformDemands | None,
+    joined: bool,
+    now: datetime,
 ) -> Policy:
     """Give the same rules before there is a signed policy: the workstation's, for `init`.
 
     Raises:
-        Rejected: no release is accepted at this time, or the variant has no rules.
+        Rejected: no release is accepted at this time, or the variant lacks what it needs.
     """
-    if document.variant is not Variant.LOCAL_VTPM:
-        raise Rejected((f"variant {document.variant}: this build has no rules for it",))
-    return local_vtpm.policy(
+    return node_policy(
+        document.variant,
         merged_reference(releases, now_s=int(now.timestamp())),
-        node_document_digest=node_document_digest(dump_node_document(document)),
-        cluster_id=document.cluster_id if joined else None,
+        demands=demands,
+        identity=NodeIdentity(
+            document=dump_node_document(document),
+            cluster_id=document.cluster_id if joined else None,
+        ),
     )
 
 
-def merged_reference(
-    releases: tuple[AcceptedRelease, ...], *, now_s: int
-) -> dict[int, tuple[bytes, ...]]:
-    """Give, for each PCR, every value that some release accepts at this time (seconds since 1970).
+def merged_reference(releases: tuple[AcceptedRelease, ...], *, now_s: int) -> ReferenceValues:
+    """Give every value that some release accepts at this time (seconds since 1970).
 
     Raises:
-        Rejected: no release's window covers this time, or two releases name different registers.
+        Rejected: no release's window covers this time, or two releases name different registers
+            or claims.
     """
     accepted = [r for r in releases if r.accepted_at(now_s)]
     if not accepted:
@@ -74,10 +125,17 @@ def merged_reference(
             for r in releases
         )
         raise Rejected(windows or ("no release is accepted",))
-    registers = accepted[0].reference.keys()
-    if any(r.reference.keys() != registers for r in accepted):
+    first = accepted[0]
+    if any(
+        r.reference.keys() != first.reference.keys() or r.launch.keys() != first.launch.keys()
+        for r in accepted
+    ):
         raise Rejected(("accepted releases have reference values for different registers",))
-    return {
-        n: tuple(sorted({value for r in accepted for value in r.reference[n]}))
-        for n in sorted(registers)
-    }
+    return ReferenceValues(
+        registers={n: _union(r.reference[n] for r in accepted) for n in sorted(first.reference)},
+        launch={n: _union(r.launch[n] for r in accepted) for n in sorted(first.launch)},
+    )
+
+
+def _union(values: Iterable[tuple[bytes, ...]]) -> tuple[bytes, ...]:
+    return tuple(sorted({value for accepted in values for value in accepted}))

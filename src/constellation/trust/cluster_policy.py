@@ -7,9 +7,12 @@ cluster has signed exactly this policy; only the serial that the caller knows sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from constellation.attestation.node_rules import (
+    PlatformDemands,  # noqa: TC001 - decode reads the hints
+)
 from constellation.base import decode
 from constellation.base.errors import FormatError, Untrusted
 from constellation.crypto import signing
@@ -35,6 +38,8 @@ __all__ = [
 _LABEL = "constellation-cluster-policy-v1"
 _PURPOSE = "policy"
 _DIGEST_BYTES = 32
+_LAUNCH_BYTES = 48
+_REGISTER_SIZES = ({_DIGEST_BYTES}, {48})
 _MAX_POLICY_BYTES = 256 * 1024
 _MAX_SIGNED_BYTES = 400 * 1024
 
@@ -44,8 +49,9 @@ class AcceptedRelease:
     """One node image that may run, when, and what its registers must hold.
 
     The window is [not_before, not_after) in seconds since 1970, UTC; `not_after` None: no end.
-    `image_digest` is the SHA-256 of the node image; `reference` has, for each PCR (SHA-256 bank),
-    every acceptable value (32 bytes each).
+    `image_digest` is the SHA-256 of the node image; `reference` has, for each register (PCR of the
+    variant's bank, 32 or 48 bytes; RTMR, 48 bytes), every acceptable value; `launch` the same for
+    claims about what the machine was started with (`measurement`, `mr_td` …, 48 bytes each).
     """
 
     name: str
@@ -53,16 +59,24 @@ class AcceptedRelease:
     not_after: int | None
     image_digest: bytes
     reference: dict[int, tuple[bytes, ...]]
+    launch: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"release {self.name[:40]!r}"
         if len(self.image_digest) != _DIGEST_BYTES:
             raise FormatError(f"{where}: image digest of {len(self.image_digest)} bytes, want 32")
-        if not self.reference:
+        if not self.reference and not self.launch:
             raise FormatError(f"{where}: no reference values")
         for register, values in self.reference.items():
-            if not values or any(len(v) != _DIGEST_BYTES for v in values):
-                raise FormatError(f"{where}: PCR {register}: want values of 32 bytes, at least one")
+            if not values or {len(v) for v in values} not in _REGISTER_SIZES:
+                raise FormatError(
+                    f"{where}: register {register}: want values of 32 or of 48 bytes, at least one"
+                )
+        for claim, values in self.launch.items():
+            if not values or any(len(v) != _LAUNCH_BYTES for v in values):
+                raise FormatError(
+                    f"{where}: {claim[:40]}: want values of {_LAUNCH_BYTES} bytes, at least one"
+                )
 
     def accepted_at(self, now_s: int) -> bool:
         """Say whether the window covers this time (seconds since 1970)."""
@@ -101,7 +115,8 @@ class ClusterPolicy:
     Kubernetes version to the SHA-256 of its artifact list, `services_bundle` is the SHA-256 of the
     services bundle; `kubernetes_version` is the version that nodes of now get; `join_public_key` is
     DER SubjectPublicKeyInfo (P-256). `release` None: the images were made here and no release was
-    published of them.
+    published of them. `platform`: what the owner demands of chips and clouds; None where the
+    variant has neither.
     """
 
     cluster_id: bytes
@@ -113,6 +128,7 @@ class ClusterPolicy:
     kubernetes_version: str
     join_public_key: bytes
     release: PolicyRelease | None = None
+    platform: PlatformDemands | None = None
 
     def __post_init__(self) -> None:
         if len(self.cluster_id) != CLUSTER_ID_BYTES:

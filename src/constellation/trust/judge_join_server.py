@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from constellation.attestation import registry
-from constellation.trust.appraisal import appraisal_policy
+from constellation.trust.appraisal import node_verifier
 from constellation.trust.channel_proof import verify_join_channel
 from constellation.trust.cluster_policy import SignedPolicy, verify_policy
 
@@ -78,7 +77,6 @@ def judge_join_server(
         exporter=shown.exporter,
         cluster_id=document.cluster_id,
     )
-    rules = appraisal_policy(policy, document, joined=True, now=now)
-    verifier = registry.verifier(document.variant, policy=rules, trust_roots=policy.trust_roots)
+    verifier = node_verifier(policy, document, joined=True, now=now)
     result = verifier.appraise(shown.evidence, binding=shown.binding, now=now)
     return JudgedServer(policy=policy, result=result)

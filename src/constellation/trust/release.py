@@ -15,7 +15,7 @@ import binascii
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
@@ -53,6 +53,7 @@ _FORMAT = 1
 _MOST = 64
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _VALUE = re.compile(r"[0-9a-f]{64}|[0-9a-f]{96}")
+_LAUNCH = re.compile(r"[0-9a-f]{96}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _NUMBER = r"(0|[1-9][0-9]{0,5})"
 _VERSION = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-dev\.{_NUMBER})?")
@@ -65,12 +66,14 @@ class ReferenceSet:
     """What the registers of a genuine boot hold, and when that may be believed.
 
     The window is [not_before, not_after) in seconds since 1970; `not_after` None: no end.
-    `registers` maps a register's number to every acceptable value (hexadecimal, 32 or 48 bytes).
+    `registers` maps a register's number to every acceptable value (hexadecimal, 32 or 48 bytes),
+    `launch` a claim about what the machine was started with (`measurement`, `mr_td` …, 48 bytes).
     """
 
     not_before: int
     not_after: int | None
     registers: dict[int, tuple[str, ...]]
+    launch: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,13 +241,18 @@ def _check_reference(values: ReferenceSet, where: str) -> None:
         values.not_after is not None and values.not_after <= values.not_before
     ):
         raise FormatError(f"{where}: a window that is never open")
-    if not values.registers or len(values.registers) > _MOST:
+    if not values.registers and not values.launch:
         raise FormatError(f"{where}: a set of reference values without registers")
+    if len(values.registers) > _MOST or len(values.launch) > _MOST:
+        raise FormatError(f"{where}: reference values for more than {_MOST} registers")
     for register, accepted in values.registers.items():
         if not accepted or len(accepted) > _MOST or not all(map(_VALUE.fullmatch, accepted)):
             raise FormatError(
                 f"{where}: register {register}: want values of 64 or 96 hexadecimal digits"
             )
+    for claim, accepted in values.launch.items():
+        if not accepted or len(accepted) > _MOST or not all(map(_LAUNCH.fullmatch, accepted)):
+            raise FormatError(f"{where}: {claim[:40]}: want values of 96 hexadecimal digits")
 
 
 def _check_kubernetes(release: Release) -> None:

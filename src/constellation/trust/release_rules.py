@@ -290,15 +290,17 @@ def _accepted(verified: VerifiedRelease, target: Target, *, now: int) -> list[Ac
             not_before=values.not_before,
             not_after=values.not_after,
             image_digest=bytes.fromhex(image.sha256),
-            reference={
-                register: tuple(sorted(bytes.fromhex(v) for v in accepted))
-                for register, accepted in values.registers.items()
-            },
+            reference={n: _bytes_of(accepted) for n, accepted in values.registers.items()},
+            launch={n: _bytes_of(accepted) for n, accepted in values.launch.items()},
         )
         for image in _images(verified, target)
         for values in image.reference
         if values.not_after is None or now < values.not_after
     ]
+
+
+def _bytes_of(values: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(sorted(bytes.fromhex(value) for value in values))
 
 
 def _followed(current: ClusterPolicy, verified: VerifiedRelease) -> PolicyRelease:
@@ -331,6 +333,7 @@ def _within(entry: AcceptedRelease, allowed: AcceptedRelease) -> bool:
     return (
         entry.image_digest == allowed.image_digest
         and entry.reference == allowed.reference
+        and entry.launch == allowed.launch
         and entry.name == allowed.name
         and entry.not_before >= allowed.not_before
         and ends_in_time

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from constellation.attestation.node_rules import ChipMinimum, PlatformDemands
+from constellation.attestation.snp import MINIMUM_TCB, Line
+from constellation.attestation.tdx.status import TcbStatus
 from constellation.base import decode
 from constellation.base.errors import FormatError, Untrusted
 from constellation.crypto import signing
@@ -122,10 +125,18 @@ def test_a_policy_with_a_gap_is_a_format_error(change: dict[str, object]) -> Non
         dataclasses.replace(POLICY, **change)
 
 
-@pytest.mark.parametrize("values", [(), (bytes(31),)], ids=["none", "short"])
+@pytest.mark.parametrize(
+    "values", [(), (bytes(31),), (bytes(32), bytes(48))], ids=["none", "short", "of two banks"]
+)
 def test_a_register_without_a_whole_value_is_a_format_error(values: tuple[bytes, ...]) -> None:
-    with pytest.raises(FormatError, match="PCR 4"):
+    with pytest.raises(FormatError, match="register 4"):
         dataclasses.replace(RELEASE, reference={4: values})
+
+
+@pytest.mark.parametrize("values", [(), (bytes(32),)], ids=["none", "short"])
+def test_a_launch_claim_without_a_whole_value_is_a_format_error(values: tuple[bytes, ...]) -> None:
+    with pytest.raises(FormatError, match="mr_td"):
+        dataclasses.replace(RELEASE, launch={"mr_td": values})
 
 
 @pytest.mark.parametrize(
@@ -133,6 +144,19 @@ def test_a_register_without_a_whole_value_is_a_format_error(values: tuple[bytes,
 )
 def test_a_window_is_half_open(time_s: int, accepted: bool) -> None:
     assert RELEASE.accepted_at(time_s) is accepted
+
+
+def test_what_the_owner_demands_of_chips_and_clouds_is_signed_with_the_rest() -> None:
+    demands = PlatformDemands(
+        chips=(ChipMinimum(line=Line.MILAN, tcb=MINIMUM_TCB[Line.MILAN]),),
+        chip_roots=(b"root",),
+        tdx_statuses=(TcbStatus.UP_TO_DATE,),
+        minimum_tcb_evaluation=17,
+        project_ids=("project",),
+        csp_ids=(),
+    )
+    policy = dataclasses.replace(POLICY, platform=demands)
+    assert parse_policy(dump_policy(policy)) == policy
 
 
 def test_a_window_without_an_end_stays_open() -> None:

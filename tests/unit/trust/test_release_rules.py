@@ -89,7 +89,7 @@ def test_old_and_new_are_accepted_until_the_stated_time_then_only_the_new() -> N
     assert images_at(found, NOW_S) == {"0.0.9+own", "0.2.0"}
     assert images_at(found, NOW_S + 3599) == {"0.0.9+own", "0.2.0"}
     assert images_at(found, NOW_S + 3600) == {"0.2.0"}
-    registers = merged_reference(found.releases, now_s=NOW_S)
+    registers = merged_reference(found.releases, now_s=NOW_S).registers
     assert {len(values) for values in registers.values()} == {2, 3}
 
 

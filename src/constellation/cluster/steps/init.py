@@ -168,7 +168,7 @@ def _start(
         plan=_plan(context, state),
         time=int(context.now().timestamp()),
     )
-    if not reach.is_given_to_cluster(channel.peer):
+    if not reach.is_given_to_cluster(state, channel.peer):
         start.master_key = secrets.master.key.reveal()
         start.master_salt = secrets.master.salt.reveal()
     return start
@@ -214,6 +214,7 @@ def _with_policy(state: State, join_public_key: bytes, secrets: ClusterSecrets) 
         services_bundle=state.services_bundle,
         kubernetes_version=state.kubernetes_version,
         join_public_key=join_public_key,
+        platform=state.platform,
     )
     return dataclasses.replace(
         state, policy=sign_policy(policy, secrets.owner_key), policy_serial=policy.serial

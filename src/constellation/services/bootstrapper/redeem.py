@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.atls import client
-from constellation.attestation import registry
 from constellation.base import clock
 from constellation.base.errors import Rejected
 from constellation.base.secret import Secret
@@ -19,7 +18,7 @@ from constellation.crypto.signing import load_private_key, spki
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs.key_grpc import GrantServiceStub
 from constellation.rpc.stubs.key_pb2 import RedeemRequest
-from constellation.trust.appraisal import appraisal_policy
+from constellation.trust.appraisal import node_verifier
 from constellation.trust.disk_key import own_master_secret
 
 if TYPE_CHECKING:
@@ -71,8 +70,7 @@ async def redeem(
 
     def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
         now = clock.now_for_windows()
-        rules = appraisal_policy(policy, document, joined=True, now=now)
-        verifier = registry.verifier(document.variant, policy=rules, trust_roots=policy.trust_roots)
+        verifier = node_verifier(policy, document, joined=True, now=now)
         return verifier.appraise(evidence, binding=binding, now=now)
 
     who = f"KeyService {address}"

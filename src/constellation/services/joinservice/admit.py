@@ -12,6 +12,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from constellation.attestation.model import Variant
+from constellation.attestation.node_rules import cluster_claim
 from constellation.base.errors import FormatError, Rejected, Unavailable
 from constellation.crypto.signing import load_public_key
 from constellation.kube import membership as members
@@ -35,7 +37,6 @@ __all__ = [
 RESERVATION_S = 300
 """Seconds until an unused ticket's place lapses (design, section 10)."""
 
-_ZERO_REGISTER = bytes(32)
 _DISK_UUID_BYTES = 16
 _MESH_KEY_BYTES = 32
 
@@ -184,11 +185,14 @@ def admit_again(
 
 def _fresh(result: AttestationResult) -> tuple[str, ...]:
     """Ask once more what the appraisal policy asks: only a freshly booted node gets a ticket."""
-    register = result.claims.get("pcr15")
-    if register is None or register == _ZERO_REGISTER:
+    if result.variant is Variant.GCP_TDX:
+        return ()  # its register holds the node document too: the appraisal policy knows the value
+    name = cluster_claim(result.variant)
+    register = result.claims.get(name, b"")
+    if isinstance(register, bytes) and register and not any(register):
         return ()
     shown = register.hex() if isinstance(register, bytes) else str(register)
-    return (f"pcr15: found {shown}, expected zero (a node that was freshly booted)",)
+    return (f"{name}: found {shown or 'nothing'}, expected zero (a node that was freshly booted)",)
 
 
 def _shape(facts: JoinFacts) -> tuple[str, ...]:

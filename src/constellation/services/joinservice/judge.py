@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from constellation.attestation import registry
 from constellation.base import clock
-from constellation.trust.appraisal import appraisal_policy
+from constellation.trust.appraisal import node_verifier
 
 if TYPE_CHECKING:
     from constellation.atls.channel import Appraise
@@ -21,12 +20,7 @@ def fresh_node(kept: KeptPolicy) -> Appraise:
 
     def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
         now = clock.now_for_windows()
-        policy = kept.verified()
-        verifier = registry.verifier(
-            kept.document.variant,
-            policy=appraisal_policy(policy, kept.document, joined=False, now=now),
-            trust_roots=policy.trust_roots,
-        )
+        verifier = node_verifier(kept.verified(), kept.document, joined=False, now=now)
         return verifier.appraise(evidence, binding=binding, now=now)
 
     return appraise

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.atls.server import peer_of
-from constellation.attestation import registry
 from constellation.base import clock, decode
 from constellation.base.errors import Rejected
 from constellation.base.files import write_atomic
@@ -22,7 +21,7 @@ from constellation.rpc.errors import raise_status
 from constellation.rpc.stubs.key_grpc import GrantServiceBase
 from constellation.rpc.stubs.key_pb2 import RedeemReply, RedeemRequest
 from constellation.services.keyservice.grants import judge_grant
-from constellation.trust.appraisal import appraisal_policy
+from constellation.trust.appraisal import node_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,12 +55,8 @@ def joined_node(kept: KeptPolicy) -> Appraise:
     """Make the judge of nodes that were given to this cluster: its policy of this moment."""
 
     def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
-        policy, now = kept.verified(), clock.now_for_windows()
-        verifier = registry.verifier(
-            kept.document.variant,
-            policy=appraisal_policy(policy, kept.document, joined=True, now=now),
-            trust_roots=policy.trust_roots,
-        )
+        now = clock.now_for_windows()
+        verifier = node_verifier(kept.verified(), kept.document, joined=True, now=now)
         return verifier.appraise(evidence, binding=binding, now=now)
 
     return appraise
