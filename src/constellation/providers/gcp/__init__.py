@@ -1,0 +1,3 @@
+"""Google Cloud: what a node asks its metadata server and the Compute Engine API."""
+
+__all__: list[str] = []
