@@ -45,7 +45,7 @@ class Call:
     """One call of an API: method, path with {parts}, the permission it needs, and why.
 
     `repeatable`: sending it twice does what sending it once does, so that it may be sent again
-    after an answer was lost.
+    after an answer was lost. `linked`: permissions on other resources that its body names.
     """
 
     method: str
@@ -53,6 +53,7 @@ class Call:
     permission: str
     why: str
     repeatable: bool
+    linked: tuple[str, ...] = ()
 
     def url_path(self, **parts: str) -> str:
         """Fill in the parts, each a single path segment. Raises FormatError."""

@@ -1,0 +1,3 @@
+"""Azure: what a node asks its metadata service and Azure Resource Manager."""
+
+__all__: list[str] = []

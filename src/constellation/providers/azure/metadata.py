@@ -1,0 +1,46 @@
+"""Azure as a node sees it: `providers.protocols.Metadata`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from constellation.providers.azure.imds import IMDS_URL, Imds
+from constellation.providers.azure.scale_sets import ARM_URL, ResourceManager
+from constellation.providers.protocols import Instance
+
+if TYPE_CHECKING:
+    from constellation.providers.protocols import Metadata
+
+__all__ = ["AzureMetadata"]
+
+
+class AzureMetadata:
+    """This machine and its cluster, by the metadata service and Azure Resource Manager."""
+
+    def __init__(self, *, imds_url: str = IMDS_URL, arm_url: str = ARM_URL) -> None:
+        self._imds = Imds(url=imds_url)
+        self._arm_url = arm_url
+
+    async def self_(self) -> Instance:
+        """Say who this machine is. Raises Unavailable, FormatError."""
+        own = await self._imds.self_()
+        return Instance(
+            instance_id=own.name,
+            group=own.group,
+            role=own.role,
+            address=own.address,
+            state="running",
+        )
+
+    async def peers(self) -> tuple[Instance, ...]:
+        """List the machines of this cluster. Raises Unavailable, Denied, FormatError."""
+        manager = ResourceManager(self._imds, await self._imds.self_(), url=self._arm_url)
+        return tuple(f.instance for f in await manager.machines(await manager.sets()))
+
+    async def user_data(self) -> bytes:
+        """Give the node document's bytes, 64 KiB at most. Raises Unavailable, FormatError."""
+        return await self._imds.user_data()
+
+
+if TYPE_CHECKING:
+    _: type[Metadata] = AzureMetadata
