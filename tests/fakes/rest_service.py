@@ -62,6 +62,9 @@ class RestService:
     def check(self, request: Request) -> None:
         """Refuse what the service does not accept for any route: tokens, versions."""
 
+    def authorised(self, request: Request, method: str, path: str) -> None:
+        """Refuse what the caller's rights do not cover."""
+
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
         app = web.Application()
@@ -94,6 +97,7 @@ class RestService:
             )
             try:
                 self.check(request)
+                self.authorised(request, method, got.path)
                 self.requests.append((method, path))
                 answer = handler(request)
             except Refusal as refusal:

@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-__all__ = ["Answer", "Denied", "Missing", "Throttled", "accept", "send", "trusting"]
+__all__ = ["Answer", "Denied", "Missing", "Refused", "Throttled", "accept", "send", "trusting"]
 
 _PLAIN: Final = ("127.0.0.1", "169.254.169.254")
 _SUCCESS = range(200, 300)
-_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _GONE, _PRECONDITION, _MANY = (
-    401, 403, 404, 409, 410, 412, 429,
-)  # fmt: skip
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _GONE, _MANY = 401, 403, 404, 410, 429
 _UNAVAILABLE = 503
 _SHOWN = 300
 _LONGEST_RETRY_AFTER_S = 24 * 3600.0
@@ -50,6 +48,14 @@ class Denied(Conflict):
 
 class Missing(Conflict):
     """What the call names is not there, or not there yet (404, 410)."""
+
+
+class Refused(Conflict):
+    """Any other status that says no: the call is malformed, or the state does not allow it."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Throttled(Unavailable):
@@ -127,7 +133,7 @@ def accept(answer: Answer, *, what: str) -> Answer:
     """Give a successful answer back, or raise what another status means.
 
     Raises:
-        Denied: 401 or 403. Missing: 404 or 410. Conflict: 409, 412, any other of 300 to 499.
+        Denied: 401 or 403. Missing: 404 or 410. Refused: any other of 100 to 499.
         Throttled: 429, or 503 with Retry-After. Unavailable: 500 and up.
     """
     status = answer.status
@@ -145,7 +151,7 @@ def accept(answer: Answer, *, what: str) -> Answer:
         raise Throttled(message + asks, retry_after_s=after)
     if status >= 500:  # noqa: PLR2004 - RFC 9110, section 15.6: the server's errors
         raise Unavailable(message)
-    raise Conflict(message)
+    raise Refused(message, status=status)
 
 
 def _retry_after(text: str | None) -> float | None:

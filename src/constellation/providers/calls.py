@@ -121,7 +121,7 @@ class Caller:
 
         Raises:
             Denied: credentials that are not accepted, or do not allow it; the hint says more.
-            Missing, Conflict: see `rest.accept`.
+            Missing, Refused: see `rest.accept`.
             Unavailable: no answer within the patience, or a pause asked for that is longer.
         """
         path = call.url_path(**parts)

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from constellation.base import rest
 from constellation.base.errors import Conflict, FormatError, Unavailable, UserError
-from constellation.base.rest import Denied, Missing, Throttled
+from constellation.base.rest import Denied, Missing, Refused, Throttled
 from constellation.providers.calls import next_page
 from tests.fakes.rest_service import Request, RestService
 
@@ -62,8 +62,8 @@ async def test_an_answer_that_is_too_long_is_refused(service: RestService) -> No
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (401, Denied), (403, Denied), (404, Missing), (410, Missing), (409, Conflict),
-        (412, Conflict), (429, Throttled), (500, Unavailable), (503, Unavailable), (302, Conflict),
+        (401, Denied), (403, Denied), (404, Missing), (410, Missing), (409, Refused),
+        (412, Refused), (429, Throttled), (500, Unavailable), (503, Unavailable), (302, Refused),
     ],
 )  # fmt: skip
 def test_a_status_means_one_error(status: int, error: type[Exception]) -> None:

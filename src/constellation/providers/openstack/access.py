@@ -1,0 +1,94 @@
+"""What a control plane needs to keep groups of servers: an application credential and templates.
+
+OpenStack gives machines no identity of their own, and user data is readable by everybody in the
+machine and by the cloud, so the credential never stands there: the owner gives it to control planes
+over attested TLS, and it lies on their encrypted disks. It is restricted to our calls
+(`calls.access_rules`) and can be revoked alone. Worker nodes have none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from constellation.base import decode
+from constellation.base.errors import FormatError, Unavailable
+from constellation.base.secret import Secret
+from constellation.providers.protocols import Role  # noqa: TC001 - read by decode
+
+__all__ = ["ACCESS_FILE", "Access", "Pool", "Template", "dump_access", "load_access", "read_access"]
+
+ACCESS_FILE: Final = Path("/var/lib/constellation/keys/openstack.json")
+_MAX_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A load balancer's pool that a group's machines are in, and the port they answer at."""
+
+    pool_id: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """How a machine of a group is made; the two volumes hold node image and state disk."""
+
+    role: Role
+    name_prefix: str
+    flavor_id: str
+    image_id: str
+    network_id: str
+    subnet_id: str
+    security_group_ids: tuple[str, ...]
+    availability_zone: str
+    boot_volume_gb: int
+    state_volume_gb: int
+    volume_type: str
+    pools: tuple[Pool, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The credential, where to use it, and the templates of the cluster's groups.
+
+    `auth_url` ends with /v3; `certificates` (PEM, may be empty) are trusted for all services beside
+    the usual ones.
+    """
+
+    auth_url: str
+    region: str
+    credential_id: str
+    credential_secret: Secret
+    certificates: str
+    uid: str
+    groups: dict[str, Template]
+
+
+def dump_access(access: Access) -> Secret:
+    """Write the file's bytes, which hold a secret."""
+    return Secret(decode.dump(access))
+
+
+def load_access(data: Secret) -> Access:
+    """Read the file's bytes. Raises FormatError."""
+    access = decode.load(Access, data.reveal(), what="OpenStack access", max_bytes=_MAX_BYTES)
+    if not access.auth_url.rstrip("/").endswith("/v3"):
+        raise FormatError("OpenStack access: auth_url does not end with /v3")
+    return access
+
+
+def read_access(path: Path = ACCESS_FILE) -> Access | None:
+    """Read the access from this node's disk; None where there is none: it is a worker.
+
+    Raises:
+        FormatError: it is there and malformed. Unavailable: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return load_access(Secret(file.read(_MAX_BYTES + 1)))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from error
