@@ -11,6 +11,7 @@ A finding is written to findings/NAME; from then on it is replayed by `make chec
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import re
@@ -144,6 +145,12 @@ def _child(
 
 
 def _add(name: str, outcomes: tuple[Outcome, ...]) -> dict[str, Any]:
+    with _HERE.joinpath("run.py").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several runs may share the file
+        return _sum(name, outcomes)
+
+
+def _sum(name: str, outcomes: tuple[Outcome, ...]) -> dict[str, Any]:
     results = json.loads(_RESULTS.read_bytes()) if _RESULTS.exists() else {}
     old = results.get(name, {"seconds": 0, "executions": 0, "edges": 0, "findings": 0})
     results[name] = {
