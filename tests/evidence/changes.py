@@ -114,18 +114,30 @@ def of_events(data: bytes, op: Op, *, padded: bool) -> bytes:
 def of_lines(data: bytes, change: str) -> bytes | None:
     """Change an IMA list as a sentence says."""
     lines = data.splitlines(keepends=True)
-    numbers = [int(n) for n in re.findall(r"\d+", change)]
+    numbers = [int(n) for n in re.findall(r"\bentr(?:y|ies) (\d+)|\b(?:first|and) (\d+)", change)
+               for n in n if n]  # fmt: skip
     index = numbers[0] - 1 if numbers else 0
+    if not 0 <= index < len(lines):
+        return None
     fields = lines[index].rstrip(b"\n").split(b" ")
-    if change.startswith("change the path of entry"):
+    words = change.lower()
+    before, after = lines[:index], lines[index + 1 :]
+    for verb, made in (
+        ("drop entry", before + after),
+        ("remove entry", before + after),
+        ("repeat entry", [*before, lines[index], lines[index], *after]),
+        ("keep the first", [*before, lines[index]]),
+        ("swap entries", _swapped(lines, numbers)),
+    ):
+        if words.startswith(verb):
+            return b"".join(made) if made is not None else None
+    if "path of entry" in words:
         fields[4] += b"x"
-    elif change.startswith("change one nibble of the file digest of entry"):
-        fields[3] = fields[3][:-1] + (b"1" if fields[3][-1:] == b"0" else b"0")
-    elif change.startswith("drop entry"):
-        return b"".join(lines[:index] + lines[index + 1 :])
-    elif change.startswith("keep the first"):
-        return b"".join(lines[: index + 1])
-    elif change.startswith("all-zero template hash"):
+    elif "nibble of the file digest" in words:
+        fields[3] = _other_nibble(fields[3])
+    elif "nibble of the template hash" in words:
+        fields[1] = _other_nibble(fields[1])
+    elif words.startswith("all-zero template hash"):
         algorithm, _, digest = fields[3].rpartition(b":")
         fields[1] = b"0" * len(fields[1])
         fields[3] = algorithm + b":" + b"0" * len(digest)
@@ -133,6 +145,19 @@ def of_lines(data: bytes, change: str) -> bytes | None:
         return None
     lines[index] = b" ".join(fields) + b"\n"
     return b"".join(lines)
+
+
+def _swapped(lines: list[bytes], numbers: list[int]) -> list[bytes] | None:
+    if len(numbers) != 2 or max(numbers) > len(lines):
+        return None
+    one, two = (number - 1 for number in numbers)
+    found = list(lines)
+    found[one], found[two] = lines[two], lines[one]
+    return found
+
+
+def _other_nibble(text: bytes) -> bytes:
+    return text[:-1] + (b"1" if text[-1:] == b"0" else b"0")
 
 
 def _flipped(data: bytes) -> bytes:
@@ -146,6 +171,27 @@ def _bundles(case: Case) -> list[tuple[dict[str, Any], Collateral]]:
             data = case.folder.case("intel-tdx", item).get("bundle")
             found.append((item["values"], Collateral.parse(data)))
     return found
+
+
+def _other_digit(body: bytes) -> bytes:
+    """Change the last digit of a statement: the form stays, the meaning does not."""
+    last = max(i for i, byte in enumerate(body) if chr(byte).isdigit())
+    return body[:last] + bytes([body[last] ^ 1]) + body[last + 1 :]
+
+
+def _with_spaces(body: bytes) -> bytes:
+    return json.dumps(json.loads(body)).encode()
+
+
+_PARTS = {
+    "tcbinfo": ("tcb_info", "tcb_info_signature"),
+    "qe-identity": ("qe_identity", "qe_identity_signature"),
+    "pck-crl": ("pck_crl", "pck_crl"),
+    "root-crl": ("root_ca_crl", "root_ca_crl"),
+    "tcb-chain": ("tcb_info_issuer_chain", "tcb_info_issuer_chain"),
+    "qe-chain": ("qe_identity_issuer_chain", "qe_identity_issuer_chain"),
+}
+"""Part of collateral by its name in edits: its field, and the one that ends in a signature."""
 
 
 def of_collateral(case: Case, change: str) -> bytes | None:
@@ -185,32 +231,33 @@ def of_collateral(case: Case, change: str) -> bytes | None:
         assert fit, "no collateral of the other PCK CA"
         return replace(base, pck_crl=fit[0].pck_crl)
 
+    def without(name: str) -> Collateral:
+        return replace(base, **{name: b""})
+
+    def flipped_last(name: str) -> Collateral:
+        return replace(base, **{name: _flipped(getattr(base, name))})
+
     leaf = b"".join(base.tcb_info_issuer_chain.partition(b"-----END CERTIFICATE-----\n")[:2])
     changed: dict[str, Callable[[], Collateral]] = {
-        "tcbinfo-body": lambda: replace(
-            base, tcb_info=base.tcb_info.replace(b"UpToDate", b"UpToDatE", 1)
-        ),
-        "tcbinfo-reserialised": lambda: replace(
-            base, tcb_info=json.dumps(json.loads(base.tcb_info)).encode()
-        ),
-        "tcbinfo-signature": lambda: replace(
-            base, tcb_info_signature=_flipped(base.tcb_info_signature)
-        ),
-        "qe-identity-signature": lambda: replace(
-            base, qe_identity_signature=_flipped(base.qe_identity_signature)
+        "tcbinfo-body": lambda: replace(base, tcb_info=_other_digit(base.tcb_info)),
+        "tcbinfo-reserialised": lambda: replace(base, tcb_info=_with_spaces(base.tcb_info)),
+        "qe-identity-body": lambda: replace(base, qe_identity=_other_digit(base.qe_identity)),
+        "qe-identity-reserialised": lambda: replace(
+            base, qe_identity=_with_spaces(base.qe_identity)
         ),
         "qe-identity-of-sgx": lambda: qe_identity(of("SGX")),
         "tcbinfo-other-fmspc": lambda: tcb_info(of("TDX")),
         "tcbinfo-sgx-for-tdx": lambda: tcb_info(of("SGX")),
         "pck-crl-processor-for-platform": other_ca,
         "pck-crl-platform-for-processor": other_ca,
-        "pck-crl-signature": lambda: replace(base, pck_crl=_flipped(base.pck_crl)),
-        "pck-crl-missing": lambda: replace(base, pck_crl=b""),
-        "root-crl-signature": lambda: replace(base, root_ca_crl=_flipped(base.root_ca_crl)),
-        "root-crl-missing": lambda: replace(base, root_ca_crl=b""),
         "tcb-chain-leaf-only": lambda: replace(base, tcb_info_issuer_chain=leaf),
         "stale-collateral": lambda: base,
         "future-collateral": lambda: base,
         "old-signing-cert-2026": oldest,
     }
+    part, _, what = change.rpartition("-")
+    if part in _PARTS and what == "signature":
+        return flipped_last(_PARTS[part][1]).dump()
+    if part in _PARTS and what == "missing":
+        return without(_PARTS[part][0]).dump()
     return changed[change]().dump() if change in changed else None

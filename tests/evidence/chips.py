@@ -16,29 +16,21 @@ from constellation.attestation.policy import AtLeast, Exactly, Unchecked
 from constellation.attestation.roots import amd, aws, google, intel, microsoft
 from constellation.attestation.snp.endorsements import vek_facts
 from constellation.attestation.snp.verify import verify_intermediate
-from constellation.attestation.tdx.appraise import claims as td_claims
-from constellation.attestation.tdx.endorsements import Collateral, signed_json
-from constellation.attestation.tdx.quote import EnclaveReport, TdReport10, TdReport15, parse_quote
-from constellation.attestation.tdx.verify import verify, verify_collateral, verify_signatures
 from constellation.base.errors import Rejected, Untrusted
 from constellation.crypto.certificate import Certificate, RevocationList
 from tests.evidence.folder import Case, NotKnownError, at, same
-from tests.evidence.reasons import REFUSALS, fits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "PROCEDURES",
     "Procedure",
     "ask",
-    "collateral",
     "root_chain",
     "same_certificate",
-    "same_fields",
     "same_report",
     "snp_report",
-    "tdx_quote",
 ]
 
 
@@ -66,10 +58,11 @@ def _judge_snp(case: Case) -> Verdict:
     data = case.get("report")
     files = {"report": data, "vek": _vek(case)}
     expected = bytes.fromhex(said) if said else snp.parse_report(data).report_data
+    expected = case.expect.get("report_data", expected)
     found = ask(case, "snp", files, report_data=expected, crl=case.find("crl"))
     if wanted := case.expect.get("policy"):
         policy = dict.fromkeys(found.claims, Unchecked("the entry does not ask for it"))
-        for name, value in wanted.items():
+        for name, value in _flat(wanted):
             claim, rule = _rule(name, value)
             # the firmware's claims are named by the line of chips
             of_line = [c for c in found.claims if c == claim or c.endswith(f".{claim}")]
@@ -80,6 +73,14 @@ def _judge_snp(case: Case) -> Verdict:
     return found
 
 
+def _flat(policy: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in policy.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
 def _rule(name: str, value: Any) -> tuple[str, Any]:
     """Translate a line of an entry's policy."""
     if name.startswith("allow_"):
@@ -88,8 +89,6 @@ def _rule(name: str, value: Any) -> tuple[str, Any]:
         return f"reported_tcb.{name.removeprefix('min_tcb.')}", AtLeast(value)
     if name.startswith("min_"):
         return name.removeprefix("min_"), AtLeast(value)
-    if isinstance(value, dict):
-        raise NotKnownError(f"policy {name!r}")
     return name, Exactly(bytes.fromhex(value) if isinstance(value, str) else int(value))
 
 
@@ -251,179 +250,6 @@ root_chain = Procedure(_judge_roots)
 snp_report = Procedure(_judge_snp, _compare_snp)
 
 
-# --- TDX and SGX
-
-
-def _judge_quote(case: Case) -> Any:
-    data = case.get("quote")
-    body = case.values.get("body", {})
-    parsed = parse_quote(data)
-    said = body.get("report_data")
-    expected = bytes.fromhex(said) if said else parsed.body.report_data
-    # the reason that edits name is that of the signatures, so these come first
-    signed = verify_signatures(parsed, roots=intel.ROOTS, now=case.now)
-    ask(case, "tdx", {"quote": data}, report_data=expected)
-    return signed
-
-
-def _compare_quote(case: Case, signed: Any) -> None:
-    quote, values = signed.quote, case.values
-    header, body = quote.header, quote.body
-    same(
-        values,
-        quote_version=header.version,
-        tee=quote.tee.name,
-        trailing_bytes=len(quote.trailing),
-        trailing_all_zero=not any(quote.trailing),
-    )
-    same_fields(header, values.get("header", {}))
-    same_fields(body, values.get("body", {}))
-    same_fields(quote.signature.qe_report, values.get("qe_report", {}))
-    pck = signed.pck
-    names = {"pceid": "pce_id", "pcesvn": "pce_svn", "cpusvn": "cpu_svn", "comp_svns": "components"}
-    said = {names.get(n, n): v for n, v in values.get("pck", {}).items()}
-    same_fields(pck, {n: v for n, v in said.items() if hasattr(pck, n)})
-    for case_of in case.expected.get("cases", ()):
-        _one_status(case, quote, case_of)
-
-
-def same_fields(ours: Any, values: dict[str, Any]) -> None:
-    for name, value in values.items():
-        mine = getattr(ours, name)
-        if isinstance(mine, bytes) and isinstance(value, str):
-            assert mine.hex() == value.lower(), name
-        elif isinstance(mine, int) and isinstance(value, str):
-            # eight bytes that we read as a number, or a number in hexadecimal
-            as_bytes = len(value) == 16 and mine.to_bytes(8, "little").hex() == value
-            assert as_bytes or mine == int(value, 16), name
-        elif isinstance(mine, tuple):
-            assert list(mine) == value, name
-        else:
-            assert mine == value, name
-
-
-def _one_status(case: Case, quote: Any, wanted: dict[str, Any]) -> None:
-    """Verify a quote with one collateral at one time."""
-    item = case.folder.named("intel-tdx", wanted["collateral"], also="collateral-")
-    given = Collateral.parse(case.folder.case("intel-tdx", item).get("bundle"))
-    now = at(wanted["verify_at"])
-    if wanted["verdict"] == "reject":
-        try:
-            verify(quote, collateral=given, roots=intel.ROOTS, now=now)
-        except REFUSALS as error:
-            if fits(wanted.get("error", ""), error):
-                return
-            raise AssertionError(f"{wanted['collateral']}: {error}") from error
-        raise AssertionError(f"{wanted['collateral']}: accepted, expected {wanted.get('error')}")
-    verified = verify(quote, collateral=given, roots=intel.ROOTS, now=now)
-    tcb = verified.claims.tcb
-    same(
-        wanted,
-        tcb_status=tcb.status,
-        platform_tcb_status=tcb.platform_status,
-        qe_status=tcb.qe_status,
-        advisories=list(tcb.advisories),
-    )
-    assert "tcb_date" not in wanted or tcb.date == at(wanted["tcb_date"])
-    module = wanted.get("tdx_module_status")
-    if module and module != ["n/a"]:
-        assert [tcb.module_id, tcb.module_status] == module
-    elif "tdx_module_status" in wanted:
-        assert tcb.module_status is None
-    if "policy_findings" in wanted:
-        assert sorted(_findings(verified, quote)) == sorted(wanted["policy_findings"])
-
-
-def _findings(verified: Any, quote: Any) -> list[str]:
-    flags = td_claims(verified)
-    if isinstance(quote.body, EnclaveReport):
-        return ["enclave debug"] if flags["attributes.debug"] else []
-    assert isinstance(quote.body, TdReport10)
-    found = {
-        "TD debug": flags["td_attributes.debug"],
-        "SEPT_VE_DISABLE not set": not flags["td_attributes.sept_ve_disable"],
-        "PKS/KL set": flags["td_attributes.pks"] or flags["td_attributes.kl"],
-        "MRSERVICETD non-zero": isinstance(quote.body, TdReport15)
-        and any(quote.body.mr_service_td),
-    }
-    return [name for name, is_so in found.items() if is_so]
-
-
-tdx_quote = Procedure(_judge_quote, _compare_quote)
-
-
-def _judge_collateral(case: Case) -> Any:
-    given = case.expect.get("collateral")
-    parsed = Collateral.parse(case.get("bundle") if given is None else given)
-    if "quote" in case.expect:
-        quote = parse_quote(case.expect["quote"])
-        return verify(quote, collateral=parsed, roots=intel.ROOTS, now=case.now)
-    return verify_collateral(parsed, roots=intel.ROOTS, now=case.now)
-
-
-def _compare_collateral(case: Case, found: Any) -> None:
-    given, values = Collateral.parse(case.get("bundle")), case.values
-    assert Collateral.parse(given.dump()) == given
-    if (answer := case.find("tcbinfo")) is not None:
-        wanted = given.tcb_info, given.tcb_info_signature
-        assert signed_json(answer, name="tcbInfo") == wanted
-    if (answer := case.find("qe identity")) is not None:
-        assert signed_json(answer, name="enclaveIdentity")[0] == given.qe_identity
-    tcb_info, qe_identity, _ = found
-    assert tcb_info.fmspc.hex() == values.get("fmspc", tcb_info.fmspc.hex()).lower()
-    levels = [
-        {
-            "sgx": list(level.sgx_components),
-            "tdx": list(level.tdx_components),
-            "pcesvn": level.pce_svn,
-            "status": level.status,
-            "date": f"{level.date:%Y-%m-%d}",
-            "advisories": list(level.advisories),
-        }
-        for level in tcb_info.levels
-    ]
-    modules = [
-        {"id": m.id, "levels": [[v.isv_svn, v.status] for v in m.levels]}
-        for m in tcb_info.modules
-        if m.id
-    ]
-    assert modules == (values.get("tdx_modules", modules) or [])
-    same(
-        values,
-        tee=tcb_info.id,
-        tcb_eval=tcb_info.tcb_evaluation_data_number,
-        tcb_levels=levels,
-        qe_levels=[[v.isv_svn, v.status] for v in qe_identity.levels],
-        pck_crl_revoked=len(RevocationList.parse(given.pck_crl, what="PCK CRL").revoked),
-    )
-
-
-collateral = Procedure(_judge_collateral, _compare_collateral)
-
-
-def _judge_statement(case: Case) -> None:
-    """Verify an answer of Intel's service by the signing certificates of all collateral here."""
-    (file,) = case.files
-    body, signature = signed_json(file.data, name="tcbInfo")
-    error: Untrusted | None = None
-    for _, item in case.folder.items("intel-tdx"):
-        if not item["kind"].startswith("collateral"):
-            continue
-        start = Collateral.parse(case.folder.case("intel-tdx", item).get("bundle"))
-        fields = {n: getattr(start, n) for n in Collateral.__slots__}
-        changed = Collateral(**(fields | {"tcb_info": body, "tcb_info_signature": signature}))
-        try:
-            verify_collateral(changed, roots=intel.ROOTS, now=at(item["verify_at"]))
-        except Untrusted as refused:
-            error = refused
-            if "TCB info: signature" not in str(refused):
-                return  # the signature holds; it is of another time than the rest
-            continue
-        return
-    assert error is not None, "no collateral with a signing certificate"
-    raise error
-
-
 PROCEDURES: tuple[tuple[str, str, Procedure], ...] = (
     ("amd-snp", r".*\bcrl\b.*", Procedure(_judge_snp_list, _compare_snp_list)),
     (
@@ -432,8 +258,5 @@ PROCEDURES: tuple[tuple[str, str, Procedure], ...] = (
         Procedure(_judge_vek, _compare_vek),
     ),
     ("amd-snp", r"report.*", snp_report),
-    ("intel-tdx", r"(TDX|SGX) quote.*", tdx_quote),
-    ("intel-tdx", r"collateral.*", collateral),
-    ("intel-tdx", r"TCB info.*", Procedure(_judge_statement)),
 )
 """Platform, kind (regular expressions), procedure."""

@@ -40,7 +40,7 @@ def edited(case: Case, edit: Edit) -> Case:
 
 def _target(case: Case, edit: Edit, op: Edit) -> File:
     """Find the file that an operation is on."""
-    found = _matching(case, edit.get("file") or "-")
+    found = _matching(case, edit.get("file") or edit.get("at") or "-")
     if not found:
         raise NotKnownError(f"file {edit.get('file')!r} of {case.item['id']}")
     # a pattern may stand for several files: the entry's last word tells which, or its offset
@@ -60,6 +60,12 @@ def _matching(case: Case, pattern: str) -> list[File]:
     if len(case.files) == 1:
         return list(case.files)
     found = [f for f in case.files if pattern in (f.path, f.name)]
+    if not found and "*" not in pattern and "+" not in pattern:
+        # entries of another source may call the same file by what it is
+        stem = pattern.rpartition("/")[2].partition(".")[0].lower()
+        found = [
+            f for f in case.files if stem and f.role.startswith((stem, _ROLES.get(stem, stem)))
+        ]
     if not found:
         globs = [p if "." in p else f"{p}.*" for p in pattern.split("+")]
         found = [f for f in case.files if any(fnmatch.fnmatch(f.name, g) for g in globs)]
@@ -67,6 +73,10 @@ def _matching(case: Case, pattern: str) -> list[File]:
         if found and "*" in pattern:
             found += [f for f in case.files if f.role.startswith("pcr") and f not in found]
     return found
+
+
+_ROLES = {"tpm_quote": "tpms_attest", "quote": "tpms_attest", "document": "cose"}
+"""Usual file names whose role begins with another word."""
 
 
 def _replace(case: Case, edit: Edit, op: Edit) -> Case:
@@ -82,6 +92,8 @@ def _replace(case: Case, edit: Edit, op: Edit) -> Case:
         own = [f for f in case.files if f.name == name.rpartition("/")[2]]
         target = own[0] if own else _target(case, edit, op)
         case = case.with_files(replace(target, data=data))
+        swapped = (*case.expect.get("swapped", ()), data)
+        case = replace(case, expect={**case.expect, "swapped": swapped})
     return case
 
 
@@ -118,8 +130,12 @@ def _stand_in(case: Case, name: str) -> tuple[str, str]:
 
 def _expect(case: Case, _edit: Edit, op: Edit) -> Case:
     given = {k: v for k, v in op.items() if k != "op"}
+    if unknown := given.keys() - {"nonce", "report_data"}:
+        raise NotKnownError(f"expectation {min(unknown)!r}")
     if "nonce" in given:
         given["nonce"] = _nonce(given["nonce"])
+    if "report_data" in given:
+        given["report_data"] = _nonce(given["report_data"]).ljust(64, b"\0")
     return replace(case, expect={**case.expect, **given})
 
 

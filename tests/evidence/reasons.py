@@ -18,8 +18,12 @@ Refusals = type[ConstellationError] | tuple[type[ConstellationError], ...]
 REFUSALS = (Untrusted, FormatError, Rejected)
 """What a refusal can be; anything else is a crash."""
 
-_FORM = r"want |left over|are left|is missing|not JSON|not zero|reserved byte|does not fit|at most"
+_FORM = (
+    r"want |left over|are left|is missing|not JSON|not zero|reserved byte|does not fit|at most|"
+    r"empty|ends too early|not base64|certificate at 0x|no zeros|unknown algorithm"
+)
 _CHAIN = r"chain|issuer|none of the given roots|did not sign|signature|certificate"
+_SIGNED = r"signature|did not make|did not sign|sigAlg|TPMT_SIGNATURE"
 
 # words of an entry -> words of ours; the first line whose words an entry has decides
 _KNOWN: tuple[tuple[str, Refusals, str], ...] = (
@@ -36,7 +40,10 @@ _KNOWN: tuple[tuple[str, Refusals, str], ...] = (
     (r"TCB info signature", Untrusted, r"TCB info: signature"),
     (r"QE identity signature", Untrusted, r"QE identity: signature"),
     (r"QE identity id", Untrusted, r"QE identity: of"),
-    (r"FMSPC mismatch", Untrusted, r"FMSPC"),
+    # another platform's statement may be of another time than the rest
+    (r"FMSPC mismatch", Untrusted, r"FMSPC|TCB info: (expired|not yet valid)"),
+    (r"(TCB info|QE identity|signing chain) missing", (Untrusted, FormatError), r"missing"),
+    (r"TCB signing chain", (Untrusted, FormatError), r"TCB signing chain|Intel chain"),
     (r"TCB info id", Untrusted, r"TCB info: for"),
     (r"TCB level not supported|no matching TCB level", Untrusted, r"TCB level not supported"),
     # form
@@ -53,11 +60,15 @@ _KNOWN: tuple[tuple[str, Refusals, str], ...] = (
     (r"body type|body size", FormatError, r"body"),
     (r"unsigned tail|must-be-zero", FormatError, r"reserved byte"),
     (r"too short|truncated", FormatError, rf"{_FORM}|signature data|TPMS_|HCL|event|CBOR"),
-    (r"trailing data", (FormatError, Untrusted), r"left over|trailing"),
+    (r"trailing (data|byte)|too long", (FormatError, Untrusted), rf"{_FORM}|trailing|no zeros"),
     (r"unknown hash type", FormatError, r"hash_type"),
     (r"variable data size", FormatError, r"runtime data|data_size"),
     (r"HCL header signature", FormatError, r"HCL report: signature"),
-    (r"report type \w+ with", (FormatError, Untrusted), r"report_type|expected|not zero"),
+    (r"HCL version|request type", FormatError, r"HCL report: (version|request_type)"),
+    (r"report size|data size", FormatError, r"_size"),
+    (r"HCL status", Untrusted, r"status"),
+    (r"reserved bytes", FormatError, r"not zero|reserved"),
+    (r"report type", (FormatError, Untrusted), r"report_type|expected|not zero|report data"),
     (r"CBOR", FormatError, r"Nitro"),
     (r"COSE algorithm", (FormatError, Untrusted), r"Nitro"),
     (r"COSE signature", (Untrusted, FormatError), r"Nitro"),
@@ -70,21 +81,30 @@ _KNOWN: tuple[tuple[str, Refusals, str], ...] = (
     (r"separator data|event data|does not (hash to|match) its digest", Untrusted, r"digest"),
     (r"duplicate separator|two separators", Untrusted, r"separator"),
     (r"template hash", (Untrusted, FormatError), r"template hash"),
-    (r"replay|order matters|PCR \d+ \(\w+\)", Untrusted, r"replays to|lacks bank|no digests"),
+    # a digest that its own event's data shows to be wrong is refused before the replay
+    (r"replay|order matters|PCR \d+ \(\w+\)", Untrusted,
+     r"replays to|lacks bank|no digests|does not hash to its digest"),
+    (r"empty log", FormatError, r"empty"),
     # registers and quotes
     (r"PCR \d+ missing", (Untrusted, FormatError), r"PCR|pcr|register"),
-    (r"PCR digest", Untrusted, r"pcrDigest|PCR digest|registers"),
+    (r"PCR digest", (Untrusted, FormatError), r"pcrDigest|PCR digest|registers|PCRs: values"),
     (r"nonce|challenge", Untrusted, r"extraData|nonce"),
     (r"magic", (Untrusted, FormatError), r"magic"),
     (r"not a quote", (Untrusted, FormatError), r"want a quote"),
     (r"SHA-?1", Untrusted, r"SHA-1"),
     (r"TPM 1\.2", FormatError, r"TPM 1\.2"),
+    (r"not restricted|AK attributes|fixedTPM", Untrusted, r"AK: "),
+    (r"EK certificate|not an AK certificate", Untrusted, r"it is not an"),
+    (r"report[ _]data (differs|expected|not)|^report data$", Untrusted, r"report data"),
     # binding
     (r"runtime data hash|report data mismatch|variable data digest", (Untrusted, FormatError),
-     r"the runtime data has|report data|runtime data|HCL report|expected a TD"),
-    (r"AK of another|AK certificate of another", Untrusted, r"did not make|signature|another key"),
+     r"the runtime data has|report data|runtime data|HCL report|expected a TD|quote by the attest"),
+    (r"AK of another|AK certificate of another", (Untrusted, FormatError),
+     r"did not make|signature|another key|sigAlg"),
     # chip
-    (r"key_info says", Untrusted, r"the certificate is a"),
+    (r"key_info says|signing key", Untrusted, r"the certificate is a"),
+    (r"chip key masked|mask", Untrusted, r"masks"),
+    (r"CPUID|unknown product|unknown family", (Untrusted, FormatError), r"CPUID|of a "),
     (r"wrong key type", (Untrusted, FormatError), r"wrong key type|not a VCEK|extension"),
     (r"chip id", Untrusted, r"chip id"),
     (r"product mismatch", Untrusted, r"of a "),
@@ -101,11 +121,14 @@ _KNOWN: tuple[tuple[str, Refusals, str], ...] = (
     (r"TCB below", Rejected, r"tcb"),
     (r"measurement", Rejected, r"measurement"),
     # last, since it is part of so many
+    (r"TD quote signature", Untrusted, r"quote by the attestation key: signature|TDREPORT has"),
     (r"quote signature", Untrusted, r"quote by the attestation key: signature|does not name this"),
     (r"TPM signature|signature", (Untrusted, FormatError),
-     r"signature|did not make|chip id|TCB|signed by|of a |wrong key|magic|want a quote"),
+     rf"{_SIGNED}|chip id|TCB|signed by|of a |wrong key|magic|want a quote"),
 )  # fmt: skip
 
+_VAGUE = frozenset({"policy", "platform", "info", "id", "key", "digest", "version", "data"})
+"""Words that are part of many claims' names."""
 _PARTS = re.compile(r";|/| and also | also |\band\b|\(")
 
 
@@ -115,6 +138,8 @@ def fits(reason: str, error: Exception) -> bool:
         return False
     if not reason:
         return True
+    if isinstance(error, Rejected) and all(_names(reason, line) for line in error.findings):
+        return True
     parts = [part for part in _PARTS.split(reason) if part.strip()]
     lines = [line for part in (reason, *parts) if (line := _line(part)) is not None]
     if not lines:
@@ -122,6 +147,16 @@ def fits(reason: str, error: Exception) -> bool:
         words = re.findall(r"[A-Za-z]{4,}", reason)
         return any(re.search(word, str(error), re.IGNORECASE) for word in words)
     return any(isinstance(error, kind) and re.search(said, str(error)) for kind, said in lines)
+
+
+def _names(reason: str, finding: str) -> bool:
+    """Tell whether a reason speaks of a finding's claim, in the claim's own words."""
+    claim = finding.partition(":")[0].lower()
+    text = reason.lower().replace("_", " ")
+    if claim.rpartition(".")[2].replace("_", " ") in text:
+        return True
+    said = set(re.findall(r"[a-z0-9]+", text)) - _VAGUE
+    return bool(said & set(re.split(r"[._]", claim)))
 
 
 def _line(
