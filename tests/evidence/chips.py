@@ -15,7 +15,7 @@ from constellation.attestation.kinds import Given, Verdict
 from constellation.attestation.policy import AtLeast, Exactly, Unchecked
 from constellation.attestation.roots import amd, aws, google, intel, microsoft
 from constellation.attestation.snp.endorsements import vek_facts
-from constellation.attestation.snp.verify import verify_intermediate
+from constellation.attestation.snp.verify import verify_intermediate, verify_list
 from constellation.base.errors import Rejected, Untrusted
 from constellation.crypto.certificate import Certificate, RevocationList
 from tests.evidence.folder import Case, NotKnownError, at, same
@@ -180,27 +180,21 @@ def _compare_vek(case: Case, _found: Any) -> None:
 
 
 def _judge_snp_list(case: Case) -> RevocationList:
-    """Verify a list by its ARK, and that it is current: as of a report with this list."""
+    """Verify a list by the ARK that it names and hold it against that ARK's intermediates.
+
+    It must be current, and name none of those that AMD uses now.
+    """
     (file,) = case.files
     parsed = RevocationList.parse(file.data, what="CRL")
     used = 0
-    for _, item in case.folder.items("amd-snp"):
-        if not {"vcek", "vlek"} & {f.get("role") for f in item["files"]}:
-            continue
-        if item["expected"]["verdict"] != "accept":
-            continue
-        other = case.folder.case("amd-snp", item)
-        endorsements = snp.Endorsements(vek=_vek(other), crl=file.data)
-        try:
-            # another product's root did not make this list
-            facts = snp.verify_chain(endorsements, roots=amd.ARKS, now=other.now)
-        except Untrusted as error:
-            if "not the root of this chain" in str(error):
-                continue
-            raise
-        assert facts.crl_current is (parsed.this_update <= other.now <= parsed.next_update)
-        used += 1
-    assert used, "no certificate of this product to hold the list against"
+    for data in amd.INTERMEDIATES.values():
+        intermediate = Certificate.parse(data, what="intermediate certificate")
+        if intermediate.issuer == parsed.issuer:
+            current = verify_list(file.data, intermediate, roots=amd.ARKS, now=case.now)
+            assert current is (parsed.this_update <= case.now <= parsed.next_update)
+            used += 1
+    if not used:
+        raise Untrusted("CRL: none of the published roots made it")
     if not parsed.this_update <= case.now <= parsed.next_update:
         raise Untrusted("CRL: crl.current: expired, or not yet valid")
     return parsed

@@ -60,6 +60,7 @@ def make(
     critical: str = "",
     hashed: Any = None,
     encrypts: bool = False,
+    agrees: bool = False,
     lifetime: timedelta = timedelta(days=365),
     extensions: tuple[tuple[str, bytes], ...] = (),
 ) -> x509.Certificate:
@@ -75,7 +76,8 @@ def make(
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + (lifetime * 10 if ca else lifetime))
         .add_extension(
-            _usage(signs=ca if signs is None else signs, encrypts=encrypts), critical=True
+            _usage(signs=ca if signs is None else signs, encrypts=encrypts, agrees=agrees),
+            critical=True,
         )
     )
     if constraints:
@@ -90,13 +92,13 @@ def make(
     return builder.sign(signer, hashed or hashes.SHA384())
 
 
-def _usage(*, signs: bool, encrypts: bool) -> x509.KeyUsage:
+def _usage(*, signs: bool, encrypts: bool, agrees: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not encrypts,
+        digital_signature=not encrypts and not agrees,
         content_commitment=False,
         key_encipherment=encrypts,
         data_encipherment=False,
-        key_agreement=False,
+        key_agreement=agrees,
         key_cert_sign=signs,
         crl_sign=False,
         encipher_only=False,

@@ -1,8 +1,9 @@
 """Whether Google certified a vTPM's key, as an AK or an EK, and for which instance.
 
 1. The certificate leads to one of the given roots (`chain`).
-2. It is a leaf, and its key usage is one thing: digitalSignature for an AK, keyEncipherment for an
-   EK. Google's certificates differ in nothing else, so an EK's passes for no AK.
+2. It is a leaf, and its key usage is one thing: digitalSignature for an AK, keyEncipherment (RSA)
+   or keyAgreement (EC) for an EK. Google's certificates differ in nothing else, so an EK's passes
+   for no AK.
 3. Its extension 1.3.6.1.4.1.11129.2.1.21 names the instance: zone, project, id, name; and what
    Google says of its host. A certificate without it is refused.
 
@@ -175,7 +176,7 @@ def _check_usage(certificate: x509.Certificate, purpose: Purpose, what: str) -> 
         raise Untrusted(f"{what}: {error.oid.dotted_string} is missing") from None
     if basic.ca or usage.key_cert_sign:
         raise Untrusted(f"{what}: it is an authority's")
-    signs, decrypts = usage.digital_signature, usage.key_encipherment
+    signs, decrypts = usage.digital_signature, usage.key_encipherment or usage.key_agreement
     if (signs, decrypts) != (purpose is Purpose.AK, purpose is Purpose.EK):
         raise Untrusted(
             f"{what}: its key signs: {signs}, decrypts: {decrypts}; it is not an {purpose}"

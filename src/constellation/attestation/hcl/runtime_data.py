@@ -1,7 +1,8 @@
 """What Azure's paravisor says about its VM: the vTPM's keys and how the VM was configured.
 
 JSON with `keys` (RFC 7517 JWKs; `HCLAkPub` is the vTPM's attestation key), `vm-configuration` and
-`user-data` (64 bytes in hexadecimal that the guest may set through NV index 0x01400002).
+`user-data` (64 bytes in hexadecimal that the guest may set through NV index 0x01400002; paravisors
+of 2023 do not have it yet).
 Source: Microsoft, "Azure confidential VMs: guest attestation, runtime claims"; RFC 7517, RFC 7518
 section 6.3.1. Trusted only after `report.runtime_data_of` has bound the bytes to a chip's report,
 and then as far as the paravisor is: it made the AK, restricted and fixedTPM, in its own vTPM.
@@ -47,7 +48,7 @@ class VmConfiguration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeData:
-    """The AK, what the VM is, and the guest's 64 bytes of user data."""
+    """The AK, what the VM is, and the guest's 64 bytes of user data, empty in old images."""
 
     ak: rsa.RSAPublicKey
     configuration: VmConfiguration
@@ -74,7 +75,9 @@ class RuntimeData:
                 root_cert_thumbprint=_text(configuration, "root-cert-thumbprint", default=""),
                 vm_unique_id=_text(configuration, "vmUniqueId", default=None),
             ),
-            user_data=_user_data(_text(top, "user-data", default=None)),
+            user_data=_user_data(_text(top, "user-data", default=None))
+            if "user-data" in top
+            else b"",
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from constellation.attestation import policy as rules
 from constellation.attestation.kinds import chips, clouds, registers
-from constellation.attestation.kinds.request import QUOTE, Given, Kind, Verdict
+from constellation.attestation.kinds.request import OPTIONS, QUOTE, Given, Kind, Verdict
 from constellation.attestation.snp.appraise import relevant
 from constellation.base.errors import UserError
 
@@ -30,7 +30,7 @@ def verify(kind: str, given: Given, *, policy: Policy | None) -> Verdict:
     """Verify files of one kind and, with a policy, appraise their claims.
 
     Raises:
-        UserError: an unknown kind or role, a role or option missing.
+        UserError: an unknown kind or role, a role or option missing, an option that nothing checks.
         FormatError: a file does not follow its specification.
         Untrusted: the first check that fails.
         Rejected: authentic, but refused by the policy; every finding.
@@ -65,6 +65,19 @@ def _check_roles(name: str, kind: Kind, given: Given) -> None:
         raise UserError(f"role {missing[0]} is missing: {wanted}", where="ROLE=FILE")
     for option in kind.wants:
         given.must(option)
+    for option in OPTIONS:
+        if getattr(given, option) not in (None, ()):
+            _check_option(name, kind, given, option)
+
+
+def _check_option(name: str, kind: Kind, given: Given, option: str) -> None:
+    """Refuse an option that the procedure would not look at: whoever gave it expects a check."""
+    where = "--root" if option == "roots" else "--" + option.replace("_", "-")
+    if option not in (*kind.wants, *kind.takes):
+        raise UserError(f"{name} would not look at it", where=where)
+    role = kind.with_role.get(option)
+    if role is not None and role not in given.files:
+        raise UserError(f"without {role}=FILE nothing would look at it", where=where)
 
 
 _LOG = ("event_log",)
@@ -75,12 +88,20 @@ KINDS: Mapping[str, Kind] = {
         required=("report", "vek"),
         optional=("intermediate",),
         wants=("report_data",),
+        takes=(
+            "roots",
+            "crl",
+        ),
         procedure=chips.snp_report,
     ),
     "tdx": Kind(
         about="TDX or SGX quote with its collateral",
         required=("quote",),
         wants=("report_data",),
+        takes=(
+            "roots",
+            "collateral",
+        ),
         procedure=chips.tdx_quote,
     ),
     "tpm-quote": Kind(
@@ -105,6 +126,8 @@ KINDS: Mapping[str, Kind] = {
         about="Azure HCL report of SNP, with the vTPM's quote",
         required=("hcl_report", "vcek"),
         optional=("intermediate", *QUOTE, *_LOG),
+        takes=("roots", "crl", "nonce"),
+        with_role={"nonce": "quote"},
         procedure=clouds.azure_snp,
     ),
     "azure-tdx": Kind(
@@ -112,6 +135,10 @@ KINDS: Mapping[str, Kind] = {
         required=("hcl_report", "td_quote", *QUOTE),
         optional=_LOG,
         wants=("nonce",),
+        takes=(
+            "roots",
+            "collateral",
+        ),
         procedure=clouds.azure_tdx,
     ),
     "azure-hcl": Kind(
@@ -123,6 +150,11 @@ KINDS: Mapping[str, Kind] = {
         about="AK certificate of an Azure vTPM, with a quote",
         required=("ak_certificate",),
         optional=("chain", *QUOTE, *_LOG),
+        takes=(
+            "roots",
+            "nonce",
+        ),
+        with_role={"nonce": "quote"},
         procedure=clouds.azure_ak,
     ),
     "gce-vtpm": Kind(
@@ -130,18 +162,21 @@ KINDS: Mapping[str, Kind] = {
         required=("ak_certificate", *QUOTE),
         optional=("chain", *_LOG),
         wants=("nonce",),
+        takes=("roots",),
         procedure=clouds.gce_vtpm,
     ),
     "gce-ak": Kind(
         about="AK certificate of a GCE vTPM",
         required=("certificate",),
         optional=("chain",),
+        takes=("roots",),
         procedure=clouds.gce_ak,
     ),
     "gce-ek": Kind(
         about="EK certificate of a GCE vTPM",
         required=("certificate",),
         optional=("chain",),
+        takes=("roots",),
         procedure=clouds.gce_ek,
     ),
     "nitro-tpm": Kind(
@@ -149,12 +184,14 @@ KINDS: Mapping[str, Kind] = {
         required=("document",),
         optional=QUOTE,
         wants=("nonce",),
+        takes=("roots",),
         procedure=clouds.nitro_tpm,
     ),
     "nitro-enclave": Kind(
         about="AWS Nitro enclave document",
         required=("document",),
         wants=("nonce",),
+        takes=("roots",),
         procedure=clouds.nitro_enclave,
     ),
 }

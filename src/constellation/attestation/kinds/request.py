@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
     from constellation.attestation.model import Claims
 
-__all__ = ["QUOTE", "Found", "Given", "Kind", "Verdict", "require_together"]
+__all__ = ["OPTIONS", "QUOTE", "Found", "Given", "Kind", "Verdict", "require_together"]
 
 QUOTE = ("quote", "signature", "pcrs")
 """Roles of a quote: all or none."""
+
+OPTIONS = ("roots", "crl", "collateral", "nonce", "report_data")
+"""Fields of `Given` that a kind may not look at: one that it would ignore is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +90,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind: its roles, and the procedure; `wants` names the options that it cannot do without."""
+    """A kind: its roles, and the procedure.
+
+    `wants` names the options that it cannot do without, `takes` those that it may be given;
+    `with_role` names for an option of `takes` the role without which nothing would look at it.
+    """
 
     about: str
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     wants: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    with_role: Mapping[str, str] = field(default_factory=dict)
     procedure: Callable[[Given], Found] = field(repr=False)
 
 

@@ -58,6 +58,7 @@ __all__ = [
     "verify",
     "verify_chain",
     "verify_intermediate",
+    "verify_list",
 ]
 
 _ECDSA_P384_SHA384 = 1  # SIGNATURE_ALGO, AMD 56860, Table 139
@@ -167,7 +168,7 @@ def verify_chain(
     vek.check_validity(what, now=now)
     current = False
     if endorsements.crl is not None:
-        current = _check_revocation(endorsements.crl, intermediate, roots=roots, now=now)
+        current = verify_list(endorsements.crl, intermediate, roots=roots, now=now)
     return ChainFacts(
         vek=vek, facts=facts, crl_present=endorsements.crl is not None, crl_current=current
     )
@@ -205,10 +206,15 @@ def _root_of(issuer: bytes, what: str, *, roots: tuple[bytes, ...]) -> Certifica
     raise Untrusted(f"{what}: none of the given roots issued it")
 
 
-def _check_revocation(
+def verify_list(
     data: bytes, intermediate: Certificate, *, roots: tuple[bytes, ...], now: datetime
 ) -> bool:
-    """Check the ARK's list, RFC 5280, section 6.3; give whether it is current."""
+    """Verify the ARK's revocation list (RFC 5280, section 6.3); gives whether it is current.
+
+    Raises:
+        FormatError: not a list.
+        Untrusted: not that of the intermediate's root, or it names one of the two.
+    """
     crl = _parse_list(data)
     root = _root_of(intermediate.issuer, "intermediate certificate", roots=roots)
     if crl.issuer != root.subject:

@@ -128,9 +128,10 @@ def _list_kinds(output: str) -> None:
     listed = {
         name: {
             "about": k.about,
-            "needs": [f"--{option.replace('_', '-')}" for option in k.wants],
+            "needs": [_option(option) for option in k.wants],
             "optional": list(k.optional),
             "roles": list(k.required),
+            "takes": [_option(option) for option in k.takes],
         }
         for name, k in kinds.KINDS.items()
     }
@@ -143,12 +144,17 @@ def _list_kinds(output: str) -> None:
                 [
                     *(f"{role}=FILE" for role in k.required),
                     *(f"[{role}=FILE]" for role in k.optional),
-                    *(f"--{option.replace('_', '-')} HEX" for option in k.wants),
+                    *(f"{_option(option)} HEX" for option in k.wants),
+                    *(f"[{_option(option)}]" for option in k.takes),
                 ]
             )
             for name, k in kinds.KINDS.items()
         ),
     )
+
+
+def _option(field: str) -> str:
+    return "--root" if field == "roots" else "--" + field.replace("_", "-")
 
 
 def _verdict(verdict: Verdict) -> str:

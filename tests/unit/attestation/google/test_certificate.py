@@ -74,9 +74,9 @@ def test_published_certificates_need_roots_and_intermediates(item: str) -> None:
             verify(item, purpose_of(item), now=datetime(year, 1, 1, tzinfo=UTC))
 
 
-def made(leaf: x509.Certificate) -> CertifiedKey:
+def made(leaf: x509.Certificate, purpose: Purpose = Purpose.AK) -> CertifiedKey:
     arguments: dict[str, Any] = {"intermediates": WORLD.intermediates, "roots": WORLD.roots}
-    return gce.verify(leaf, purpose=Purpose.AK, now=NOW, **arguments).claims
+    return gce.verify(leaf, purpose=purpose, now=NOW, **arguments).claims
 
 
 def test_a_made_up_google_is_read() -> None:
@@ -84,6 +84,14 @@ def test_a_made_up_google_is_read() -> None:
     found = made(WORLD.certify(key.public_key(), instance_name="n1"))
     assert found.key == key.public_key()
     assert found.instance.claims["gce.instance_name"] == b"n1"
+
+
+def test_an_ek_of_a_curve_agrees_on_keys_and_is_no_ak() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = WORLD.certify(key.public_key(), agrees=True)
+    assert made(leaf, Purpose.EK).key == key.public_key()
+    with pytest.raises(Untrusted, match="it is not an attestation key"):
+        made(leaf)
 
 
 def test_properties_that_google_left_out_promise_nothing() -> None:

@@ -113,6 +113,11 @@ def test_older_images_mark_the_ak_for_encryption() -> None:
     assert RuntimeData.parse(changed(keys=key(key_ops=["encrypt"]))).ak.key_size == 2048
 
 
+def test_paravisors_of_2023_have_no_user_data() -> None:
+    old = {name: value for name, value in JSON.items() if name != "user-data"}
+    assert RuntimeData.parse(json.dumps(old).encode()).user_data == b""
+
+
 @pytest.mark.parametrize(
     "raw",
     [

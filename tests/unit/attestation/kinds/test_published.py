@@ -12,7 +12,6 @@ from constellation.attestation import kinds
 from constellation.attestation.kinds import Given, Verdict
 from constellation.attestation.policy import Exactly, Unchecked
 from constellation.base.errors import (
-    ConstellationError,
     FormatError,
     Rejected,
     Untrusted,
@@ -259,9 +258,29 @@ def test_a_document_of_one_kind_offered_as_another_is_refused(other: str) -> Non
     if other == "azure-hcl":
         return
     kind = kinds.KINDS[other]
+    everything = {"nonce": b"", "report_data": bytes(64), "collateral": b"{}"}
     given = Given(
-        files=dict.fromkeys(kind.required, data), now=datetime(2025, 6, 1, tzinfo=UTC),
-        nonce=b"", report_data=bytes(64), collateral=b"{}",
-    )  # fmt: skip
-    with pytest.raises(ConstellationError):
+        files=dict.fromkeys(kind.required, data),
+        now=datetime(2025, 6, 1, tzinfo=UTC),
+        **{name: everything[name] for name in everything if name in kind.wants},
+    )
+    with pytest.raises((FormatError, Untrusted)):
         kinds.verify(other, given, policy=None)
+
+
+@pytest.mark.parametrize("name", sorted(kinds.KINDS))
+def test_an_option_that_nothing_would_look_at_is_refused(name: str) -> None:
+    kind = kinds.KINDS[name]
+    options: dict[str, Any] = {"nonce": b"n", "report_data": b"r", "collateral": b"c", "crl": b"l"}
+    needed = {option: options[option] for option in kind.wants}
+    options["roots"] = (b"root",)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    roles = dict.fromkeys(kind.required, b"")
+    for option in options.keys() - set(kind.wants) - set(kind.takes):
+        given = Given(files=roles, now=now, **needed, **{option: options[option]})
+        with pytest.raises(UserError, match="would not look at it"):
+            kinds.verify(name, given, policy=None)
+    for option, role in kind.with_role.items():
+        given = Given(files=roles, now=now, **needed, **{option: options[option]})
+        with pytest.raises(UserError, match=f"without {role}=FILE"):
+            kinds.verify(name, given, policy=None)
