@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test evidence flood fuzz golden bench bench-attestation docs stubs format
+.PHONY: check test evidence every-bit flood fuzz golden bench bench-attestation docs stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
@@ -14,6 +14,9 @@ test: ## everything, the cluster tests on this machine included (root)
 
 evidence: ## verify published evidence of real machines, and edits of it: CONSTELLATION_EVIDENCE or ../shared/evidence
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tests/evidence/run.py
+
+every-bit: ## flip every bit of one published report and quote of each kind: none may be accepted
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -W ignore tests/evidence/every_bit.py
 
 fuzz: ## coverage-guided fuzzing of every parser: SECONDS of each, TARGET=name for one
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.fuzz.run --seconds $(or $(SECONDS),60) $(addprefix --target ,$(TARGET))

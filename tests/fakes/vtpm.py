@@ -13,7 +13,7 @@ from constellation.attestation.platforms.vtpm import QUOTED_PCRS, TpmPart, quali
 from constellation.attestation.tpm import pcr
 from constellation.attestation.tpm.device import AK_TEMPLATE
 from constellation.attestation.tpm.eventlog import Event, EventLog, EventType
-from constellation.attestation.tpm.public import Curve, EccKey, Public, RsaKey, Scheme
+from constellation.attestation.tpm.public import Attribute, Curve, EccKey, Public, RsaKey, Scheme
 from constellation.attestation.tpm.structures import (
     GENERATED,
     ST_ATTEST_QUOTE,
@@ -43,6 +43,8 @@ class SoftTpm:
         self, *, bank: Alg = Alg.SHA256, rsa_ak: bool = False, document: bytes = b"document"
     ) -> None:
         self.bank = bank
+        self.without = Attribute(0)
+        """Attributes that the AK lacks, as that of a guest that made it for something else."""
         self.key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = (
             rsa.generate_private_key(65537, 2048)
             if rsa_ak
@@ -73,12 +75,15 @@ class SoftTpm:
     def public(self) -> Public:
         """The AK's public area."""
         numbers: Any = self.public_key.public_numbers()
+        template = replace(
+            AK_TEMPLATE, object_attributes=AK_TEMPLATE.object_attributes & ~self.without
+        )
         if isinstance(self.key, rsa.RSAPrivateKey):
             key: Any = RsaKey(key_bits=2048, exponent=0, modulus=numbers.n.to_bytes(256, "big"))
-            return replace(AK_TEMPLATE, scheme=Scheme(scheme=Alg.RSASSA, hash=Alg.SHA256), key=key)
+            return replace(template, scheme=Scheme(scheme=Alg.RSASSA, hash=Alg.SHA256), key=key)
         x, y = (n.to_bytes(32, "big") for n in (numbers.x, numbers.y))
         key = EccKey(curve=Curve.P256, kdf=Scheme(scheme=Alg.NULL), x=x, y=y)
-        return replace(AK_TEMPLATE, key=key)
+        return replace(template, key=key)
 
     def reference(self) -> dict[int, tuple[bytes, ...]]:
         """What a policy should accept of the image's registers."""

@@ -63,10 +63,9 @@ def load(der: bytes, *, what: str) -> x509.Certificate:
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise FormatError(f"{what}: {len(der)} bytes, at most {MAX_CERTIFICATE_BYTES} are read")
     try:
-        with warnings.catch_warnings():
-            # a serial number that is not positive (RFC 5280, section 4.1.2.2)
-            warnings.simplefilter("error", CryptographyDeprecationWarning)
-            certificate = x509.load_der_x509_certificate(der)
+        certificate = x509.load_der_x509_certificate(der)
+        if certificate.serial_number <= 0:  # RFC 5280, section 4.1.2.2
+            raise FormatError(f"{what}: its serial number is not positive")
         if certificate.public_bytes(Encoding.DER) != der:
             raise FormatError(f"{what}: not in DER")
         if not der.endswith(b"\0" + certificate.signature):

@@ -147,6 +147,14 @@ def test_any_flipped_bit_of_a_certificate_is_refused(bit: int) -> None:
         verify(chain.load(bytes(changed), what="flipped"))
 
 
+@pytest.mark.filterwarnings("ignore")  # as a program runs that does not make them errors
+def test_a_serial_number_that_is_not_positive_is_refused() -> None:
+    start = DER.index(LEAF.serial_number.to_bytes(20, "big"))
+    changed = DER[:start] + b"\x80" + DER[start + 1 :]
+    with pytest.raises(FormatError, match="serial number is not positive"):
+        chain.load(changed, what="leaf")
+
+
 def test_keys_of_other_kinds_are_given_as_they_are() -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     leaf = make("rsa", key, issuer=MIDDLE, now=NOW)

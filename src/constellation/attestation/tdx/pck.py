@@ -141,6 +141,8 @@ def _load(der: bytes) -> x509.Certificate:
         _ = certificate.public_key(), certificate.signature_hash_algorithm
     except (*_NOT_A_CERTIFICATE, x509.DuplicateExtension) as error:
         raise FormatError(f"not a certificate: {error}") from None
+    if certificate.serial_number <= 0:  # RFC 5280, section 4.1.2.2
+        raise FormatError("its serial number is not positive")
     if not der.endswith(b"\0" + certificate.signature):
         # X.690, section 8.6.2: no unused bits; all else is inside the signature
         raise FormatError("its signature is not whole bytes")
