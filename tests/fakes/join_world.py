@@ -152,13 +152,19 @@ class World:
 
 
 def write_control_plane(
-    root: Path, *, workers: int = 2, cluster: Cluster | None = None, attester_id: bytes = b""
+    root: Path,
+    *,
+    workers: int = 2,
+    cluster: Cluster | None = None,
+    attester_id: bytes = b"",
+    now: datetime | None = None,
 ) -> NodeFiles:
     """Write what the first node's bootstrapper leaves on its disk; its address is 127.0.0.1.
 
-    `cluster` is one whose machines are genuine (`cluster_machines`); else keys are made up.
+    `cluster` is one whose machines are genuine (`cluster_machines`); else keys are made up. `now`
+    dates the certificates; None: the machine's clock.
     """
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     files = NodeFiles(
         state=root / "state", pki=root / "pki", node_document=root / "node-document.json"
     )
@@ -167,7 +173,7 @@ def write_control_plane(
         folder.mkdir(parents=True)
     service = signing.generate_key()
     cluster_ca, services_ca = (
-        CertificateAuthority.create(name, now=now, lifetime=timedelta(days=1))
+        CertificateAuthority.create(name, now=now, lifetime=timedelta(days=100))
         for name in ("kubernetes", "services")
     )
     _write_pki(files.pki, cluster_ca)
@@ -322,6 +328,7 @@ def server_of(files: NodeFiles, ledger: Ledger, provider: Provider, world: World
         ledger=ledger,
         attester=Chip(name="cp-0", pcr15=IMAGE),
         appraise=appraise,
+        appraise_given=appraise,
         provider=provider,
         keys=Keys(),
         world=world,

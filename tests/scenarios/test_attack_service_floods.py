@@ -104,7 +104,7 @@ async def serving(
         [Answers()],
         host="127.0.0.1",
         port=0,
-        context=mutual_tls.server_context(tls),
+        tls=tls,
         limits=bounds,
     )
     try:

@@ -55,6 +55,7 @@ class Kind(StrEnum):
     RESERVED = "reserved"
     SETTLED = "settled"
     REJOINED = "rejoined"
+    RENEWED = "renewed"
     LAPSED = "lapsed"
     REMOVED = "removed"
     FORGOTTEN = "forgotten"
@@ -267,7 +268,7 @@ def _changed(membership: Membership, entry: Entry, *, sequence: int) -> Membersh
             return members.forget(membership, entry.name)
         case Kind.REJOINED:
             return _returned(membership, entry)
-        case Kind.REFUSED | Kind.REFUSED_MORE:
+        case Kind.RENEWED | Kind.REFUSED | Kind.REFUSED_MORE:
             return membership
 
 

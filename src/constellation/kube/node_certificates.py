@@ -17,10 +17,19 @@ if TYPE_CHECKING:
     from constellation.crypto.x509 import CertificateAuthority
     from constellation.kube.membership import Member
 
-__all__ = ["NodeCertificates", "certify", "certify_service"]
+__all__ = [
+    "KUBELET_LIFETIME",
+    "SERVICE_LIFETIME",
+    "NodeCertificates",
+    "certify",
+    "certify_service",
+]
 
-_NODE_LIFETIME = timedelta(days=7)
-"""Kubelet's certificates and the service certificate: as long as kubelet's own renewals live."""
+KUBELET_LIFETIME = timedelta(days=7)
+"""As long as kubelet's own renewals of its client certificate live."""
+
+SERVICE_LIFETIME = timedelta(hours=24) - timedelta(minutes=5)
+"""24 hours in all (design, section 8): a certificate is valid from 5 minutes before it is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +62,7 @@ def certify(
             organizations=("system:nodes",),
             usage="client",
             now=now,
-            lifetime=_NODE_LIFETIME,
+            lifetime=KUBELET_LIFETIME,
         ),
         kubelet_serving=cluster_ca.issue(
             member.kubelet_serving_public_key,
@@ -63,7 +72,7 @@ def certify(
             ips=(member.address,),
             usage="server",
             now=now,
-            lifetime=_NODE_LIFETIME,
+            lifetime=KUBELET_LIFETIME,
         ),
         service=certify_service(member, services_ca=services_ca, cluster_id=cluster_id, now=now),
     )
@@ -85,5 +94,5 @@ def certify_service(
         uris=(dump_identity(identity),),
         usage="peer",
         now=now,
-        lifetime=_NODE_LIFETIME,
+        lifetime=SERVICE_LIFETIME,
     )

@@ -2,7 +2,8 @@
 
 Both ends show a certificate of that CA. A client dials a node's own address and demands that very
 address in the certificate (RFC 9525, section 6.5: IP-ID); a server learns the caller's URIs and
-lets its handlers decide. After the handshake the peer holds the key of such a certificate.
+lets its handlers decide. After the handshake the peer holds the key of such a certificate. A server
+uses a renewed certificate from the next connection on; a caller's must be good at each call.
 """
 
 from __future__ import annotations
@@ -45,7 +46,6 @@ __all__ = [
     "peer_public_key",
     "peer_uris",
     "serve",
-    "server_context",
 ]
 
 _BACKLOG = 256
@@ -63,17 +63,6 @@ class ServiceTls:
     ca: Path
 
 
-def server_context(tls: ServiceTls) -> ssl.SSLContext:
-    """Make the context that a gRPC server listens with; callers must show a certificate.
-
-    Raises:
-        Unavailable: a file is not there yet or cannot be used.
-    """
-    context = _context(tls, ssl.PROTOCOL_TLS_SERVER)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
 def channel(host: str, port: int, *, tls: ServiceTls) -> Channel:
     """Make a gRPC channel to the service at a node's own address (IPv4).
 
@@ -88,20 +77,47 @@ async def serve(
     *,
     host: str,
     port: int,
-    context: ssl.SSLContext,
+    tls: ServiceTls,
     limits: Limits = USUAL,
 ) -> TlsServer:
     """Listen for callers with a certificate of the services' CA; see `TlsServer`.
 
     Raises:
-        Unavailable: the address is taken or not this machine's.
+        Unavailable: the address is taken or not this machine's, or a file of `tls` is not there
+            yet or cannot be used.
     """
+    identity = _ServerIdentity(tls)
     try:
         listener = socket.create_server((host, port), backlog=_BACKLOG)
     except OSError as error:
         raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
     listener.setblocking(False)
-    return TlsServer(handlers, listener=listener, context=context, limits=limits)
+    return TlsServer(handlers, listener=listener, identity=identity, limits=limits)
+
+
+class _ServerIdentity:
+    """The context that a server listens with, of the certificate that lies on the disk now."""
+
+    def __init__(self, tls: ServiceTls) -> None:
+        self._tls = tls
+        self._loaded = _version(tls.certificate)
+        self._context = _server_context(tls)
+
+    def context(self) -> ssl.SSLContext:
+        """Give the context; where the file was replaced, load it first.
+
+        A file that cannot be used is said aloud once, and the loaded certificate goes on.
+        """
+        found = _version(self._tls.certificate)
+        if found != self._loaded:
+            self._loaded = found
+            try:
+                self._context = _server_context(self._tls)
+            except Unavailable as error:
+                _log.warning("certificate was not reloaded", extra={"reason": str(error)})
+            else:
+                _log.info("a new certificate is used")
+        return self._context
 
 
 class TlsServer:
@@ -116,7 +132,7 @@ class TlsServer:
         handlers: Collection[IServable],
         *,
         listener: socket.socket,
-        context: ssl.SSLContext,
+        identity: _ServerIdentity,
         limits: Limits,
     ) -> None:
         self._grpc = OpenServer(
@@ -126,7 +142,7 @@ class TlsServer:
             max_message_bytes=MAX_MESSAGE_BYTES,
             max_unread_bytes=MAX_UNREAD_BYTES,
         )
-        self._listener, self._context = listener, context
+        self._listener, self._identity = listener, identity
         self._limits, self._gate = limits, Gate(limits)
         self._handshakes: dict[socket.socket, asyncio.Task[None]] = {}
         self._transports = weakref.WeakSet[asyncio.Transport]()
@@ -184,7 +200,7 @@ class TlsServer:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 self._grpc._protocol_factory,  # noqa: SLF001 - grpclib's one hook
                 sock,
-                ssl=self._context,
+                ssl=self._identity.context(),
                 ssl_handshake_timeout=self._limits.handshake_s,
                 ssl_shutdown_timeout=_SHUTDOWN_S,
             )
@@ -202,11 +218,15 @@ def peer_uris(stream: Stream[Any, Any]) -> tuple[str, ...]:
     """Give the URIs in the caller's certificate.
 
     Raises:
-        Untrusted: the call did not come over mutual TLS.
+        Untrusted: the call did not come over mutual TLS, or the certificate has expired: on a
+            connection that has lasted, or by a clock that was set back (TLS asks the machine's).
     """
     certificate = stream.peer.cert()
     if not certificate:
         raise Untrusted("service call: the caller showed no certificate")
+    end = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+    if end <= clock.now().timestamp():
+        raise Untrusted(f"service call: the caller's certificate expired at {end}")
     names: Any = certificate.get("subjectAltName", ())
     return tuple(value for kind, value in names if kind == "URI")
 
@@ -226,6 +246,21 @@ def peer_public_key(stream: Stream[Any, Any]) -> bytes:
         .public_key()
         .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     )
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Tell one content of a file that is replaced as a whole from another: inode, time."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return status.st_ino, status.st_mtime_ns
+
+
+def _server_context(tls: ServiceTls) -> ssl.SSLContext:
+    context = _context(tls, ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED  # callers must show a certificate
+    return context
 
 
 def _context(tls: ServiceTls, protocol: int) -> ssl.SSLContext:

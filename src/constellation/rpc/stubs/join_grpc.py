@@ -30,6 +30,10 @@ class JoinServiceBase(abc.ABC):
     async def Settled(self, stream: 'grpclib.server.Stream[constellation.rpc.stubs.join_pb2.SettledRequest, constellation.rpc.stubs.join_pb2.SettledReply]') -> None:
         pass
 
+    @abc.abstractmethod
+    async def Renew(self, stream: 'grpclib.server.Stream[constellation.rpc.stubs.join_pb2.RenewRequest, constellation.rpc.stubs.join_pb2.RenewTicket]') -> None:
+        pass
+
     def __mapping__(self) -> typing.Dict[str, grpclib.const.Handler]:
         return {
             '/constellation.join.v1.JoinService/Introduce': grpclib.const.Handler(
@@ -55,6 +59,12 @@ class JoinServiceBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 constellation.rpc.stubs.join_pb2.SettledRequest,
                 constellation.rpc.stubs.join_pb2.SettledReply,
+            ),
+            '/constellation.join.v1.JoinService/Renew': grpclib.const.Handler(
+                self.Renew,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                constellation.rpc.stubs.join_pb2.RenewRequest,
+                constellation.rpc.stubs.join_pb2.RenewTicket,
             ),
         }
 
@@ -85,6 +95,12 @@ class JoinServiceStub:
             '/constellation.join.v1.JoinService/Settled',
             constellation.rpc.stubs.join_pb2.SettledRequest,
             constellation.rpc.stubs.join_pb2.SettledReply,
+        )
+        self.Renew = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/constellation.join.v1.JoinService/Renew',
+            constellation.rpc.stubs.join_pb2.RenewRequest,
+            constellation.rpc.stubs.join_pb2.RenewTicket,
         )
 
 

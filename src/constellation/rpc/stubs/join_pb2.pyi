@@ -149,6 +149,34 @@ class RejoinTicket(_message.Message):
     time: int
     def __init__(self, disk_key: _Optional[bytes] = ..., peers: _Optional[_Union[PeerList, _Mapping]] = ..., time: _Optional[int] = ...) -> None: ...
 
+class RenewRequest(_message.Message):
+    __slots__ = ("node_name", "role", "instance_id", "address", "kubelet_client", "time")
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    KUBELET_CLIENT_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    node_name: str
+    role: str
+    instance_id: str
+    address: str
+    kubelet_client: bool
+    time: int
+    def __init__(self, node_name: _Optional[str] = ..., role: _Optional[str] = ..., instance_id: _Optional[str] = ..., address: _Optional[str] = ..., kubelet_client: _Optional[bool] = ..., time: _Optional[int] = ...) -> None: ...
+
+class RenewTicket(_message.Message):
+    __slots__ = ("service_certificate", "kubelet_serving_certificate", "kubelet_client_certificate", "time")
+    SERVICE_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    KUBELET_SERVING_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    KUBELET_CLIENT_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    service_certificate: bytes
+    kubelet_serving_certificate: bytes
+    kubelet_client_certificate: bytes
+    time: int
+    def __init__(self, service_certificate: _Optional[bytes] = ..., kubelet_serving_certificate: _Optional[bytes] = ..., kubelet_client_certificate: _Optional[bytes] = ..., time: _Optional[int] = ...) -> None: ...
+
 class SettledRequest(_message.Message):
     __slots__ = ("node_name",)
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]

@@ -34,6 +34,7 @@ DOORS = (
     ),
     Door(name="diskmapper", purposes=frozenset({"rejoin-client", "recover-server"}), may_give=True),
     Door(name="joinservice", purposes=frozenset({"join-server", "policy-server"})),
+    Door(name="mesh", purposes=frozenset({"renew-client"})),
     Door(name="keyservice", purposes=frozenset({"grant-server"})),
     Door(name="verification", purposes=frozenset(), may_verify=True),
 )

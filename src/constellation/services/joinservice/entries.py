@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from constellation.services.joinservice.admit import Admission
     from constellation.trust.cluster_policy import ClusterPolicy
 
-__all__ = ["refused", "rejoined", "reserved"]
+__all__ = ["refused", "rejoined", "renewed", "reserved"]
 
 _MAX_REASONS = 32
 _MAX_REASON_CHARS = 500
@@ -48,8 +48,31 @@ def rejoined(
     member: Member, result: AttestationResult, *, policy: ClusterPolicy, now: int, node_time: int
 ) -> Entry:
     """Tell that a node opens its disk again."""
+    return _again(
+        Kind.REJOINED, member, result, policy_serial=policy_serial, now=now, node_time=node_time
+    )
+
+
+def renewed(
+    member: Member, result: AttestationResult, *, policy_serial: int, now: int, node_time: int
+) -> Entry:
+    """Tell that a running node gets new certificates."""
+    return _again(
+        Kind.RENEWED, member, result, policy_serial=policy_serial, now=now, node_time=node_time
+    )
+
+
+def _again(
+    kind: Kind,
+    member: Member,
+    result: AttestationResult,
+    *,
+    policy_serial: int,
+    now: int,
+    node_time: int,
+) -> Entry:
     return Entry(
-        kind=Kind.REJOINED,
+        kind=kind,
         time=now,
         node_time=node_time,
         name=member.name,

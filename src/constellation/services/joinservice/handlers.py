@@ -1,4 +1,4 @@
-"""What a JoinService answers on an attested channel: introduction, ticket, rejoin ticket.
+"""What a JoinService answers on an attested channel: introduction, tickets, new certificates.
 
 Every handler gets a peer whose evidence was accepted for the purpose of its channel. The order in
 `Join` matters: decide and record first, then make the ticket, so that no secret is ever given that
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from constellation.atls.server import peer_of
@@ -22,6 +22,7 @@ from constellation.rpc.errors import raise_status
 from constellation.rpc.stubs import join_pb2
 from constellation.rpc.stubs.join_grpc import JoinServiceBase
 from constellation.services.joinservice import admit, entries
+from constellation.services.joinservice.renew import RenewFacts, RenewRates, renew
 from constellation.trust.channel_proof import JOIN_CHANNEL_LABEL, prove_join_channel
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ if TYPE_CHECKING:
     from constellation.services.joinservice.tickets import Tickets
     from constellation.services.kept_policy import KeptPolicy
 
-__all__ = ["JOIN", "REJOIN", "DiskKeys", "JoinHandlers", "PeersLearned", "Provider"]
+__all__ = ["JOIN", "REJOIN", "RENEW", "DiskKeys", "JoinHandlers", "PeersLearned", "Provider"]
 
-JOIN, REJOIN = "join-client", "rejoin-client"
-"""Purposes of the two kinds of channels."""
+JOIN, REJOIN, RENEW = "join-client", "rejoin-client", "renew-client"
+"""Purposes of the three kinds of channels."""
 
 _PEERS_LEARN_WITHIN_S = 2.0
 _LEASE_WAIT_S = 45.0
@@ -87,6 +88,7 @@ class JoinHandlers(JoinServiceBase):
     tickets: Tickets
     learned: PeersLearned
     refusals: Refusals
+    rates: RenewRates = field(default_factory=RenewRates)
 
     async def Introduce(  # noqa: N802 - the protocol's name
         self, stream: Stream[join_pb2.IntroduceRequest, join_pb2.Introduction]
@@ -155,6 +157,29 @@ class JoinHandlers(JoinServiceBase):
                 time=int(clock.now_for_windows().timestamp()),
             )
             _log.info("a node came back", extra={"node": member.name, "address": member.address})
+            await stream.send_message(ticket)
+
+    async def Renew(  # noqa: N802 - the protocol's name
+        self, stream: Stream[join_pb2.RenewRequest, join_pb2.RenewTicket]
+    ) -> None:
+        """Give a running node new certificates; needs no API server."""
+        with raise_status():
+            request = await _message(stream)
+            peer = peer_of(stream)
+            try:
+                result = _attested(peer, purpose=RENEW)
+                member = await self._renewing(request, result)
+            except ConstellationError as error:
+                self._refused(error, peer, request.instance_id, request.role)
+                raise
+            ticket = self.tickets.renew(
+                member,
+                cluster_id=self.kept.document.cluster_id,
+                kubelet_client=request.kubelet_client,
+                now=clock.now(),
+                time=int(clock.now_for_windows().timestamp()),
+            )
+            _log.info("a node renewed its certificates", extra={"node": member.name})
             await stream.send_message(ticket)
 
     async def Settled(  # noqa: N802 - the protocol's name
@@ -247,6 +272,31 @@ class JoinHandlers(JoinServiceBase):
 
         await self.ledger.write_later(decide, now=now)
         return admitted[0]
+
+    async def _renewing(self, request: join_pb2.RenewRequest, result: AttestationResult) -> Member:
+        facts = RenewFacts(
+            node_name=request.node_name,
+            role=request.role,
+            instance_id=request.instance_id,
+            address=request.address,
+        )
+        serial, now = self.kept.verified().serial, _seconds()
+        membership = self.ledger.membership
+        self.rates.take(
+            renew(membership, facts, result=result),
+            membership=membership,
+            now_s=clock.monotonic_s(),
+        )
+        renewing: list[Member] = []
+
+        def decide(membership: Membership) -> Entry:
+            renewing[:] = [renew(membership, facts, result=result)]
+            return entries.renewed(
+                renewing[0], result, policy_serial=serial, now=now, node_time=request.time
+            )
+
+        await self.ledger.write_later(decide, now=now)
+        return renewing[0]
 
     def _refused(
         self, error: ConstellationError, peer: ServerPeer, instance_id: str, role: str

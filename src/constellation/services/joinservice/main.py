@@ -14,7 +14,7 @@ from constellation.kube.log_copy import LogCopy
 from constellation.kube.membership import member_by_name
 from constellation.providers.local.metadata import LocalMetadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
-from constellation.services.joinservice.judge import fresh_node
+from constellation.services.joinservice.judge import fresh_node, given_node
 from constellation.services.joinservice.ledger import Ledger
 from constellation.services.joinservice.outside import (
     KubernetesLog,
@@ -58,6 +58,7 @@ async def _serve() -> None:
         ledger=ledger,
         attester=await AgentClient.connect(agent_socket("joinservice")),
         appraise=fresh_node(kept),
+        appraise_given=given_node(kept),
         provider=provider,
         keys=LocalKeyService(me.address, tls=files.service_tls()),
         world=KubernetesWorld(records, provider=provider, etcd=Etcd(_KUBERNETES / "pki")),

@@ -13,7 +13,7 @@ from constellation.base import clock
 from constellation.base.errors import ConstellationError, Unavailable
 from constellation.rpc import mutual_tls
 from constellation.services.joinservice import housekeep
-from constellation.services.joinservice.handlers import JOIN, REJOIN, JoinHandlers
+from constellation.services.joinservice.handlers import JOIN, REJOIN, RENEW, JoinHandlers
 from constellation.services.joinservice.peer_service import PORT as PEER_PORT
 from constellation.services.joinservice.peer_service import Learned, PeerHandlers
 from constellation.services.joinservice.policy_service import (
@@ -71,13 +71,17 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinServer:
-    """Everything that runs; ports that are 0 take free ones (tests)."""
+    """Everything that runs; ports that are 0 take free ones (tests).
+
+    `appraise` judges nodes that join or come back, `appraise_given` those that renew certificates.
+    """
 
     files: NodeFiles
     kept: KeptPolicy
     ledger: Ledger
     attester: ChannelAttester
     appraise: Appraise
+    appraise_given: Appraise
     provider: Provider
     keys: DiskKeys
     world: World
@@ -105,7 +109,7 @@ class JoinServer:
             [self._peer_handlers(tickets, learned, travel)],
             host=self.host,
             port=self.peer_port,
-            context=mutual_tls.server_context(self.files.service_tls()),
+            tls=self.files.service_tls(),
         )
         join = await self._serve_join(tickets, learned, refusals)
         policy = await self._serve_policy(travel)
@@ -152,7 +156,11 @@ class JoinServer:
             port=self.join_port,
             purpose=_SERVER_PURPOSE,
             attester=self.attester,
-            appraisers={JOIN: self.appraise, REJOIN: self.appraise},
+            appraisers={
+                JOIN: self.appraise,
+                REJOIN: self.appraise,
+                RENEW: self.appraise_given,
+            },
             limits=USUAL,
             on_refused=lambda r: refusals.record(
                 r.error, address=r.remote_address, instance_id="", role=""

@@ -90,6 +90,30 @@ class Tickets:
             disk_key=disk_key.reveal(), peers=self.peers(membership), time=time
         )
 
+    def renew(
+        self,
+        member: Member,
+        *,
+        cluster_id: bytes,
+        kubelet_client: bool,
+        now: datetime,
+        time: int,
+    ) -> join_pb2.RenewTicket:
+        """Certify the keys of a live member anew; `now` and `time` as in `join`."""
+        made = certify(
+            member,
+            cluster_ca=self.files.cluster_ca(),
+            services_ca=self.files.services_ca(),
+            cluster_id=cluster_id,
+            now=now,
+        )
+        return join_pb2.RenewTicket(
+            service_certificate=made.service,
+            kubelet_serving_certificate=made.kubelet_serving,
+            kubelet_client_certificate=made.kubelet_client if kubelet_client else b"",
+            time=time,
+        )
+
     def peers(self, membership: Membership) -> join_pb2.PeerList:
         """Make the signed peer list of this moment."""
         return peer_message(sign_peers(membership, join_private_key=self.files.join_key()))

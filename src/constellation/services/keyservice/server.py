@@ -1,7 +1,7 @@
 """KeyService as it runs: the plugin's socket first (the API server waits for it), then two ports.
 
 The plugin needs the master secret alone. The network sides (disk keys on 9090, grants on 9092) wait
-for this node's certificate; 9090 reads it again every few minutes, since it is renewed.
+for this node's certificate; 9090 uses a renewed one from its next connection on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from constellation.crypto.x509 import load_certificate, uris
 from constellation.kms.master_secret import FILE_NAME, load_master_secret, of_cluster
 from constellation.kube.log_copy import LogCopy
 from constellation.kube.service_identity import parse_identity
-from constellation.rpc.mutual_tls import ServiceTls, TlsServer, serve, server_context
+from constellation.rpc.mutual_tls import ServiceTls, TlsServer, serve
 from constellation.services.kept_policy import KeptPolicy
 from constellation.services.keyservice.data_keys import PORT, DataKeys
 from constellation.services.keyservice.grant_service import (
@@ -41,7 +41,6 @@ from constellation.services.keyservice.members import Members
 from constellation.trust.node_document import parse_node_document
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyServer"]
 
-_RELOAD_EVERY_S = 300.0
 _CERTIFICATE_WITHIN_S = 3600.0
 _MAX_PLUGIN_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
@@ -103,21 +101,15 @@ class KeyServer:
         tls, cluster_id = self._tls, kept.document.cluster_id
         keys = DataKeys(master, cluster_id=cluster_id, membership=self._membership(kept))
 
-        async def attempt() -> tuple[ssl.SSLContext, TlsServer, str]:
-            context = server_context(tls)
+        async def attempt() -> tuple[TlsServer, str]:
             host = _own_address(tls)
-            server = await serve([keys], host=host, port=self.port, context=context)
-            return context, server, f"{host}:{server.port}"
+            server = await serve([keys], host=host, port=self.port, tls=tls)
+            return server, f"{host}:{server.port}"
 
-        context, server, endpoint = await until_available(attempt, deadline_s=_CERTIFICATE_WITHIN_S)
+        server, endpoint = await until_available(attempt, deadline_s=_CERTIFICATE_WITHIN_S)
         listening("disk keys", endpoint)
         try:
-            while True:
-                await asyncio.sleep(_RELOAD_EVERY_S)
-                try:
-                    context.load_cert_chain(tls.certificate, tls.private_key)
-                except OSError as error:  # an SSLError too; the old one goes on until it expires
-                    _log.warning("certificate was not reloaded", extra={"reason": str(error)})
+            await asyncio.Event().wait()
         finally:
             server.close()
             await server.wait_closed()

@@ -100,7 +100,7 @@ class Follower:
         """Ask control planes in turn, for ever."""
         turn = 0
         while True:
-            asked = self._control_planes()
+            asked = self.control_planes()
             try:
                 if not asked:
                     raise Unavailable("the peer list names no control plane")
@@ -133,7 +133,8 @@ class Follower:
     def _serial(self) -> int:
         return self._kept.serial if self._kept is not None else 0
 
-    def _control_planes(self) -> tuple[str, ...]:
+    def control_planes(self) -> tuple[str, ...]:
+        """Give the addresses of all control planes in the kept list, this node's own included."""
         listed = self._kept.peers if self._kept is not None else ()
         return tuple(p.address for p in listed if p.role == NodeRole.CONTROL_PLANE)
 

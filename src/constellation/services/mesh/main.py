@@ -1,39 +1,57 @@
-"""Starts the mesh of a node: wiring only."""
+"""Starts the mesh of a node, and the renewal of its certificates: wiring only."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
+import contextlib
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from constellation.base import logs
-from constellation.base.errors import FormatError, Unavailable
+from constellation.base.errors import ConstellationError, FormatError, Unavailable
+from constellation.base.proc import run
 from constellation.base.retry import until_available
 from constellation.base.secret import Secret
 from constellation.kube.node_record import NODE_JSON, load_node_record
+from constellation.providers.local.metadata import LocalMetadata
+from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.rpc.mutual_tls import ServiceTls
+from constellation.services.join_addresses import join_servers
 from constellation.services.kept_policy import KeptPolicy
 from constellation.services.mesh.device import Device
 from constellation.services.mesh.firewall import Place
 from constellation.services.mesh.follow import Follower
+from constellation.services.mesh.renew import NodePaths, Renewal
 from constellation.services.node_time import REAL_TIME
 from constellation.trust.node_document import parse_node_document
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from constellation.atls.client import ChannelAttester
 
 __all__ = ["main"]
 
 _STATE = Path("/var/lib/constellation")
 _DOCUMENT = Path("/run/constellation/node-document.json")
 _KEY_BYTES = 32
+_PATHS = NodePaths(
+    keys=_STATE / "keys",
+    cluster_pki=Path("/etc/kubernetes/pki"),
+    kubelet_pki=Path("/var/lib/kubelet/pki"),
+)
 _FILES_WITHIN_S = 3600.0
+_RESTART_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-async def _start() -> Follower:
+async def _start() -> tuple[Follower, Renewal]:
     record = load_node_record(_read(NODE_JSON))
     document = parse_node_document(_read(_DOCUMENT))
-    policy = KeptPolicy(state=_STATE, document=document).verified()
+    kept = KeptPolicy(state=_STATE, document=document)
     place = Place(
         address=record.address,
         mesh_address=record.mesh_address,
@@ -46,7 +64,7 @@ async def _start() -> Follower:
         await Device.up(place, private_key=_private_key(_read(keys / "mesh.key"))),
         path=_STATE / "peers.json",
         own_name=record.name,
-        join_public_key=policy.join_public_key,
+        join_public_key=kept.verified().join_public_key,
         cluster_id=document.cluster_id,
         tls=ServiceTls(
             certificate=keys / "service.crt",
@@ -55,15 +73,48 @@ async def _start() -> Follower:
         ),
     )
     await follower.start()
-    return follower
+    return follower, Renewal(
+        record=record,
+        kept=kept,
+        paths=_PATHS,
+        time=REAL_TIME,
+        attester=_attester,
+        addresses=lambda: _join_servers(follower, own_address=record.address),
+        restart_kubelet=_restart_kubelet,
+    )
 
 
 async def _run() -> None:
     REAL_TIME.bound_clock()
-    follower = await until_available(_start, deadline_s=_FILES_WITHIN_S)
+    follower, renewal = await until_available(_start, deadline_s=_FILES_WITHIN_S)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(follower.run())
+        tasks.create_task(renewal.run())
         tasks.create_task(REAL_TIME.keep())
+
+
+@contextlib.asynccontextmanager
+async def _attester() -> AsyncIterator[ChannelAttester]:
+    agent = await AgentClient.connect(agent_socket("mesh"))
+    try:
+        yield agent
+    finally:
+        agent.close()
+
+
+async def _join_servers(follower: Follower, *, own_address: str) -> tuple[str, ...]:
+    """Name control planes of the signed list, this node last, then others that the cloud lists."""
+    signed = sorted(follower.control_planes(), key=lambda address: address == own_address)
+    try:
+        claimed = join_servers(await LocalMetadata().peers(), own_address=own_address)
+    except ConstellationError as error:
+        _log.info("no peers from the metadata API", extra={"reason": str(error)})
+        claimed = ()
+    return tuple(dict.fromkeys((*signed, *claimed)))
+
+
+async def _restart_kubelet() -> None:
+    await run("systemctl", "restart", "kubelet.service", timeout_s=_RESTART_S)
 
 
 def _private_key(text: bytes) -> Secret:

@@ -1,0 +1,88 @@
+"""Tests of constellation.services.joinservice.renew: the live record alone decides."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from constellation.base.errors import Rejected, Unavailable
+from constellation.kube import membership as members
+from constellation.services.joinservice.admit import admit
+from constellation.services.joinservice.renew import RenewFacts, RenewRates, renew
+from tests.fakes.members import asks, attested, founded, machine
+
+if TYPE_CHECKING:
+    from constellation.kube.membership import Membership
+
+WORKER = machine(0)
+GIVEN = attested(WORKER, pcr15=b"\1" * 32)
+FACTS = RenewFacts(
+    node_name="worker-default-0", role="worker", instance_id="w-0", address=WORKER.address
+)
+
+
+def reserved() -> Membership:
+    before = founded()
+    admission = admit(before, asks(WORKER), result=attested(WORKER), instances=(WORKER,), now=1)
+    return members.reserve(before, admission.member, expires_at=301)
+
+
+SETTLED = members.settle(reserved(), "worker-default-0")
+
+
+def test_a_live_member_gets_certificates_for_its_record() -> None:
+    assert renew(SETTLED, FACTS, result=GIVEN) == SETTLED.nodes[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("node_name", "control-plane-default-0"),
+        ("node_name", "worker-default-1"),
+        ("role", "control-plane"),
+        ("instance_id", "cp-0"),
+        ("address", "10.42.1.10"),
+    ],
+)
+def test_whoever_believes_to_be_somebody_else_gets_none(field: str, said: str) -> None:
+    with pytest.raises(Rejected, match=f"found '{said}', expected"):
+        renew(SETTLED, dataclasses.replace(FACTS, **{field: said}), result=GIVEN)
+
+
+def test_every_finding_is_said() -> None:
+    facts = RenewFacts(node_name="a", role="b", instance_id="c", address="d")
+    with pytest.raises(Rejected) as caught:
+        renew(SETTLED, facts, result=attested(WORKER))
+    assert [f.partition(":")[0] for f in caught.value.findings] == [
+        *("pcr15", "name", "role", "instance id", "address")
+    ]
+
+
+def test_another_ak_a_removed_node_and_one_without_its_place_get_none() -> None:
+    with pytest.raises(Rejected, match="never joined"):
+        renew(SETTLED, FACTS, result=attested(WORKER, ak="thief", pcr15=b"\1" * 32))
+    with pytest.raises(Rejected, match="was removed"):
+        renew(members.remove(SETTLED, "worker-default-0"), FACTS, result=GIVEN)
+    with pytest.raises(Rejected, match="not settled"):
+        renew(reserved(), FACTS, result=GIVEN)
+
+
+def test_a_node_that_was_not_given_to_the_cluster_gets_none() -> None:
+    with pytest.raises(Rejected, match="pcr15: found zero"):
+        renew(SETTLED, FACTS, result=attested(WORKER))
+
+
+def test_a_node_renews_four_times_at_once_and_then_each_quarter_of_an_hour() -> None:
+    rates, (first, worker) = RenewRates(), SETTLED.nodes
+    for _ in range(4):
+        rates.take(worker, membership=SETTLED, now_s=1000)
+    with pytest.raises(Unavailable, match="too often"):
+        rates.take(worker, membership=SETTLED, now_s=1000)
+    rates.take(first, membership=SETTLED, now_s=1000)
+    with pytest.raises(Unavailable, match="too often"):
+        rates.take(worker, membership=SETTLED, now_s=1899)
+    rates.take(worker, membership=SETTLED, now_s=1901)
+    with pytest.raises(Unavailable, match="too often"):
+        rates.take(worker, membership=SETTLED, now_s=1901)
