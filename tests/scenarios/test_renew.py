@@ -358,6 +358,10 @@ async def test_the_only_control_plane_renews_at_itself_and_tells_itself_no_time(
     alone = _Enrolled(node=cluster.on, member=member, keys=keys, cluster=cluster)
     renewal = alone.on_disk(tmp_path / "node")
     cluster.later_s = 30 * HOUR
+    renewal.kept.take(OURS.policy(serial=2))
+    with pytest.raises(Untrusted, match="serial 1"):  # a JoinService that is behind is not asked
+        await renewal.once()
+    cluster.files.kept_policy().take(OURS.policy(serial=2))
     assert await renewal.once()
     assert not (tmp_path / "node" / "said.json").exists()
 
