@@ -48,18 +48,14 @@ def rejoined(
     member: Member, result: AttestationResult, *, policy: ClusterPolicy, now: int, node_time: int
 ) -> Entry:
     """Tell that a node opens its disk again."""
-    return _again(
-        Kind.REJOINED, member, result, policy_serial=policy_serial, now=now, node_time=node_time
-    )
+    return _again(Kind.REJOINED, member, result, policy=policy, now=now, node_time=node_time)
 
 
 def renewed(
-    member: Member, result: AttestationResult, *, policy_serial: int, now: int, node_time: int
+    member: Member, result: AttestationResult, *, policy: ClusterPolicy, now: int, node_time: int
 ) -> Entry:
     """Tell that a running node gets new certificates."""
-    return _again(
-        Kind.RENEWED, member, result, policy_serial=policy_serial, now=now, node_time=node_time
-    )
+    return _again(Kind.RENEWED, member, result, policy=policy, now=now, node_time=node_time)
 
 
 def _again(
@@ -67,7 +63,7 @@ def _again(
     member: Member,
     result: AttestationResult,
     *,
-    policy_serial: int,
+    policy: ClusterPolicy,
     now: int,
     node_time: int,
 ) -> Entry:

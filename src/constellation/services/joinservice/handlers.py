@@ -280,7 +280,7 @@ class JoinHandlers(JoinServiceBase):
             instance_id=request.instance_id,
             address=request.address,
         )
-        serial, now = self.kept.verified().serial, _seconds()
+        policy, now = self.kept.verified(), _seconds()
         membership = self.ledger.membership
         self.rates.take(
             renew(membership, facts, result=result),
@@ -292,7 +292,7 @@ class JoinHandlers(JoinServiceBase):
         def decide(membership: Membership) -> Entry:
             renewing[:] = [renew(membership, facts, result=result)]
             return entries.renewed(
-                renewing[0], result, policy_serial=serial, now=now, node_time=request.time
+                renewing[0], result, policy=policy, now=now, node_time=request.time
             )
 
         await self.ledger.write_later(decide, now=now)
