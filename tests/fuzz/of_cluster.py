@@ -332,7 +332,9 @@ TARGETS = (
         run=node_record.load_node_record,
         seeds=lambda: [
             node_record.dump_node_record(
-                first_node.record(_MEMBERSHIP.settings, _MEMBERSHIP.nodes[0], time=5)
+                first_node.record(
+                    _MEMBERSHIP.settings, _MEMBERSHIP.nodes[0], time=5, provider="local"
+                )
             )
         ],
     ),

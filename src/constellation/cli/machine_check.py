@@ -123,7 +123,7 @@ def room_faults(config: Config, present: Room, *, cached: bool) -> tuple[Fault, 
     """Compare what is free with what the machines of `config` take."""
     groups = config.node_groups.values()
     count = sum(group.size for group in groups)
-    source = config.provider.local.artifact_source
+    source = config.provider.this_machine().artifact_source
     wanted = (
         ("memory", present.memory, sum(_MEMORY_BYTES[g.role] * g.size for g in groups),
          f"end other programs, or ask for fewer than {count} nodes in nodeGroups"),

@@ -54,7 +54,7 @@ async def tamper(context: Context, state: State) -> Tampered:
     changed = context.workspace.folder / ".tampered-image.squashfs"
     shutil.copyfile(Path(state.image.path), changed)
     _flip(changed)
-    cloud = LocalInfrastructure(state.uid, offline=context.config.provider.local.offline)
+    cloud = LocalInfrastructure(state.uid, offline=context.config.provider.this_machine().offline)
     wanted = machines.desired(context, state)
     try:
         found = await cloud.apply(

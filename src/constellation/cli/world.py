@@ -62,7 +62,7 @@ class LocalSupplies:
             config.kubernetes_version,
             cache=self.cache,
             report=report,
-            origin=config.provider.local.artifact_source,
+            origin=config.provider.this_machine().artifact_source,
         )
         async with alone(self.cache, "image", report=report):
             bundle = await build.ensure_services_bundle(self.cache, report)
@@ -229,7 +229,9 @@ def real_context(
     cache, folder = cache_folder(), workspace.folder.resolve()
 
     def infrastructure(uid: str) -> Infrastructure:
-        return LocalCloud(uid, cache=cache, folder=folder, offline=config.provider.local.offline)
+        return LocalCloud(
+            uid, cache=cache, folder=folder, offline=config.provider.this_machine().offline
+        )
 
     return Context(
         workspace=workspace,

@@ -172,7 +172,7 @@ def _known_keys(location: _Location) -> tuple[str, ...]:
         annotation: Any = field.annotation if field is not None else None
         if annotation is None and part in _group_names(location):
             continue
-        arguments = getattr(annotation, "__args__", ())
+        arguments = [a for a in getattr(annotation, "__args__", ()) if a is not type(None)]
         model = arguments[-1] if arguments else annotation
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             return ()

@@ -7,12 +7,21 @@ file and the reference page. Keys are camelCase in the file. Unknown keys are er
 from __future__ import annotations
 
 import ipaddress
-from enum import StrEnum
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from constellation.attestation.model import Variant
+from constellation.base.errors import Conflict
+from constellation.config.machines import check_group
+from constellation.config.providers.aws import AwsProvider
+from constellation.config.providers.azure import AzureProvider
+from constellation.config.providers.baremetal import BaremetalProvider
+from constellation.config.providers.catalogues import ProviderName, catalogue
+from constellation.config.providers.gcp import GcpProvider
+from constellation.config.providers.local import ArtifactSource, LocalProvider
+from constellation.config.providers.openstack import OpenStackProvider
+from constellation.config.section import Section
 from constellation.providers.protocols import Role
 
 __all__ = [
@@ -26,6 +35,7 @@ __all__ = [
     "LocalProvider",
     "NodeGroup",
     "Provider",
+    "ProviderName",
     "Releases",
 ]
 
@@ -35,30 +45,10 @@ KubernetesVersion = Literal["v1.36.2", "v1.36.1", "v1.35.3"]
 KUBERNETES_VERSIONS: tuple[str, ...] = get_args(KubernetesVersion)
 DEFAULT_KUBERNETES_VERSION: KubernetesVersion = "v1.36.2"
 
-_GIB = 1024**3
 _MOST_NODES = 50
 
 
-class ArtifactSource(StrEnum):
-    """Where Kubernetes comes from (design, section 11)."""
-
-    AUTO = "auto"
-    OFFICIAL = "official"
-    SOURCE = "source"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        alias_generator=to_camel,
-        validate_by_name=True,
-        use_attribute_docstrings=True,
-    )
-
-
-class NodeGroup(_Section):
+class NodeGroup(Section):
     """Machines of one role that are made and replaced together."""
 
     role: Annotated[Role, Field(strict=False)]
@@ -67,44 +57,95 @@ class NodeGroup(_Section):
     size: Annotated[int, Field(ge=0, le=_MOST_NODES)]
     """How many machines."""
 
+    instance_type: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] | None = None
+    """Machine type; without it, the provider's default for the variant. Clouds only."""
 
-class LocalProvider(_Section):
-    """A cloud in a folder of this machine: nodes are systemd-nspawn machines with a TPM each."""
+    zones: (
+        Annotated[
+            tuple[Annotated[str, Field(pattern=r"^[\w-]{1,64}$")], ...],
+            Field(strict=False, min_length=1, max_length=6),
+        ]
+        | None
+    ) = None
+    """Zones of this group; without it, the provider's. Clouds only."""
 
-    offline: bool = False
-    """True: the cluster's image registry never asks the internet, only what was loaded into it."""
+    state_disk_gb: Annotated[
+        Annotated[int, Field(ge=10, le=16000)] | None, Field(alias="stateDiskGB")
+    ] = None
+    """Size of each node's state disk in GiB, 30 without it. Clouds only."""
 
-    state_disk_gb: Annotated[int, Field(ge=2, le=1000, alias="stateDiskGB")] = 10
-    """Size of each node's state disk in GiB; a sparse file, it takes what is written."""
-
-    artifact_source: Annotated[ArtifactSource, Field(strict=False)] = ArtifactSource.AUTO
-    """Where Kubernetes comes from: "official" (downloaded), "source" (built here from its Go
-    modules), "auto" (official where the network allows it)."""
-
-    @property
-    def state_disk_bytes(self) -> int:
-        """Give the size of a state disk in bytes."""
-        return self.state_disk_gb * _GIB
+    state_disk_type: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")] | None = None
+    """Type of the state disk; without it, the provider's default. Clouds only."""
 
 
-class Provider(_Section):
-    """Where the machines come from."""
+class Provider(Section):
+    """Where the machines come from: one of these."""
 
-    local: LocalProvider = LocalProvider()
+    local: LocalProvider | None = None
     """This machine."""
 
+    aws: AwsProvider | None = None
+    """Amazon Web Services."""
 
-class Attestation(_Section):
+    azure: AzureProvider | None = None
+    """Microsoft Azure."""
+
+    gcp: GcpProvider | None = None
+    """Google Cloud."""
+
+    openstack: OpenStackProvider | None = None
+    """An OpenStack cloud, STACKIT for one."""
+
+    baremetal: BaremetalProvider | None = None
+    """Hosts of your own, named by address."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _this_machine_by_default(cls, found: Any) -> Any:
+        return {"local": {}} if found == {} else found
+
+    @model_validator(mode="after")
+    def _one(self) -> Provider:
+        named = [name for name in ProviderName if getattr(self, name) is not None]
+        if len(named) != 1:
+            raise ValueError(f"expected one provider, found {', '.join(named) or 'none'}")
+        return self
+
+    @property
+    def name(self) -> ProviderName:
+        """Give which one it is."""
+        return next(name for name in ProviderName if getattr(self, name) is not None)
+
+    def this_machine(self) -> LocalProvider:
+        """Give the local provider's block.
+
+        Raises:
+            Conflict: the machines are elsewhere.
+        """
+        if self.local is None:
+            raise Conflict(
+                f"works on the local provider only, and this cluster is on {self.name}",
+                hint="`constellation config generate local` begins a cluster on this machine",
+            )
+        return self.local
+
+
+class Attestation(Section):
     """How nodes prove what they run."""
 
-    variant: Literal["local-vtpm"] = "local-vtpm"
-    """The way to attest. "local-vtpm" trusts this machine: it is for development."""
+    variant: Annotated[Variant, Field(strict=False)] = Variant.LOCAL_VTPM
+    """The way to attest; without it, the strongest of the provider. "local-vtpm" trusts this
+    machine: it is for development."""
+
+    accept_weaker: Annotated[str, Field(max_length=200)] = ""
+    """Why a variant will do that believes more than chips: your words, needed for such a one only.
+    `constellation config instance-types` says whom it believes."""
 
     minimum_release: Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}\.\d{1,4}$")] = "0.1.0"
     """The oldest release of the node image that may ever run in this cluster. Fixed by `create`."""
 
 
-class Releases(_Section):
+class Releases(Section):
     """Where releases come from."""
 
     repository: Annotated[str, Field(pattern=r"^([^:]*|https://.+|http://127\.0\.0\.1[:/].+)$")] = (
@@ -124,7 +165,7 @@ def _default_groups() -> dict[str, NodeGroup]:
     }
 
 
-class Config(_Section):
+class Config(Section):
     """Configuration of one Constellation cluster."""
 
     version: Literal[1] = CONFIG_VERSION
@@ -140,8 +181,8 @@ class Config(_Section):
     """Version of the release that the cluster shall follow. Empty: none, it keeps the node image
     that it was made with. `constellation upgrade check` lists what there is."""
 
-    provider: Provider = Provider()
-    """Where the machines come from."""
+    provider: Provider = Provider(local=LocalProvider())
+    """Where the machines come from: one of local, aws, azure, gcp, openstack, baremetal."""
 
     releases: Releases = Releases()
     """Where releases come from."""
@@ -154,6 +195,48 @@ class Config(_Section):
 
     service_cidr: Annotated[str, Field(alias="serviceCIDR")] = "10.96.0.0/12"
     """Addresses of Kubernetes Services (IPv4)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strongest_by_default(cls, found: Any) -> Any:
+        if not isinstance(found, dict):
+            return found
+        attestation = found.get("attestation", {})
+        if not isinstance(attestation, dict) or "variant" in attestation:
+            return found
+        variant = str(catalogue(_provider_of(found.get("provider"))).strongest.variant)
+        return {**found, "attestation": {"variant": variant, **attestation}}
+
+    @field_validator("attestation")
+    @classmethod
+    def _variant(cls, attestation: Attestation, info: ValidationInfo) -> Attestation:
+        if (provider := info.data.get("provider")) is None:
+            return attestation
+        offers = catalogue(provider.name).offers
+        offer = catalogue(provider.name).of(attestation.variant)
+        if offer is None:
+            raise ValueError(
+                f"expected a variant of {provider.name} ({', '.join(o.variant for o in offers)}), "
+                f"found {attestation.variant}"
+            )
+        if offer.weak and not attestation.accept_weaker.strip():
+            raise ValueError(
+                f"expected acceptWeaker to say why {attestation.variant} will do, found nothing: "
+                f"{offer.weak}"
+            )
+        return attestation
+
+    @field_validator("node_groups")
+    @classmethod
+    def _machines(cls, groups: dict[str, NodeGroup], info: ValidationInfo) -> dict[str, NodeGroup]:
+        provider, attestation = info.data.get("provider"), info.data.get("attestation")
+        if provider is not None and attestation is not None:
+            offers = catalogue(provider.name)
+            offer = offers.of(attestation.variant)
+            for name, group in groups.items():
+                if offer is not None:
+                    check_group(name, group, offer, closed=not offers.open_machines)
+        return groups
 
     @field_validator("node_groups")
     @classmethod
@@ -186,6 +269,14 @@ class Config(_Section):
                     f"expected a free network, found {text}: overlaps {what} ({taken})"
                 )
         return text
+
+
+def _provider_of(found: Any) -> ProviderName:
+    """Tell which provider a configuration that is not validated yet names; else the local one."""
+    if isinstance(found, Provider):
+        return found.name
+    named = [n for n in ProviderName if isinstance(found, dict) and n in found]
+    return named[0] if len(named) == 1 else ProviderName.LOCAL
 
 
 _LONGEST = 30

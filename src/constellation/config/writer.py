@@ -6,7 +6,8 @@ import io
 import json
 import textwrap
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
@@ -60,7 +61,7 @@ def dump_reference() -> str:
     lines = [
         "# constellation-conf.yaml",
         "",
-        "Generated from `src/constellation/config/schema.py`; `make docs` writes it anew.",
+        "Generated from `src/constellation/config`; `make docs` writes it anew.",
         "Unknown keys and wrong types are errors that name file and line.",
         "",
         "| key | type | default | meaning |",
@@ -74,6 +75,8 @@ def _write(section: BaseModel, depth: int, lines: list[str]) -> None:
     pad = "  " * depth
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
+        if value is None:
+            continue
         text = " ".join((field.description or "").split())
         lines += textwrap.wrap(
             text, _WIDTH, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# "
@@ -82,7 +85,7 @@ def _write(section: BaseModel, depth: int, lines: list[str]) -> None:
         if isinstance(value, BaseModel):
             lines.append(f"{pad}{key}:")
             _write(value, depth + 1, lines)
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and any(isinstance(v, BaseModel) for v in value.values()):
             lines.append(f"{pad}{key}:")
             for group, item in value.items():
                 lines.append(f"{pad}  {group}:")
@@ -99,7 +102,8 @@ def _reference(model: type[BaseModel], prefix: str, lines: list[str]) -> None:
         text = " ".join((field.description or "").split()).replace("|", "\\|")
         nested = _nested(field)
         if nested is None:
-            default = "" if field.is_required() else f"`{_scalar(field.default)}`"
+            usual = None if field.is_required() else field.get_default(call_default_factory=True)
+            default = "" if usual is None else f"`{_scalar(usual)}`"
             lines.append(f"| `{key}` | {_kind(field)} | {default} | {text} |")
         else:
             inner, is_map = nested
@@ -113,20 +117,37 @@ def _nested(field: FieldInfo) -> tuple[type[BaseModel], bool] | None:
         return annotation, False
     for argument in get_args(annotation):
         if isinstance(argument, type) and issubclass(argument, BaseModel):
-            return argument, True
+            return argument, get_origin(annotation) is dict
     return None
 
 
 def _kind(field: FieldInfo) -> str:
-    annotation: Any = field.annotation
-    if isinstance(annotation, type):
-        if issubclass(annotation, StrEnum):
-            return ", ".join(f"`{v}`" for v in annotation)
-        return {"str": "text", "int": "number", "bool": "true or false"}[annotation.__name__]
-    return ", ".join(f"`{_scalar(v)}`" for v in get_args(annotation))
+    return _kind_of(field.annotation)
+
+
+def _kind_of(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    parts = [_kind_of(a) for a in arguments if origin is not Literal and a not in _NO_KIND]
+    if origin is Annotated:
+        return parts[0]
+    if origin in _PHRASES:
+        return _PHRASES[origin].format(*parts)
+    if origin in (Union, UnionType):
+        return ", ".join(parts)
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return ", ".join(f"`{v}`" for v in annotation)
+    return _NAMES.get(annotation) or ", ".join(f"`{_scalar(v)}`" for v in arguments)
+
+
+_NO_KIND = (type(None), ...)
+_NAMES: dict[Any, str] = {str: "text", int: "number", bool: "true or false"}
+_PHRASES: dict[Any, str] = {tuple: "list of {}", dict: "{} to {}"}
 
 
 def _scalar(value: object) -> str:
+    """Write a value on one line of YAML; lists and mappings in JSON's form, which YAML has too."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, tuple | dict):
+        return json.dumps(value)
     return str(value) or '""'

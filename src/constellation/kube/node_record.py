@@ -23,7 +23,8 @@ class NodeRecord:
 
     `cluster_id`: 32 bytes; `disk_uuid`: 16 bytes; `endpoint` is host:port of the API server as
     nodes reach it; `pod_cidr` is this node's, `pod_network` all nodes'; `artifact_list` is the
-    canonical JSON of `trust.artifact_list`; `time` is seconds since 1970 when this was written.
+    canonical JSON of `trust.artifact_list`; `time` is seconds since 1970 when this was written;
+    `provider` is where the machine is from, as its measured command line says.
     """
 
     name: str
@@ -42,6 +43,7 @@ class NodeRecord:
     kubernetes_version: str
     artifact_list: bytes
     time: int
+    provider: str = "local"
 
 
 def dump_node_record(record: NodeRecord) -> bytes:

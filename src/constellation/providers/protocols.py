@@ -53,22 +53,36 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A node group as wanted: `size` machines of one role."""
+    """A node group as wanted: `size` machines of one role.
+
+    The rest is for clouds: the machine's type, its zones in order, the state disk's size in GiB and
+    its type. Empty and 0: whatever the provider takes by default.
+    """
 
     name: str
     role: Role
     size: int
+    instance_type: str = ""
+    zones: tuple[str, ...] = ()
+    state_disk_gb: int = 0
+    state_disk_type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """What the workstation wants from a provider."""
+    """What the workstation wants from a provider.
+
+    `image_path` is a file, or a cloud's name of an image. Machines get `node_document` as their
+    user data: it is measured and holds no secret. `initialised`: the cluster runs, so that nobody
+    needs the way to a fresh node any more, and a cloud closes it.
+    """
 
     groups: tuple[Group, ...]
     image_path: str
     node_document: bytes
     artifacts_path: str
     state_disk_bytes: int
+    initialised: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Conflict
-from constellation.providers.protocols import Desired, Group
+from constellation.config.machines import wanted_groups
+from constellation.providers.protocols import Desired
 
 if TYPE_CHECKING:
     from constellation.cluster.context import Context
@@ -35,12 +36,11 @@ def desired(context: Context, state: State) -> Desired:
     if state.image is None:
         raise Conflict("no node image yet", hint="run `constellation create`")
     return Desired(
-        groups=tuple(
-            Group(name=name, role=group.role, size=group.size)
-            for name, group in context.config.node_groups.items()
-        ),
+        groups=wanted_groups(context.config),
         image_path=state.image.path,
         node_document=state.node_document,
         artifacts_path=str(context.supplies.cache),
-        state_disk_bytes=context.config.provider.local.state_disk_bytes,
+        state_disk_bytes=local.state_disk_bytes
+        if (local := context.config.provider.local) is not None
+        else 0,
     )

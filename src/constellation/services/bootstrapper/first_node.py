@@ -118,7 +118,7 @@ def member(
     )
 
 
-def record(settings_: Settings, member_: Member, *, time: int) -> NodeRecord:
+def record(settings_: Settings, member_: Member, *, time: int, provider: str) -> NodeRecord:
     """Give what the node must remember; `time` in seconds since 1970."""
     return NodeRecord(
         name=member_.name,
@@ -136,6 +136,7 @@ def record(settings_: Settings, member_: Member, *, time: int) -> NodeRecord:
         endpoint=settings_.endpoint,
         kubernetes_version=settings_.kubernetes_version,
         artifact_list=settings_.artifact_list,
+        provider=provider,
         time=time,
     )
 

@@ -263,4 +263,9 @@ class InitRun:
         )
 
     def _record(self) -> NodeRecord:
-        return first_node.record(self._settings, self._member(), time=int(clock.now().timestamp()))
+        return first_node.record(
+            self._settings,
+            self._member(),
+            time=int(clock.now().timestamp()),
+            provider=self._paths.provider,
+        )

@@ -15,7 +15,6 @@ from constellation.base import clock
 from constellation.base.errors import ConstellationError, Unavailable
 from constellation.disk import state_disk
 from constellation.disk.superblock import State
-from constellation.providers.local.metadata import LocalMetadata
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import join_pb2
 from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
@@ -26,7 +25,7 @@ from constellation.services.machine import reboot
 from constellation.services.steps import StepBook, run_steps
 
 if TYPE_CHECKING:
-    from constellation.providers.protocols import Instance
+    from constellation.providers.protocols import Instance, Metadata
     from constellation.rpc.agent_client import AgentClient
     from constellation.services.bootstrapper.node_lock import NodeLock
     from constellation.services.bootstrapper.paths import Paths
@@ -52,6 +51,7 @@ async def join_until_done(
     lock: NodeLock,
     paths: Paths,
     time: NodeTime,
+    provider: Metadata,
 ) -> None:
     """Join, or go on with a join that was interrupted; ends when this node has its place."""
     joiner = _Joiner(document=document, own=own, agent=agent, lock=lock, paths=paths, time=time)
@@ -60,7 +60,7 @@ async def join_until_done(
         return
     pause = _FIRST_PAUSE_S
     while lock.held_by != "init":
-        for address in await _addresses(own):
+        for address in await _addresses(provider, own):
             try:
                 await joiner.attempt(address)
             except ConstellationError as error:
@@ -171,9 +171,9 @@ async def _settle(join_server: JoinServer, node_name: str) -> None:
         _log.warning("not settled", extra={"node": node_name, "reason": str(error)})
 
 
-async def _addresses(own: Instance) -> tuple[str, ...]:
+async def _addresses(provider: Metadata, own: Instance) -> tuple[str, ...]:
     try:
-        return join_servers(await LocalMetadata().peers(), own_address=own.address)
+        return join_servers(await provider.peers(), own_address=own.address)
     except ConstellationError as error:
         _log.warning("no peers from the metadata API", extra={"reason": str(error)})
         return ()

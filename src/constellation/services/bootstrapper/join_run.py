@@ -278,5 +278,6 @@ class JoinRun:
             endpoint=ticket.endpoint,
             kubernetes_version=ticket.kubernetes_version,
             artifact_list=ticket.artifact_list,
+            provider=self._paths.provider,
             time=int(clock.now().timestamp()),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from constellation.base.retry import until_available
 from constellation.disk import state_disk
 from constellation.disk.superblock import State
 from constellation.kube.node_record import load_node_record
-from constellation.providers.local.metadata import LocalMetadata
+from constellation.providers.select import metadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.bootstrapper.boot import boot_steps
 from constellation.services.bootstrapper.init_run import InitRun
@@ -25,7 +26,7 @@ from constellation.services.bootstrapper.init_server import InitServer
 from constellation.services.bootstrapper.join_loop import join_until_done
 from constellation.services.bootstrapper.node_lock import NodeLock
 from constellation.services.bootstrapper.paths import REAL
-from constellation.services.machine import NODE_DOCUMENT
+from constellation.services.machine import NODE_DOCUMENT, machine_settings
 from constellation.services.node_time import REAL_TIME
 from constellation.services.steps import Step, StepBook, kind_of, run_steps
 from constellation.trust.node_document import parse_node_document
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from constellation.providers.protocols import Instance
     from constellation.rpc.stubs import init_pb2
     from constellation.services.bootstrapper.init_server import Prepared
+    from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.cluster_policy import SignedPolicy
     from constellation.trust.node_document import NodeDocument
 
@@ -63,7 +65,9 @@ def main() -> None:
 async def _run() -> None:
     REAL_TIME.bound_clock()
     document = parse_node_document(NODE_DOCUMENT.read_bytes())
-    own = await until_available(LocalMetadata().self_, deadline_s=_METADATA_S)
+    paths = dataclasses.replace(REAL, provider=machine_settings().provider)
+    provider = metadata(paths.provider)
+    own = await until_available(provider.self_, deadline_s=_METADATA_S)
     agent = await AgentClient.connect(agent_socket("bootstrapper"))
     disk = state_disk.read_record()
     kind = kind_of(REAL.steps) if disk.state is State.OPEN else ""
@@ -77,7 +81,7 @@ async def _run() -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             if kind != "join":
-                tasks.create_task(_serve_init(document, own, agent, lock))
+                tasks.create_task(_serve_init(document, own, agent, lock, paths))
             if kind != "init" and not record_file.exists():
                 tasks.create_task(
                     join_until_done(
@@ -85,8 +89,9 @@ async def _run() -> None:
                         own=own,
                         agent=agent,
                         lock=lock,
-                        paths=REAL,
+                        paths=paths,
                         time=REAL_TIME,
+                        provider=provider,
                     )
                 )
     finally:
@@ -94,13 +99,13 @@ async def _run() -> None:
 
 
 async def _serve_init(
-    document: NodeDocument, own: Instance, agent: AgentClient, lock: NodeLock
+    document: NodeDocument, own: Instance, agent: AgentClient, lock: NodeLock, paths: Paths
 ) -> None:
     service = InitServer(
         document=document,
         own=own,
         lock=lock,
-        prepare=_Preparer(document, own, agent),
+        prepare=_Preparer(document, own, agent, paths),
         run=_run_init,
         journal=_journal,
     )
@@ -123,8 +128,10 @@ async def _serve_init(
 class _Preparer:
     """Makes an `InitRun`; the plan of an earlier run stays."""
 
-    def __init__(self, document: NodeDocument, own: Instance, agent: AgentClient) -> None:
-        self._document, self._own, self._agent = document, own, agent
+    def __init__(
+        self, document: NodeDocument, own: Instance, agent: AgentClient, paths: Paths
+    ) -> None:
+        self._document, self._own, self._agent, self._paths = document, own, agent, paths
 
     def __call__(
         self,
@@ -142,7 +149,7 @@ class _Preparer:
             )
         REAL_TIME.say(time)
         return InitRun(
-            paths=REAL,
+            paths=self._paths,
             agent=self._agent,
             document=self._document,
             own=self._own,

@@ -16,13 +16,17 @@ __all__ = ["REAL", "Paths"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paths:
-    """Folders of one node; a test puts all of them below a folder of its own."""
+    """Folders of one node; a test puts all of them below a folder of its own.
+
+    `provider` is where this machine is from, as its measured command line says.
+    """
 
     state: Path
     kubernetes: Path
     kubelet: Path
     run: Path
     host: Path
+    provider: str = "local"
 
     @property
     def keys(self) -> Path:

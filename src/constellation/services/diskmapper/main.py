@@ -19,7 +19,7 @@ from constellation.base.errors import ConstellationError, Rejected
 from constellation.base.secret import Secret
 from constellation.disk import state_disk
 from constellation.kube.node_record import NODE_JSON, load_node_record
-from constellation.providers.local.metadata import LocalMetadata
+from constellation.providers.select import metadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import join_pb2
@@ -80,7 +80,7 @@ def main() -> None:
 async def _measure() -> None:
     settings = machine_settings()
     await measure(
-        LocalMetadata(),
+        metadata(settings.provider),
         variant=settings.variant,
         document_path=NODE_DOCUMENT,
         extend=lambda data: local_vtpm.measure_node_document(
@@ -95,7 +95,7 @@ async def _open() -> None:
     agent = await AgentClient.connect(agent_socket("diskmapper"))
     try:
         state = await open_disk(
-            metadata=LocalMetadata(),
+            metadata=metadata(machine_settings().provider),
             agent=agent,
             door=_RealDoor(document),
             cluster_id=document.cluster_id,

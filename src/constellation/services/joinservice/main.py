@@ -12,7 +12,7 @@ from constellation.base.retry import until_available
 from constellation.kube.etcd import Etcd
 from constellation.kube.log_copy import LogCopy
 from constellation.kube.membership import member_by_name
-from constellation.providers.local.metadata import LocalMetadata
+from constellation.providers.select import metadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.joinservice.judge import fresh_node, given_node
 from constellation.services.joinservice.ledger import Ledger
@@ -51,7 +51,7 @@ async def _serve() -> None:
     me = member_by_name(ledger.membership, identity.name)
     if me is None:
         raise Unavailable(f"{identity.name} is not in the membership yet")
-    provider = LocalMetadata()
+    provider = metadata(files.provider())
     server = JoinServer(
         files=files,
         kept=kept,

@@ -12,6 +12,7 @@ from constellation.base.errors import Unavailable
 from constellation.base.secret import Secret
 from constellation.crypto.signing import load_private_key
 from constellation.crypto.x509 import CertificateAuthority, load_certificate, uris
+from constellation.kube.node_record import load_node_record
 from constellation.kube.service_identity import ServiceIdentity, parse_identity
 from constellation.rpc.mutual_tls import ServiceTls
 from constellation.services.kept_policy import KeptPolicy
@@ -89,6 +90,10 @@ class NodeFiles:
         """Say who this node is, by its own service certificate."""
         certificate = load_certificate(_read(self._key("service.crt")))
         return parse_identity(uris(certificate), cluster_id=document.cluster_id)
+
+    def provider(self) -> str:
+        """Say where this machine is from, as its measured command line said."""
+        return load_node_record(_read(self.state / "node.json")).provider
 
     def _key(self, name: str) -> Path:
         return self.state / "keys" / name

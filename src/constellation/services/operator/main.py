@@ -11,7 +11,7 @@ from constellation.base.retry import until_available
 from constellation.kube.client import connect
 from constellation.kube.etcd import Etcd
 from constellation.kube.node_record import NODE_JSON, load_node_record
-from constellation.providers.local.metadata import LocalMetadata
+from constellation.providers.select import metadata
 from constellation.services.operator.loop import Operator
 
 __all__ = ["main"]
@@ -27,7 +27,7 @@ async def _run() -> None:
         raise Unavailable(f"{NODE_JSON}: {error.strerror}") from error
     operator = Operator(
         connect(_KUBERNETES / "admin.conf"),
-        provider=LocalMetadata(),
+        provider=metadata(record.provider),
         etcd=Etcd(_KUBERNETES / "pki"),
         me=record.name,
         address=record.address,

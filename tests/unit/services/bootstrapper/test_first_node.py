@@ -94,7 +94,7 @@ def test_the_first_node_has_a_place_that_admission_accepts() -> None:
     )
     assert found(settings, member).nodes == (member,)
     assert member.address == "10.42.1.10"
-    record = first_node.record(settings, member, time=5)
+    record = first_node.record(settings, member, time=5, provider="aws")
     assert (record.name, record.pod_cidr) == (member.name, member.pod_cidr)
 
 

@@ -1,0 +1,58 @@
+"""The block `provider.gcp`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from constellation.config.providers.cloud import Access, Tags, Terraform
+from constellation.config.section import Section
+
+__all__ = ["GcpProvider"]
+
+_ZONE = r"^[a-z]{2,20}-[a-z]{2,20}\d-[a-z]$"
+
+
+class GcpProvider(Section):
+    """Google Cloud. Credentials are the environment's, as for `gcloud`; none stand here."""
+
+    project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")]
+    """Project id."""
+
+    region: Annotated[str, Field(pattern=r"^[a-z]{2,20}-[a-z]{2,20}\d$")]
+    """Region, e.g. europe-west3."""
+
+    zones: Annotated[
+        tuple[Annotated[str, Field(pattern=_ZONE)], ...],
+        Field(strict=False, min_length=1, max_length=6),
+    ]
+    """Zones for the nodes, e.g. [europe-west3-b]."""
+
+    image: str = ""
+    """The node image (projects/…/global/images/…). Empty: the one that the release names."""
+
+    service_account: str = ""
+    """Service account (e-mail) of the nodes. `constellation iam create` makes it."""
+
+    node_network: Annotated[str, Field(pattern=r"^[0-9./]*$")] = "10.42.0.0/16"
+    """Addresses of the nodes (IPv4)."""
+
+    subnetwork: str = ""
+    """Self link of an existing subnetwork for the nodes. Empty: network and subnetwork are made."""
+
+    access: Access = Access()
+    """Who may reach what from outside."""
+
+    tags: Tags = Field(default_factory=dict)
+    """Labels for all resources, beside ours."""
+
+    terraform: Terraform = Terraform()
+    """How Terraform or OpenTofu is run."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> GcpProvider:
+        for zone in self.zones:
+            if zone.rpartition("-")[0] != self.region:
+                raise ValueError(f"expected zones of {self.region}, found {zone}")
+        return self

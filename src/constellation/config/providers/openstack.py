@@ -1,0 +1,56 @@
+"""The block `provider.openstack`; STACKIT is a preset of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from constellation.config.providers.cloud import Access, Tags, Terraform
+from constellation.config.section import Section
+
+__all__ = ["OpenStackProvider"]
+
+
+class OpenStackProvider(Section):
+    """An OpenStack cloud. Credentials stand in clouds.yaml of the workstation, never here."""
+
+    cloud: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
+    """Name of the cloud in clouds.yaml."""
+
+    clouds_yaml: Annotated[str, Field(alias="cloudsYAML")] = ""
+    """Path of clouds.yaml. Empty: where OpenStack's tools look for it."""
+
+    region: Annotated[str, Field(pattern=r"^[\w-]{0,64}$")] = ""
+    """Region. Empty: the one of clouds.yaml."""
+
+    zones: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[\w-]{1,64}$")], ...], Field(strict=False)
+    ] = ()
+    """Availability zones for the nodes. Empty: the cloud's default."""
+
+    image: str = ""
+    """The node image (its id). Empty: the one that the release names."""
+
+    floating_ip_pool: Annotated[str, Field(alias="floatingIPPool")] = ""
+    """Id of the external network for floating addresses; not needed if access.internal."""
+
+    stackit_project: Annotated[
+        str, Field(alias="stackitProjectID", pattern=r"^[0-9a-f-]{0,36}$")
+    ] = ""
+    """STACKIT only: the project's id. Empty: another OpenStack cloud."""
+
+    node_network: Annotated[str, Field(pattern=r"^[0-9./]*$")] = "10.42.0.0/16"
+    """Addresses of the nodes (IPv4)."""
+
+    network: str = ""
+    """Id of an existing network for the nodes. Empty: network, subnet and router are made."""
+
+    access: Access = Access()
+    """Who may reach what from outside."""
+
+    tags: Tags = Field(default_factory=dict)
+    """Tags for all resources, beside ours."""
+
+    terraform: Terraform = Terraform()
+    """How Terraform or OpenTofu is run."""

@@ -1,0 +1,52 @@
+"""Whom does a node ask about itself and its peers, and where does the operator make machines?
+
+The provider's name comes from the measured command line (`constellation.provider=`). Node programs
+only: everything that is named here is part of every node image, so no SDK is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from constellation.base.errors import FormatError
+from constellation.providers.local.metadata import LocalMetadata
+from constellation.providers.local.node_groups import LocalNodeGroups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from constellation.providers.protocols import Metadata, NodeGroups
+
+__all__ = ["metadata", "node_groups"]
+
+T = TypeVar("T")
+
+_METADATA: dict[str, Callable[[], Metadata]] = {"local": LocalMetadata}
+_NODE_GROUPS: dict[str, Callable[[], NodeGroups]] = {"local": LocalNodeGroups}
+
+
+def metadata(provider: str) -> Metadata:
+    """Give the provider as a node sees it.
+
+    Raises:
+        FormatError: this build knows no such provider.
+    """
+    return _known(_METADATA, provider)()
+
+
+def node_groups(provider: str) -> NodeGroups:
+    """Give the provider as the operator of a control plane sees it.
+
+    Raises:
+        FormatError: this build knows no such provider.
+    """
+    return _known(_NODE_GROUPS, provider)()
+
+
+def _known(table: dict[str, T], provider: str) -> T:
+    if provider not in table:
+        raise FormatError(
+            f"command line: constellation.provider is {provider[:40]!r}, expected one of "
+            f"{', '.join(sorted(table))}"
+        )
+    return table[provider]
