@@ -100,10 +100,12 @@ async def stream(
     on_line: Callable[[str], None],
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    ending_s: float = 0.0,
 ) -> None:
     """Run a program that takes long; hand each line of both its outputs over as it comes.
 
-    A line longer than 64 KiB comes in parts. If the caller is cancelled, the program is killed.
+    A line longer than 64 KiB comes in parts. If the caller is cancelled or the time is over, the
+    program is asked to end (SIGINT) and has `ending_s` seconds for it; then it is killed.
 
     Raises:
         Failed: as `run`; the message has the last 20 lines.
@@ -130,6 +132,8 @@ async def stream(
                 on_line(line)
             returncode = await process.wait()
     except BaseException as error:
+        if ending_s:
+            await _ask_to_end(process, on_line, within_s=ending_s)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
@@ -140,6 +144,20 @@ async def stream(
         tail = "\n".join(kept)
         finished = Finished(returncode=returncode, stdout=tail.encode(), stderr=b"")
         raise Failed(f"{name} ended with {returncode}: {tail[-1500:]}", finished=finished)
+
+
+async def _ask_to_end(
+    process: asyncio.subprocess.Process, on_line: Callable[[str], None], *, within_s: float
+) -> None:
+    """Interrupt the program alone, not what it started: it ends those itself, in order."""
+    assert process.stdout is not None  # noqa: S101 - `stream` asked for it
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            async for line in _lines(process.stdout):
+                on_line(line)
+            await process.wait()
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:

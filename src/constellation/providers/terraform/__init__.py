@@ -1,0 +1,3 @@
+"""See the modules; each answers one question."""
+
+__all__: list[str] = []

@@ -1,0 +1,282 @@
+"""A cloud as the workstation sees it: `providers.protocols.Infrastructure` over Terraform.
+
+What differs between clouds is one `Cloud`: the module's variables, and what its API says about
+machines. Order of `apply`: preflight, module and variables, init, plan, the user's word, apply,
+wait until the cloud lists the machines. A first apply that fails is rolled back, and what is left
+is named; a later one never is, since that would take a cluster away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from constellation.base import clock, decode
+from constellation.base.errors import Conflict, ConstellationError, Unavailable
+from constellation.base.progress import Progress
+from constellation.providers.protocols import InfrastructureState, Instance, Role
+from constellation.providers.terraform import program as programs
+from constellation.providers.terraform.folder import Folder, Mark, module_source
+from constellation.providers.terraform.run import Plan, Terraform, TerraformSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from constellation.base.progress import Report
+    from constellation.providers.protocols import Desired, Infrastructure
+
+__all__ = ["PORTS", "Cloud", "Outputs", "TerraformInfrastructure"]
+
+PORTS = {"api": 6443, "init": 9000, "recovery": 9999, "verify": 30081, "policy": 30091}
+"""What the load balancer leads to control planes, by the name in the configuration (`access`)."""
+
+_STEP = "Machines"
+_PAUSE_S = 2.0
+_LISTED_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What every module says in the end; see docs/reference/infrastructure.md.
+
+    Endpoints are host:port of the API server, outside and inside; `groups` maps a node group to the
+    cloud's id of it; `details` is for the cloud's own code.
+    """
+
+    uid: str
+    endpoint: str
+    in_cluster_endpoint: str
+    api_sans: tuple[str, ...]
+    node_cidr: str
+    groups: dict[str, str]
+    load_balancer: str
+    details: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Cloud(Protocol):
+    """What is different about a cloud, on the workstation."""
+
+    @property
+    def provider(self) -> str:
+        """Give its name, which is its module's as well."""
+        ...
+
+    def variables(self, uid: str, desired: Desired) -> Mapping[str, object]:
+        """Give the module's variables: plain JSON, no secret."""
+        ...
+
+    async def preflight(self, uid: str, desired: Desired) -> None:
+        """Ask for credentials, permissions and quotas before anything is made.
+
+        Raises:
+            Conflict: with everything that is missing.
+            Unavailable: the cloud does not answer.
+        """
+        ...
+
+    async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
+        """List the machines, by the cloud's API. Raises Unavailable, FormatError."""
+        ...
+
+    async def leftovers(self, uid: str) -> tuple[str, ...]:
+        """Name what the cloud still has of a cluster, whoever made it."""
+        ...
+
+    async def console(self, instance_id: str) -> bytes:
+        """Give the end of a machine's console, 1 MiB at most."""
+        ...
+
+
+class TerraformInfrastructure:
+    """The resources of one uid, made by the module of one cloud in one folder."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        uid: str,
+        *,
+        folder: Path,
+        program: str,
+        settings: TerraformSettings,
+        confirm: Callable[[Plan], None],
+        direct: bool = False,
+        listed_s: float = _LISTED_S,
+    ) -> None:
+        self._cloud, self._uid = cloud, uid
+        self._folder = Folder(path=folder)
+        self._program, self._settings = program, settings
+        self._confirm, self._direct, self._listed_s = confirm, direct, listed_s
+
+    async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
+        """Create or change what differs; see the module's docstring.
+
+        Raises:
+            UserError: no Terraform, or the user's answer was no.
+            Conflict: something speaks against it; nothing was changed.
+            Unavailable: the cloud refused; says what is left of it.
+        """
+        terraform = await self._terraform()
+        first = self._folder.mark() is None
+        if first:
+            report(Progress(step="Preflight"))
+            await self._cloud.preflight(self._uid, desired)
+            report(Progress(step="Preflight", finished=True))
+        self._folder.fill(
+            module_source(self._cloud.provider),
+            mark=self._mark,
+            variables=self._cloud.variables(self._uid, desired),
+            backend=self._settings.backend,
+        )
+        await terraform.init(report=report)
+        before = await terraform.resources()
+        plan = await terraform.plan(report=report)
+        if plan.changes:
+            self._confirm(plan)
+            try:
+                await terraform.apply(plan, report=report, step=_STEP)
+            except ConstellationError as error:
+                if before or not first:
+                    raise
+                raise await self._rolled_back(terraform, error, report=report) from error
+        return await self._listed(terraform, desired, report=report)
+
+    async def plan(self, desired: Desired, *, report: Report) -> Plan:
+        """Say what `apply` would do with resources that exist; nothing is changed."""
+        terraform = await self._terraform()
+        self._folder.fill(
+            module_source(self._cloud.provider),
+            mark=self._mark,
+            variables=self._cloud.variables(self._uid, desired),
+            backend=self._settings.backend,
+        )
+        await terraform.init(report=report)
+        plan = await terraform.plan(report=report)
+        self._folder.plan.unlink(missing_ok=True)
+        return plan
+
+    async def observe(self) -> InfrastructureState | None:
+        """Say what exists; None where nothing was made from this folder."""
+        if self._folder.mark() != self._mark:
+            return None
+        terraform = await self._terraform()
+        found = await terraform.outputs()
+        if not found:
+            return None
+        return await self._state(_outputs(found))
+
+    async def destroy(self, *, report: Report) -> None:
+        """Remove everything; nothing there is no error.
+
+        Raises:
+            Unavailable: something is left; it is named, and the same command goes on.
+        """
+        if self._folder.mark() != self._mark:
+            return
+        terraform = await self._terraform()
+        await terraform.init(report=report)
+        plan = await terraform.plan(report=report, destroy=True)
+        if plan.changes:
+            await terraform.apply(plan, report=report, step="Remove machines")
+        left = (*await terraform.resources(), *await self._cloud.leftovers(self._uid))
+        if left:
+            raise Unavailable(
+                f"left of {self._uid}: {', '.join(left)}",
+                hint="the same command again goes on; what Kubernetes made is yours to remove",
+            )
+        self._folder.remove()
+
+    async def console(self, instance_id: str) -> bytes:
+        """Give the end of a machine's console, 1 MiB at most."""
+        return await self._cloud.console(instance_id)
+
+    @property
+    def _mark(self) -> Mark:
+        return Mark(provider=self._cloud.provider, uid=self._uid)
+
+    async def _terraform(self) -> Terraform:
+        program = await programs.find(self._program)
+        return Terraform(program, self._folder, self._settings)
+
+    async def _rolled_back(
+        self, terraform: Terraform, error: ConstellationError, *, report: Report
+    ) -> ConstellationError:
+        """Remove what a first apply has made; gives the error that says what is left."""
+        report(Progress(step=_STEP, detail="failed; removing what was made", finished=True))
+        with contextlib.suppress(ConstellationError):
+            plan = await terraform.plan(report=report, destroy=True)
+            if plan.changes:
+                await terraform.apply(plan, report=report, step="Roll back")
+        left = await terraform.resources()
+        if left:
+            note = f"left behind: {', '.join(left)}; `constellation terminate` removes it"
+        else:
+            self._folder.remove()
+            note = "everything that was made has been removed again"
+        return type(error)(f"{error}. {note}", hint=error.hint)
+
+    async def _listed(
+        self, terraform: Terraform, desired: Desired, *, report: Report
+    ) -> InfrastructureState:
+        """Wait until the cloud's API lists every machine: it may lag behind what it has made."""
+        outputs = _outputs(await terraform.outputs())
+        end = clock.monotonic_s() + self._listed_s
+        while True:
+            state = await self._state(outputs)
+            missing = [
+                f"{group.name} ({found} of {group.size})"
+                for group in desired.groups
+                if (found := sum(m.group == group.name for m in state.instances)) < group.size
+            ]
+            if not missing:
+                report(Progress(step="Machines are listed", finished=True))
+                return state
+            if clock.monotonic_s() > end:
+                raise Unavailable(
+                    f"the cloud does not list all machines: {', '.join(missing)}",
+                    hint="the same command again looks anew",
+                )
+            report(Progress(step="Machines are listed", detail=", ".join(missing)))
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _state(self, outputs: Outputs) -> InfrastructureState:
+        if outputs.uid != self._uid:
+            raise Conflict(f"the state is of {outputs.uid}, expected {self._uid}")
+        host = outputs.endpoint.rpartition(":")[0]
+        instances = await self._cloud.instances(outputs)
+        return InfrastructureState(
+            uid=outputs.uid,
+            endpoint=outputs.in_cluster_endpoint,
+            user_endpoint=outputs.endpoint,
+            api_sans=outputs.api_sans,
+            instances=tuple(_reached(m, host, direct=self._direct) for m in instances),
+            trust_roots=(),
+        )
+
+
+def _outputs(found: Mapping[str, object]) -> Outputs:
+    return decode.load_value(Outputs, dict(found), what="outputs of the module")
+
+
+def _reached(instance: Instance, host: str, *, direct: bool) -> Instance:
+    """Say how the workstation reaches a machine.
+
+    Control planes through the load balancer, which leads to any of them; with `direct` (a way into
+    the private network), and workers always, by their own addresses.
+    """
+    balanced = instance.role is Role.CONTROL_PLANE and not direct
+    to = host if balanced else instance.address
+    return dataclasses.replace(
+        instance,
+        init_endpoint=f"{to}:{PORTS['init']}",
+        recovery_endpoint=f"{to}:{PORTS['recovery']}",
+        verify_endpoint=f"{to}:{PORTS['verify']}",
+        policy_endpoint=f"{to}:{PORTS['policy']}",
+    )
+
+
+if TYPE_CHECKING:
+    _: type[Infrastructure] = TerraformInfrastructure
