@@ -7,6 +7,7 @@ Standard error says "hanging" when it does. A program of its own, to be interrup
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ async def _no_check(context: Context) -> None:
 
 
 if __name__ == "__main__":
+    # who starts the tests in the background has them ignore it, and a child inherits that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     machine_check.check_unless_running = _no_check
     privilege.is_root = lambda: True
     if sys.argv[1] == "artifacts":

@@ -199,13 +199,14 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
         text=True,
     )
     assert process.stderr is not None
-    before = []
-    while line := process.stderr.readline():
-        before.append(line)
-        if "What came before: done" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    try:
+        while line := process.stderr.readline():
+            if "What came before: done" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert (process.returncode, stdout) == (130, ""), stderr
     assert stderr.endswith(
         "Interrupted. What was finished is kept.\n"
