@@ -109,6 +109,8 @@ class Connection(asyncio.Protocol, asyncio.Transport):
         self._peer: Peer | None = None
         self._result: AttestationResult | None = None
         self._closing = False
+        self._plain = bytearray()
+        self._flush_is_planned = False
 
     # -- the socket's side ------------------------------------------------------------------
 
@@ -216,7 +218,8 @@ class Connection(asyncio.Protocol, asyncio.Transport):
                 match pending.pop(0):
                     case Send(data=data):
                         self._tls.write(data)
-                        self._flush()
+                        if not any(isinstance(action, Open) for action in pending):
+                            self._flush()  # else it goes with the application's first bytes
                     case NeedEvidence(peer_nonce=nonce):
                         evidence = await self._attest(nonce)
                         pending += self._handshake.attested(evidence)
@@ -274,10 +277,16 @@ class Connection(asyncio.Protocol, asyncio.Transport):
         return self._peer if name == EXTRA_INFO else self._transport.get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and send."""
-        if data and not self._closing:
-            self._tls.write(bytes(data))
-            self._flush()
+        """Encrypt and send, together with what else is written before the loop goes on.
+
+        An HTTP/2 message is several writes: so it is one record and one packet.
+        """
+        if not data or self._closing:
+            return
+        self._plain += data
+        if not self._flush_is_planned:
+            self._flush_is_planned = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def can_write_eof(self) -> bool:
         """TLS has no half-closed state that we use."""
@@ -291,6 +300,7 @@ class Connection(asyncio.Protocol, asyncio.Transport):
         """Send close_notify and what is buffered, then end."""
         if not self._closing:
             self._closing = True
+            self._flush()
             self._tls.shutdown()
             self._flush()
             self._transport.close()
@@ -311,7 +321,7 @@ class Connection(asyncio.Protocol, asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Give how many bytes the other end has not taken yet."""
-        return self._transport.get_write_buffer_size()
+        return len(self._plain) + self._transport.get_write_buffer_size()
 
     @property
     def attested(self) -> bool:
@@ -344,6 +354,11 @@ class Connection(asyncio.Protocol, asyncio.Transport):
         self._flush()
 
     def _flush(self) -> None:
+        self._flush_is_planned = False
+        if self._plain:
+            plain, self._plain = bytes(self._plain), bytearray()
+            with contextlib.suppress(Closed):  # the application hears of it by connection_lost
+                self._tls.write(plain)
         data = self._tls.outgoing()
         if data and self._raw is not None and not self._raw.is_closing():
             self._raw.write(data)

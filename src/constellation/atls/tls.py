@@ -63,6 +63,7 @@ class Tls:
 
     def __init__(self, tls_context: SSL.Context, *, server: bool) -> None:
         self._connection = SSL.Connection(tls_context, None)
+        self._peer_spki_digest: bytes | None = None
         if server:
             self._connection.set_accept_state()
         else:
@@ -97,7 +98,8 @@ class Tls:
             raise FormatError(f"aTLS: TLS handshake failed: {_reason(error)}") from None
         if self._connection.get_alpn_proto_negotiated() != ALPN:
             raise FormatError(f"aTLS: the peer does not speak {ALPN.decode()}")
-        _digest(self._connection.get_peer_certificate(as_cryptography=True))
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        self._peer_spki_digest = _digest(certificate)
         return True
 
     def read(self) -> bytes:
@@ -117,8 +119,15 @@ class Tls:
             raise FormatError(f"aTLS: TLS: {_reason(error)}") from None
 
     def write(self, data: bytes) -> None:
-        """Encrypt plaintext; `outgoing` then has the records."""
-        self._connection.sendall(data)
+        """Encrypt plaintext; `outgoing` then has the records.
+
+        Raises:
+            Closed: the connection is broken or was shut down.
+        """
+        try:
+            self._connection.sendall(data)
+        except SSL.Error as error:
+            raise Closed(f"aTLS: TLS: {_reason(error)}") from None
 
     def shutdown(self) -> None:
         """Tell the peer that nothing more comes (close_notify)."""
@@ -138,8 +147,10 @@ class Tls:
 
     @property
     def peer_spki_digest(self) -> bytes:
-        """SHA-256 of the peer's public key (32 bytes)."""
-        return _digest(self._connection.get_peer_certificate(as_cryptography=True))
+        """SHA-256 of the peer's public key (32 bytes); known once the handshake is complete."""
+        if self._peer_spki_digest is None:
+            raise FormatError("aTLS: the TLS handshake is not complete")
+        return self._peer_spki_digest
 
 
 def _any_certificate(*_: object) -> bool:

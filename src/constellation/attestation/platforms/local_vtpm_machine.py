@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -23,11 +24,12 @@ from constellation.attestation.platforms.local_vtpm_log import (
     cluster_event,
     document_event,
 )
-from constellation.attestation.tpm import quote
+from constellation.attestation.tpm import pcr, quote, replay
 from constellation.attestation.tpm.device import CommandRefused, Tpm
 from constellation.attestation.tpm.eventlog import EventLog
+from constellation.attestation.tpm.structures import Alg, Attest
 from constellation.base import decode
-from constellation.base.errors import Conflict, Unavailable
+from constellation.base.errors import Conflict, FormatError, Unavailable, Untrusted
 from constellation.base.files import write_atomic
 
 if TYPE_CHECKING:
@@ -119,13 +121,37 @@ async def give_to_cluster(tpm: Tpm, cluster_id: bytes, *, event_log: Path) -> No
     await _extend_once(tpm, cluster_event(cluster_id), log=log, path=event_log)
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Registers and the log that explains them."""
+
+    pcrs: dict[int, bytes]
+    event_log: bytes
+
+    def is_quoted(self, quoted: bytes) -> bool:
+        """Say whether a quote is over these very registers: its digest says so."""
+        return Attest.parse(quoted).pcr_digest == pcr.quote_digest(Alg.SHA256, self.pcrs)
+
+    def is_whole(self) -> bool:
+        """Say whether the log has every event of the registers, so that it may be kept."""
+        try:
+            log = EventLog.parse(self.event_log)
+            return replay.registers(log, bank=BANK, pcrs=QUOTED_PCRS) == self.pcrs
+        except (FormatError, Untrusted):
+            return False
+
+
 class LocalVtpmAttester:
-    """Attests with the AK of `manufacture`; one call at a time (the agent serialises them)."""
+    """Attests with the AK of `manufacture`; one call at a time (the agent serialises them).
+
+    Registers and log are read once and kept for as long as quotes are over the same registers.
+    """
 
     def __init__(self, tpm: Tpm, event_log: Path) -> None:
         self._tpm = tpm
         self._event_log = event_log
         self._identity: tuple[bytes, bytes] | None = None
+        self._kept: _Measured | None = None
 
     async def attester_id(self) -> bytes:
         """Give the SHA-256 (32 bytes) of the AK's public area.
@@ -139,20 +165,24 @@ class LocalVtpmAttester:
     async def attest(self, binding: Binding) -> Evidence:
         """Quote the registers over SHA-256 of `binding`; see `Attester`."""
         public, certificate = await self._own()
-        pcrs = await self._tpm.read_pcrs(QUOTED_PCRS, bank=BANK)
         quoted, signature = await self._tpm.quote(
             AK_HANDLE,
             qualifying_data=hashlib.sha256(binding).digest(),
             pcrs=QUOTED_PCRS,
             bank=BANK,
         )
+        measured = self._kept
+        if measured is None or not measured.is_quoted(quoted):
+            pcrs = await self._tpm.read_pcrs(QUOTED_PCRS, bank=BANK)
+            measured = _Measured(dict(pcrs), await _read(self._event_log))
+            self._kept = measured if measured.is_whole() else None
         evidence = TpmEvidence(
             quote=quoted,
             signature=signature,
             ak_public=public,
             ak_certificate=certificate,
-            pcrs=dict(pcrs),
-            event_log=await _read(self._event_log),
+            pcrs=measured.pcrs,
+            event_log=measured.event_log,
         )
         return Evidence(variant=Variant.LOCAL_VTPM, data=decode.dump(evidence))
 

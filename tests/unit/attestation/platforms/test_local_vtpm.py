@@ -395,6 +395,43 @@ async def test_an_event_that_nobody_expects_is_refused_and_named() -> None:
             verifier.appraise(evidence, binding=BINDING, now=NOW)
 
 
+async def test_registers_and_log_are_kept_while_quotes_are_over_them_and_no_longer() -> None:
+    with tempfile.TemporaryDirectory(prefix="vtpm") as name:
+        folder, ca = Path(name), LocalCloudCa()
+        kept, away = folder / "log", folder / "away"
+        async with swtpm(folder) as socket:
+            async with await Tpm.connect(socket) as tpm:
+                await local_vtpm.manufacture(tpm, ca.certify)
+            await power_on(socket, folder)
+            async with await Tpm.connect(socket) as tpm:
+                attester = local_vtpm.LocalVtpmAttester(tpm, kept)
+                first = opened(await attester.attest(BINDING))
+                kept.rename(away)
+                second = opened(await attester.attest(Binding(b"other".ljust(64))))
+                assert (second.pcrs, second.event_log) == (first.pcrs, first.event_log)
+                assert second.quote != first.quote
+                await tpm.extend(15, bytes(32))
+                with pytest.raises(Unavailable, match="event log"):
+                    await attester.attest(BINDING)
+
+
+async def test_a_log_that_does_not_have_every_event_is_read_anew() -> None:
+    with tempfile.TemporaryDirectory(prefix="vtpm") as name:
+        folder, ca = Path(name), LocalCloudCa()
+        async with swtpm(folder) as socket:
+            async with await Tpm.connect(socket) as tpm:
+                await local_vtpm.manufacture(tpm, ca.certify)
+            await power_on(socket, folder)
+            async with await Tpm.connect(socket) as tpm:
+                attester = local_vtpm.LocalVtpmAttester(tpm, folder / "log")
+                before = (folder / "log").read_bytes()
+                await local_vtpm.give_to_cluster(tpm, CLUSTER_ID, event_log=folder / "log")
+                after = (folder / "log").read_bytes()
+                for written in (before, b"no log", after):  # the first two: not written yet
+                    (folder / "log").write_bytes(written)
+                    assert opened(await attester.attest(BINDING)).event_log == written
+
+
 def test_predictions_are_what_the_machine_measured(machine: Recorded) -> None:
     pcrs = opened(machine.fresh).pcrs
     assert {n: (pcrs[n],) for n in reference()} == reference()
