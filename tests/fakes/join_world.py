@@ -332,6 +332,7 @@ def server_of(files: NodeFiles, ledger: Ledger, provider: Provider, world: World
         provider=provider,
         keys=Keys(),
         world=world,
+        pinned_root=b"",
         own_name="control-plane-default-0",
         host="127.0.0.1",
         join_port=0,

@@ -31,6 +31,7 @@ from constellation.services.steps import Step, StepBook, run_steps
 from constellation.trust import artifact_list
 from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList
 from constellation.trust.cluster_policy import SignedPolicy, parse_policy, sign_policy
+from constellation.trust.policy_acceptance import OfferedPolicy
 from tests.fakes.cluster_machines import OURS
 from tests.fakes.members import founded
 from tests.fakes.node_rim import NodeRim, PowerCut, cut_at
@@ -123,7 +124,9 @@ class Joining:
             assert rim.record.state is State.NEW, "no ticket is given for a known disk"
             self.tickets += 1
             given, signed = ticket(self.role), policy()
-            new = NewPlace(keys=fresh_keys(), signed_policy=signed, giver="10.42.1.10")
+            new = NewPlace(
+                keys=fresh_keys(), policy=OfferedPolicy(signed=signed), giver="10.42.1.10"
+            )
         return JoinRun(
             paths=rim.paths,
             agent=rim,  # type: ignore[arg-type] # what JoinRun asks of an agent

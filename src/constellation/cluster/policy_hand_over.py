@@ -1,7 +1,8 @@
 """How a cluster comes to obey a new policy: given to one control plane, counted when all report it.
 
 The state file names the policy before it leaves this machine, so that no other is ever signed with
-its serial; the same call again goes on. Reports are believed from a channel that the join key has
+its serial, and the release chain lies beside it; the same call again goes on. If every control
+plane refuses it, the one before stays. Reports are believed from a channel that the join key has
 signed. Source: design, section 6; rpc/protos/policy.proto.
 """
 
@@ -13,6 +14,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from constellation.base import files
 from constellation.base.clock import monotonic_s
 from constellation.base.errors import Conflict, ConstellationError, Rejected, Unavailable
 from constellation.base.progress import Progress
@@ -30,7 +32,7 @@ from constellation.trust.channel_proof import (
     prove_owner_channel,
     verify_join_channel,
 )
-from constellation.trust.cluster_policy import verify_policy
+from constellation.trust.cluster_policy import parse_policy, verify_policy
 from constellation.trust.node_document import parse_node_document
 from constellation.trust.policy_succession import successor
 
@@ -64,8 +66,13 @@ class Obeyed:
     problem: str
 
 
-async def hand_over(context: Context, state: State, signed: SignedPolicy) -> State:
+async def hand_over(
+    context: Context, state: State, signed: SignedPolicy, *, chain: bytes = b""
+) -> State:
     """Make every live control plane obey `signed`; gives the state that names it.
+
+    `chain` (`release_chain.dump_chain`) is what the control planes judge a new release by; empty:
+    the policy only takes away, or it was given when this policy was handed over first.
 
     Raises:
         Conflict: the cluster was not initialised, or another policy has this serial.
@@ -75,15 +82,20 @@ async def hand_over(context: Context, state: State, signed: SignedPolicy) -> Sta
     """
     owner, kept = _known(context, state)
     policy = successor(kept, signed, document=parse_node_document(state.node_document)) or kept
-    state = dataclasses.replace(state, policy=signed, policy_serial=policy.serial)
-    write_state(context.workspace.state, state)
+    state = _noted(context, state, signed, policy, chain=chain)
     wanted = hashlib.sha256(signed.policy).digest()
     end = monotonic_s() + context.wait_s
     while True:
-        obeyed = await _ask_one(context, state, policy, owner, new=signed)
+        try:
+            obeyed = await _ask_one(context, state, policy, owner, new=signed)
+        except _RefusedByAll as refused:
+            _forget(context, state)
+            raise refused.error from None
         behind = [o for o in obeyed if o.digest != wanted]
         if not behind:
             context.report(Progress(step=_TITLE, detail=f"serial {policy.serial}", finished=True))
+            state = dataclasses.replace(state, policy_before=None)
+            write_state(context.workspace.state, state)
             return state
         names = ", ".join(o.node_name for o in behind)
         context.report(Progress(step=_TITLE, detail=f"waiting for {names}"))
@@ -104,7 +116,56 @@ async def obeyed_policies(context: Context, state: State) -> tuple[Obeyed, ...]:
         Unavailable: no control plane answers.
     """
     owner, kept = _known(context, state)
-    return await _ask_one(context, state, kept, owner, new=None)
+    try:
+        return await _ask_one(context, state, kept, owner, new=None)
+    except _RefusedByAll as refused:
+        raise refused.error from None
+
+
+class _RefusedByAll(Exception):
+    """Every control plane answered, and none takes the policy."""
+
+    def __init__(self, error: ConstellationError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _noted(
+    context: Context, state: State, signed: SignedPolicy, policy: ClusterPolicy, *, chain: bytes
+) -> State:
+    """Write down what is about to leave this machine."""
+    if chain:
+        files.write_atomic(context.workspace.release_chain(policy.serial), chain)
+    if state.policy != signed:
+        state = dataclasses.replace(
+            state,
+            policy=signed,
+            policy_serial=policy.serial,
+            policy_before=state.policy,
+            signed_serial=policy.serial,
+        )
+    write_state(context.workspace.state, state)
+    return state
+
+
+def _forget(context: Context, state: State) -> None:
+    """Go back to the policy before: nobody took the new one. Its serial is never used again."""
+    if state.policy_before is None:
+        return
+    serial = parse_policy(state.policy_before.policy).serial
+    write_state(
+        context.workspace.state,
+        dataclasses.replace(
+            state, policy=state.policy_before, policy_serial=serial, policy_before=None
+        ),
+    )
+
+
+def _chain(context: Context, policy: ClusterPolicy) -> bytes:
+    try:
+        return context.workspace.release_chain(policy.serial).read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _known(context: Context, state: State) -> tuple[ClusterSecrets, ClusterPolicy]:
@@ -143,6 +204,8 @@ async def _ask_one(
         except ConstellationError as error:
             failed.append(error)
     refusals = [e for e in failed if not isinstance(e, Unavailable)]
+    if refusals and len(refusals) == len(failed) - 1:
+        raise _RefusedByAll(refusals[0])
     raise refusals[0] if refusals else failed[-1]
 
 
@@ -162,7 +225,9 @@ async def _ask(
         deadline_s=_CONNECT_S,
     )
     try:
-        reply = await _call(channel, owner, who=f"node {machine.instance_id}", new=new)
+        chain = _chain(context, policy) if new is not None else b""
+        who = f"node {machine.instance_id}"
+        reply = await _call(channel, owner, who=who, new=new, chain=chain)
         verify_join_channel(
             policy.join_public_key,
             reply.channel_signature,
@@ -178,7 +243,12 @@ async def _ask(
 
 
 async def _call(
-    channel: AtlsChannel, owner: ClusterSecrets, *, who: str, new: SignedPolicy | None
+    channel: AtlsChannel,
+    owner: ClusterSecrets,
+    *,
+    who: str,
+    new: SignedPolicy | None,
+    chain: bytes,
 ) -> policy_pb2.PolicyReport:
     proof = prove_owner_channel(
         owner.owner_key,
@@ -193,7 +263,10 @@ async def _call(
                 policy_pb2.ReportRequest(owner_signature=proof), timeout=_CALL_S
             )
         request = policy_pb2.HandOverRequest(
-            owner_signature=proof, policy=new.policy, policy_signature=new.signature
+            owner_signature=proof,
+            policy=new.policy,
+            policy_signature=new.signature,
+            release_chain=chain,
         )
         return await stub.HandOver(request, timeout=_CALL_S)
 

@@ -73,7 +73,9 @@ class State:
 
     `uid` names the provider's resources; `cluster_id` has 32 bytes; `node_document` are the very
     bytes that nodes measure; `artifact_list` is canonical JSON, `services_bundle` a SHA-256;
-    `platform` is what the owner demands of chips and clouds; `cluster_ca` is PEM, of Kubernetes;
+    `platform` is what the owner demands of chips and clouds;
+    `policy` was handed over last; until all control planes obey it, `policy_before` is the one
+    before; no serial up to `signed_serial` is signed again; `cluster_ca` is PEM, of Kubernetes;
     `join_log_head` and `join_log_sequence` name the last record of the join log that was seen.
     """
 
@@ -91,6 +93,8 @@ class State:
     init: ChosenNode | None = None
     policy: SignedPolicy | None = None
     policy_serial: int = 0
+    policy_before: SignedPolicy | None = None
+    signed_serial: int = 0
     cluster_ca: bytes = b""
     join_log_head: bytes = b""
     join_log_sequence: int = 0

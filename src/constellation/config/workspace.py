@@ -52,6 +52,10 @@ class Workspace:
         """Give the path of the kubectl that `init` puts beside the kubeconfig."""
         return self.folder / "kubectl"
 
+    def release_chain(self, serial: int) -> Path:
+        """Give the path of the release chain that goes with the policy of this serial."""
+        return self.folder / "constellation-upgrade" / f"release-chain-{serial}.json"
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold this workspace against a second run of the program.

@@ -145,6 +145,7 @@ class TlsServer:
         self._listener, self._identity = listener, identity
         self._limits, self._gate = limits, Gate(limits)
         self._handshakes: dict[socket.socket, asyncio.Task[None]] = {}
+        self._unbegun: set[socket.socket] = set()
         self._transports = weakref.WeakSet[asyncio.Transport]()
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
@@ -189,13 +190,22 @@ class TlsServer:
             return
         task = asyncio.get_running_loop().create_task(self._handshake(sock, place))
         self._handshakes[sock] = task
-        task.add_done_callback(lambda _: self._handshakes.pop(sock))
+        self._unbegun.add(sock)
+        task.add_done_callback(lambda _: self._ended(sock, place))
+
+    def _ended(self, sock: socket.socket, place: Place) -> None:
+        self._handshakes.pop(sock)
+        if sock in self._unbegun:  # cancelled before it ran: nobody else has the socket
+            self._unbegun.discard(sock)
+            sock.close()
+            self._gate.left(place)
 
     def _evict(self, sock: socket.socket) -> None:
         _log.warning("a handshake gave its place up")
         self._handshakes[sock].cancel()
 
     async def _handshake(self, sock: socket.socket, place: Place) -> None:
+        self._unbegun.discard(sock)
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 self._grpc._protocol_factory,  # noqa: SLF001 - grpclib's one hook

@@ -41,6 +41,7 @@ _DIGEST_BYTES = 32
 _LAUNCH_BYTES = 48
 _REGISTER_SIZES = ({_DIGEST_BYTES}, {48})
 _MAX_POLICY_BYTES = 256 * 1024
+_MOST_SLOTS = 1000
 _MAX_SIGNED_BYTES = 400 * 1024
 
 
@@ -116,7 +117,8 @@ class ClusterPolicy:
     services bundle; `kubernetes_version` is the version that nodes of now get; `join_public_key` is
     DER SubjectPublicKeyInfo (P-256). `release` None: the images were made here and no release was
     published of them. `platform`: what the owner demands of chips and clouds; None where the
-    variant has neither.
+    variant has neither. `slots`: how many nodes of a group may live at once; a group that is not
+    named has what `init` said. For both the owner alone speaks.
     """
 
     cluster_id: bytes
@@ -129,6 +131,7 @@ class ClusterPolicy:
     join_public_key: bytes
     release: PolicyRelease | None = None
     platform: PlatformDemands | None = None
+    slots: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.cluster_id) != CLUSTER_ID_BYTES:
@@ -144,6 +147,8 @@ class ClusterPolicy:
         digests = (*self.artifact_lists.values(), self.services_bundle)
         if any(len(d) != _DIGEST_BYTES for d in digests):
             raise FormatError("cluster policy: every digest has 32 bytes")
+        if any(not 0 <= count <= _MOST_SLOTS for count in self.slots.values()):
+            raise FormatError(f"cluster policy: a group has 0 to {_MOST_SLOTS} slots")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Whether a cluster policy may take the place of the one that is obeyed: only a newer one; pure.
 
 Whoever keeps a policy decides this for itself, from its own node document and its own disk: it does
-not matter who hands the new one over. Source: design, section 6 ("serials only grow").
+not matter who hands the new one over. A control plane asks for the release as well
+(`policy_judgement`). Source: design, section 6 ("serials only grow").
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def successor(
     Raises:
         Untrusted: the owner did not sign it for this cluster, or its serial is lower.
         Conflict: another policy with the same serial is kept.
-        Rejected: it names another join key, so that nobody here could prove to be a JoinService.
+        Rejected: it names another join key, so that nobody here could prove to be a JoinService; or
+            other trust roots, so that evidence of machines that somebody made up would be genuine.
         FormatError: signed, but not a cluster policy.
     """
     policy = verify_policy(
@@ -45,5 +47,9 @@ def successor(
     if policy.join_public_key != kept.join_public_key:
         raise Rejected(
             (f"cluster policy {policy.serial}: names another join key than this cluster's",)
+        )
+    if policy.trust_roots != kept.trust_roots:
+        raise Rejected(
+            (f"cluster policy {policy.serial}: names other trust roots than the first policy",)
         )
     return policy

@@ -1,9 +1,9 @@
 """Which policy may follow which? The windows of an upgrade, and what is refused; pure.
 
 `next_policy` starts a roll-out: old and new images are accepted, the old ones until a stated time.
-`finish_policy` ends it: only the new ones. `accept_policy` is the judgement of a JoinService about
-a policy that it is handed: by the same rules, on a release that it has verified itself. One set of
-rules for both, so that CLI and JoinService cannot disagree. Source: design, sections 3, 6 and 11.
+`finish_policy` ends it: only the new ones. The judgement of whoever is handed such a policy stands
+in `accept_rules`, on the findings of this module: one set of rules for both, so that CLI and
+JoinService cannot disagree. Source: design, sections 3, 6 and 11.
 """
 
 from __future__ import annotations
@@ -35,12 +35,17 @@ if TYPE_CHECKING:
 __all__ = [
     "LONGEST_ROLLOUT_S",
     "Target",
-    "accept_policy",
+    "accepted_entries",
+    "earlier_end",
     "findings",
     "finish_policy",
+    "followed_release",
+    "list_digests",
     "minor_of",
     "next_policy",
+    "release_findings",
     "seen_by",
+    "seen_in",
 ]
 
 LONGEST_ROLLOUT_S = 7 * 24 * 3600
@@ -66,9 +71,11 @@ class Target:
 
 def seen_by(policy: ClusterPolicy) -> SeenVersions:
     """Give the metadata versions that the holder of this policy has seen."""
-    release = policy.release
-    if release is None:
-        return NOTHING_SEEN
+    return NOTHING_SEEN if policy.release is None else seen_in(policy.release)
+
+
+def seen_in(release: PolicyRelease) -> SeenVersions:
+    """Give the metadata versions that a policy names."""
     return SeenVersions(
         root=release.root_version,
         timestamp=release.timestamp_version,
@@ -106,14 +113,14 @@ def next_policy(
         raise ValueError(f"a roll-out ends within {LONGEST_ROLLOUT_S} s")
     if reasons := findings(current, verified, target, now=now):
         raise Rejected(reasons)
-    new = _accepted(verified, target, now=now)
+    new = accepted_entries(verified, target, now=now)
     names = {entry.image_digest for entry in new}
     old = tuple(
-        dataclasses.replace(entry, not_after=_earlier(entry.not_after, target.ends_at))
+        dataclasses.replace(entry, not_after=earlier_end(entry.not_after, target.ends_at))
         for entry in current.releases
         if entry.image_digest not in names and (entry.not_after is None or now < entry.not_after)
     )
-    lists = _digests(verified)
+    lists = list_digests(verified)
     wanted = (current.kubernetes_version, target.kubernetes)
     return dataclasses.replace(
         current,
@@ -122,7 +129,7 @@ def next_policy(
         artifact_lists={version: lists[version] for version in wanted if version in lists},
         services_bundle=bytes.fromhex(verified.release.services_bundle),
         kubernetes_version=target.kubernetes,
-        release=_followed(current, verified),
+        release=followed_release(current, verified),
     )
 
 
@@ -145,73 +152,12 @@ def finish_policy(current: ClusterPolicy) -> ClusterPolicy:
     )
 
 
-def accept_policy(
-    current: ClusterPolicy,
-    proposed: ClusterPolicy,
-    verified: VerifiedRelease | None,
-    target: Target,
-    *,
-    now: int,
-) -> None:
-    """Judge a policy whose signature and serial hold: does a release stand behind all of it?
-
-    Args:
-        current: the policy that the judge lives by.
-        proposed: the one to follow it.
-        verified: the release that the judge verified itself; None: no chain came with it, and
-            then the policy may only take away.
-        target: the judge's own variant and minimum release; what the policy asks for else.
-        now: seconds since 1970.
-
-    Raises:
-        Rejected: something in it comes from no release, or the release may not follow.
-    """
-    reasons: list[str] = []
-    allowed = list(current.releases)
-    if verified is None:
-        reasons += _narrowing_findings(current, proposed)
-    else:
-        reasons += findings(current, verified, target, now=now)
-        if proposed.release != _followed(current, verified):
-            reasons.append("cluster policy: what it says of its release is not what was verified")
-        lists = _digests(verified)
-        if any(lists.get(v) != digest for v, digest in proposed.artifact_lists.items()):
-            reasons.append("cluster policy: an artifact list is not the release's")
-        if proposed.services_bundle.hex() != verified.release.services_bundle:
-            reasons.append("cluster policy: the services bundle is not the release's")
-        allowed = _accepted(verified, target, now=now)
-        allowed += [
-            dataclasses.replace(e, not_after=_earlier(e.not_after, now + LONGEST_ROLLOUT_S))
-            for e in current.releases
-            if e.image_digest not in {new.image_digest for new in allowed}
-        ]
-    reasons += [
-        f"cluster policy: image {entry.image_digest.hex()[:16]} ({entry.name}) is accepted for "
-        "longer or otherwise than release and policy before allow"
-        for entry in proposed.releases
-        if not any(_within(entry, other) for other in allowed)
-    ]
-    if reasons:
-        raise Rejected(tuple(reasons))
-
-
-def _narrowing_findings(current: ClusterPolicy, proposed: ClusterPolicy) -> Iterator[str]:
-    same = ("release", "kubernetes_version", "services_bundle")
-    for name in same:
-        if getattr(current, name) != getattr(proposed, name):
-            yield f"cluster policy: another {name.replace('_', ' ')}, but no release came with it"
-    if not proposed.artifact_lists.items() <= current.artifact_lists.items():
-        yield "cluster policy: another artifact list, but no release came with it"
-
-
-def _version_findings(
-    current: ClusterPolicy, verified: VerifiedRelease, target: Target
-) -> Iterator[str]:
+def release_findings(verified: VerifiedRelease, target: Target) -> Iterator[str]:
+    """Say what speaks against a release whatever the cluster had before."""
     release = verified.release
-    new, followed = version_order(release.version), current.release
     if release.version in verified.withdrawn:
         yield f"release {release.version} was withdrawn by its publisher"
-    if new < version_order(target.minimum_release):
+    if version_order(release.version) < version_order(target.minimum_release):
         yield (
             f"release {release.version} is older than {target.minimum_release}, the oldest that "
             "this cluster's node document allows"
@@ -221,9 +167,16 @@ def _version_findings(
             f"release {release.version} was made for development: refused for {target.variant}, "
             "which is not"
         )
+
+
+def _version_findings(
+    current: ClusterPolicy, verified: VerifiedRelease, target: Target
+) -> Iterator[str]:
+    yield from release_findings(verified, target)
+    release, followed = verified.release, current.release
     if followed is None:
         return
-    old = version_order(followed.version)
+    new, old = version_order(release.version), version_order(followed.version)
     versions = Versions(release=release.version, kubernetes=target.kubernetes)
     if new < old and not _goes_back(current, versions):
         yield (
@@ -270,7 +223,7 @@ def _image_findings(verified: VerifiedRelease, target: Target, *, now: int) -> I
         yield f"release {release.version} has no node image for {where}"
     elif not any(image.reference for image in images):
         yield f"release {release.version}: its image for {where} has no reference values"
-    elif not any(entry.accepted_at(now) for entry in _accepted(verified, target, now=now)):
+    elif not any(entry.accepted_at(now) for entry in accepted_entries(verified, target, now=now)):
         yield f"release {release.version}: no reference values for {where} are valid at this time"
 
 
@@ -282,7 +235,9 @@ def _images(verified: VerifiedRelease, target: Target) -> tuple[ReleaseImage, ..
     )
 
 
-def _accepted(verified: VerifiedRelease, target: Target, *, now: int) -> list[AcceptedRelease]:
+def accepted_entries(
+    verified: VerifiedRelease, target: Target, *, now: int
+) -> list[AcceptedRelease]:
     """Give the policy's entries for a release: one for each set of values that is not over."""
     return [
         AcceptedRelease(
@@ -303,7 +258,8 @@ def _bytes_of(values: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(sorted(bytes.fromhex(value) for value in values))
 
 
-def _followed(current: ClusterPolicy, verified: VerifiedRelease) -> PolicyRelease:
+def followed_release(current: ClusterPolicy, verified: VerifiedRelease) -> PolicyRelease:
+    """Give what the next policy says of the release that it follows."""
     followed, seen = current.release, verified.seen
     before = None
     if followed is not None:
@@ -318,29 +274,16 @@ def _followed(current: ClusterPolicy, verified: VerifiedRelease) -> PolicyReleas
     )
 
 
-def _digests(verified: VerifiedRelease) -> dict[str, bytes]:
+def list_digests(verified: VerifiedRelease) -> dict[str, bytes]:
+    """Give the SHA-256 of a release's artifact lists, by Kubernetes version."""
     return {
         version: hashlib.sha256(artifact_list.dump(listed)).digest()
         for version, listed in verified.release.kubernetes.items()
     }
 
 
-def _within(entry: AcceptedRelease, allowed: AcceptedRelease) -> bool:
-    """Say whether an entry accepts nothing that `allowed` does not accept."""
-    ends_in_time = allowed.not_after is None or (
-        entry.not_after is not None and entry.not_after <= allowed.not_after
-    )
-    return (
-        entry.image_digest == allowed.image_digest
-        and entry.reference == allowed.reference
-        and entry.launch == allowed.launch
-        and entry.name == allowed.name
-        and entry.not_before >= allowed.not_before
-        and ends_in_time
-    )
-
-
-def _earlier(not_after: int | None, ends_at: int) -> int:
+def earlier_end(not_after: int | None, ends_at: int) -> int:
+    """Give the earlier end of a window; None: it had none."""
     return ends_at if not_after is None else min(not_after, ends_at)
 
 

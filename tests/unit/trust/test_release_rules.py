@@ -15,11 +15,11 @@ from constellation.trust.appraisal import merged_reference
 from constellation.trust.cluster_policy import AcceptedRelease, ClusterPolicy, Versions
 
 pytest.importorskip("tuf", reason="this environment is older than requirements.lock")
+from constellation.trust.accept_rules import accept_policy
 from constellation.trust.release_chain import SeenVersions, VerifiedRelease
 from constellation.trust.release_rules import (
     LONGEST_ROLLOUT_S,
     Target,
-    accept_policy,
     finish_policy,
     next_policy,
     seen_by,

@@ -7,16 +7,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PolicyStand(_message.Message):
-    __slots__ = ("serial", "digest", "policy", "policy_signature")
+    __slots__ = ("serial", "digest", "policy", "policy_signature", "release_chain", "acceptance", "acceptance_signature")
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     POLICY_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     serial: int
     digest: bytes
     policy: bytes
     policy_signature: bytes
-    def __init__(self, serial: _Optional[int] = ..., digest: _Optional[bytes] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ...) -> None: ...
+    release_chain: bytes
+    acceptance: bytes
+    acceptance_signature: bytes
+    def __init__(self, serial: _Optional[int] = ..., digest: _Optional[bytes] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ..., release_chain: _Optional[bytes] = ..., acceptance: _Optional[bytes] = ..., acceptance_signature: _Optional[bytes] = ...) -> None: ...
 
 class IntroduceRequest(_message.Message):
     __slots__ = ()
@@ -97,7 +103,7 @@ class JoinTicket(_message.Message):
     def __init__(self, node_name: _Optional[str] = ..., group: _Optional[str] = ..., disk_key: _Optional[bytes] = ..., kubelet_client_certificate: _Optional[bytes] = ..., kubelet_serving_certificate: _Optional[bytes] = ..., service_certificate: _Optional[bytes] = ..., cluster_ca_certificate: _Optional[bytes] = ..., services_ca_certificate: _Optional[bytes] = ..., pod_cidr: _Optional[str] = ..., mesh_address: _Optional[str] = ..., peers: _Optional[_Union[PeerList, _Mapping]] = ..., artifact_list: _Optional[bytes] = ..., endpoint: _Optional[str] = ..., kubernetes_version: _Optional[str] = ..., service_cidr: _Optional[str] = ..., pod_network: _Optional[str] = ..., time: _Optional[int] = ..., control_plane: _Optional[_Union[ControlPlaneTicket, _Mapping]] = ..., mesh_cidr: _Optional[str] = ...) -> None: ...
 
 class ControlPlaneTicket(_message.Message):
-    __slots__ = ("pki", "services_ca_key", "api_sans", "policy", "policy_signature", "user_endpoint", "mesh_cidr", "membership", "grant", "grant_signature")
+    __slots__ = ("pki", "services_ca_key", "api_sans", "policy", "policy_signature", "user_endpoint", "mesh_cidr", "membership", "grant", "grant_signature", "release_chain", "acceptance", "acceptance_signature")
     class PkiEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +121,9 @@ class ControlPlaneTicket(_message.Message):
     MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     GRANT_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     pki: _containers.ScalarMap[str, bytes]
     services_ca_key: bytes
     api_sans: _containers.RepeatedScalarFieldContainer[str]
@@ -125,7 +134,10 @@ class ControlPlaneTicket(_message.Message):
     membership: bytes
     grant: bytes
     grant_signature: bytes
-    def __init__(self, pki: _Optional[_Mapping[str, bytes]] = ..., services_ca_key: _Optional[bytes] = ..., api_sans: _Optional[_Iterable[str]] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ..., user_endpoint: _Optional[str] = ..., mesh_cidr: _Optional[str] = ..., membership: _Optional[bytes] = ..., grant: _Optional[bytes] = ..., grant_signature: _Optional[bytes] = ...) -> None: ...
+    release_chain: bytes
+    acceptance: bytes
+    acceptance_signature: bytes
+    def __init__(self, pki: _Optional[_Mapping[str, bytes]] = ..., services_ca_key: _Optional[bytes] = ..., api_sans: _Optional[_Iterable[str]] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ..., user_endpoint: _Optional[str] = ..., mesh_cidr: _Optional[str] = ..., membership: _Optional[bytes] = ..., grant: _Optional[bytes] = ..., grant_signature: _Optional[bytes] = ..., release_chain: _Optional[bytes] = ..., acceptance: _Optional[bytes] = ..., acceptance_signature: _Optional[bytes] = ...) -> None: ...
 
 class RejoinRequest(_message.Message):
     __slots__ = ("instance_id", "disk_uuid", "address", "time")

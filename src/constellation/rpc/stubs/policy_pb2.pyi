@@ -7,14 +7,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HandOverRequest(_message.Message):
-    __slots__ = ("owner_signature", "policy", "policy_signature")
+    __slots__ = ("owner_signature", "policy", "policy_signature", "release_chain")
     OWNER_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     POLICY_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_CHAIN_FIELD_NUMBER: _ClassVar[int]
     owner_signature: bytes
     policy: bytes
     policy_signature: bytes
-    def __init__(self, owner_signature: _Optional[bytes] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ...) -> None: ...
+    release_chain: bytes
+    def __init__(self, owner_signature: _Optional[bytes] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ..., release_chain: _Optional[bytes] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
     __slots__ = ("owner_signature",)

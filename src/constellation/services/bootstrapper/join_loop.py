@@ -17,12 +17,15 @@ from constellation.disk import state_disk
 from constellation.disk.superblock import State
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import join_pb2
+from constellation.services.bootstrapper.first_policy import first_policy
 from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
 from constellation.services.bootstrapper.node_keys import fresh_keys
 from constellation.services.join_addresses import join_servers
 from constellation.services.join_channel import judged_channel
 from constellation.services.machine import reboot
+from constellation.services.release_root import pinned_root
 from constellation.services.steps import StepBook, run_steps
+from constellation.trust.policy_judgement import Judge
 
 if TYPE_CHECKING:
     from constellation.providers.protocols import Instance, Metadata
@@ -106,7 +109,9 @@ class _Joiner:
                 own=self._own,
                 ticket=ticket,
                 new=NewPlace(
-                    keys=self._keys, signed_policy=join_server.signed_policy, giver=address
+                    keys=self._keys,
+                    policy=first_policy(ticket, join_server.signed_policy, judge=self._judge()),
+                    giver=address,
                 ),
                 policy=join_server.judged.policy,
             )
@@ -125,6 +130,11 @@ class _Joiner:
             policy=self._paths.kept_policy(self._document).verified(),
         )
         await self._use(joining)
+
+    def _judge(self) -> Judge:
+        return Judge(
+            document=self._document, pinned_root=pinned_root(), now=clock.now_for_windows()
+        )
 
     def _request(self) -> join_pb2.JoinRequest:
         keys = self._keys.public

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from constellation.services.bootstrapper.node_keys import FreshKeys
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.artifact_list import ArtifactList
-    from constellation.trust.cluster_policy import ClusterPolicy, SignedPolicy
+    from constellation.trust.cluster_policy import ClusterPolicy
     from constellation.trust.node_document import NodeDocument
+    from constellation.trust.policy_acceptance import OfferedPolicy
 
 __all__ = ["JoinRun", "NewPlace", "check_ticket", "without_secrets"]
 
@@ -77,10 +78,13 @@ def check_ticket(ticket: join_pb2.JoinTicket, *, policy: ClusterPolicy) -> Artif
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewPlace:
-    """What a node has in memory when it gets its ticket: `giver` is the address it came from."""
+    """What a node has in memory when it gets its ticket: `giver` is the address it came from.
+
+    `policy` is the judged one (`first_policy`).
+    """
 
     keys: FreshKeys
-    signed_policy: SignedPolicy
+    policy: OfferedPolicy
     giver: str
 
 
@@ -171,7 +175,7 @@ class JoinRun:
         node_keys.keep(self._new.keys, paths=self._paths)
         if secrets is not None:
             self._keep_control_plane(secrets)
-        self._paths.kept_policy(self._document).keep_first(self._new.signed_policy)
+        self._paths.kept_policy(self._document).keep(self._new.policy)
         kept = without_secrets(self._ticket).SerializeToString()
         write_atomic(self._paths.ticket, kept, mode=0o600)
         await state_disk.finish()

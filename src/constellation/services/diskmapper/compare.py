@@ -1,12 +1,14 @@
 """What a rejoined node has seen before, on its opened disk, against what it was shown.
 
 A lower policy serial, another policy of the same serial, another join key: refused, as any change
-of policy is. An older peer list is none to fear (its JoinService may be cut off): the newer stays.
+of policy is. A worker keeps a newer one; on a control plane that is the part of its JoinService,
+which judges the release as well and meets the others within 10 s. An older peer list is none to
+fear (its JoinService may be cut off): the newer stays.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from constellation.base import decode
 from constellation.base.files import write_atomic
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_and_keep"]
 
+_CONTROL_PLANE: Final = "keys/join.pem"
+"""Only control planes have the join key."""
+
 
 def compare_and_keep(shown: Shown, *, kept: KeptPolicy) -> None:
     """Refuse an older policy, keep what is newer of policy and peers.
@@ -28,7 +33,10 @@ def compare_and_keep(shown: Shown, *, kept: KeptPolicy) -> None:
         Rejected: it names another join key.
         Unavailable: the disk has no policy: it is not as this node left it.
     """
-    kept.take(shown.policy)
+    if (kept.state / _CONTROL_PLANE).exists():
+        kept.check_shown(shown.policy)
+    else:
+        kept.take_shown(shown.policy)
     path = kept.state / "peers.json"
     if path.exists():
         known = load_peers(path.read_bytes(), what=str(path))

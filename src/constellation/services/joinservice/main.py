@@ -24,6 +24,7 @@ from constellation.services.joinservice.outside import (
 from constellation.services.joinservice.secrets_on_disk import NodeFiles
 from constellation.services.joinservice.server import JoinServer
 from constellation.services.node_time import REAL_TIME
+from constellation.services.release_root import pinned_root
 
 __all__ = ["main"]
 
@@ -62,6 +63,7 @@ async def _serve() -> None:
         provider=provider,
         keys=LocalKeyService(me.address, tls=files.service_tls()),
         world=KubernetesWorld(records, provider=provider, etcd=Etcd(_KUBERNETES / "pki")),
+        pinned_root=pinned_root(),
         own_name=me.name,
         host=me.address,
     )

@@ -21,6 +21,7 @@ from constellation.trust.channel_proof import (
     verify_owner_channel,
 )
 from constellation.trust.cluster_policy import SignedPolicy
+from constellation.trust.policy_acceptance import OfferedPolicy
 
 if TYPE_CHECKING:
     from typing import Any
@@ -48,12 +49,11 @@ class PolicyHandlers(PolicyServiceBase):
     async def HandOver(  # noqa: N802 - the name in policy.proto
         self, stream: Stream[policy_pb2.HandOverRequest, policy_pb2.PolicyReport]
     ) -> None:
-        """Keep the policy here, pass it on, report."""
+        """Judge policy and release, keep the policy here, pass it on, report."""
         with raise_status():
             request = await self._owner_s(stream)
-            self.travel.take(
-                SignedPolicy(policy=request.policy, signature=request.policy_signature)
-            )
+            signed = SignedPolicy(policy=request.policy, signature=request.policy_signature)
+            self.travel.take(OfferedPolicy(signed=signed, chain=request.release_chain))
             await stream.send_message(await self._report(stream))
 
     async def Report(  # noqa: N802 - the name in policy.proto

@@ -1,30 +1,39 @@
 """How a new cluster policy gets from one JoinService to all: each judges and keeps it for itself.
 
 Two control planes that meet tell each other what they obey; whoever has the older policy takes the
-newer one. They meet when a policy was handed over here, and every 10 s: a JoinService that was off
-catches up at its next exchange. Source: design, section 6.
+newer one, if its own judgement of policy and release allows it (`trust.policy_judgement`). They
+meet when a policy was handed over here, and every 10 s: a JoinService that was off catches up at
+its next exchange. Source: design, sections 3 and 6.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from constellation.base import clock
 from constellation.base.errors import Conflict, ConstellationError
 from constellation.kube.membership import NodeRole
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.mutual_tls import ServiceTls, channel
 from constellation.rpc.stubs import join_pb2, policy_pb2
 from constellation.rpc.stubs.join_grpc import PeerServiceStub
-from constellation.trust.cluster_policy import SignedPolicy, parse_policy
+from constellation.services.offered_policy import read_offer, write_offer
+from constellation.trust.cluster_policy import parse_policy
+from constellation.trust.policy_acceptance import sign_acceptance
+from constellation.trust.policy_judgement import Judge, judge_successor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from constellation.kube.membership import Member, Membership
     from constellation.services.kept_policy import KeptPolicy
+    from constellation.trust.policy_acceptance import OfferedPolicy
 
 __all__ = ["AskPeer", "PeerCalls", "PolicyTravel"]
 
@@ -57,28 +66,48 @@ class PeerCalls:
 
 
 class PolicyTravel:
-    """What one JoinService does with policies; `own_name` is its node's."""
+    """What one JoinService does with policies; `own_name` is its node's.
+
+    `pinned_root`: root metadata of this node's own image; `join_key` gives the key with which this
+    JoinService says that it has judged a policy.
+    """
 
     def __init__(
         self,
         kept: KeptPolicy,
         *,
         own_name: str,
+        pinned_root: bytes,
+        join_key: Callable[[], ec.EllipticCurvePrivateKey],
         membership: Callable[[], Membership],
         ask: AskPeer,
     ) -> None:
         self._kept, self._own_name = kept, own_name
+        self._pinned_root, self._join_key = pinned_root, join_key
         self._membership, self._ask = membership, ask
 
-    def take(self, offered: SignedPolicy) -> None:
-        """Obey a policy from now on if it is newer than the kept one.
+    def take(self, offered: OfferedPolicy) -> None:
+        """Obey a policy from now on if it is newer and a release stands behind all of it.
 
         Raises:
-            ConstellationError: see `trust.policy_succession.successor`.
+            ConstellationError: see `trust.policy_judgement.judge_successor`.
         """
-        policy = self._kept.take(offered)
-        if policy is not None:
-            _log.info("a new cluster policy is obeyed", extra={"serial": policy.serial})
+        document = self._kept.document
+        judge = Judge(document=document, pinned_root=self._pinned_root, now=clock.now_for_windows())
+        judged = judge_successor(self._kept.verified(), self._kept.offered(), offered, judge=judge)
+        if judged is None:
+            return
+        keeping = judged.offered
+        if judged.own is not None:
+            own = sign_acceptance(judged.own, self._join_key(), cluster_id=document.cluster_id)
+            keeping = dataclasses.replace(keeping, accepted=own)
+        self._kept.keep(keeping)
+        extra = {
+            "serial": judged.policy.serial,
+            "release": judged.policy.release.version if judged.policy.release else "",
+            "kubernetes": judged.policy.kubernetes_version,
+        }
+        _log.info("a new cluster policy is obeyed", extra=extra)
 
     def answer(self, theirs: join_pb2.PolicyStand) -> join_pb2.PolicyStand:
         """Take what a control plane brought, and say what is obeyed here now.
@@ -87,7 +116,7 @@ class PolicyTravel:
             ConstellationError: what it brought is not to be taken.
         """
         if theirs.policy:
-            self.take(SignedPolicy(policy=theirs.policy, signature=theirs.policy_signature))
+            self.take(read_offer(theirs))
         return self._stand(whole=self._kept.verified().serial > theirs.serial)
 
     async def exchange(self) -> tuple[policy_pb2.Obeyed, ...]:
@@ -120,7 +149,7 @@ class PolicyTravel:
         mine = self._stand(whole=False)
         theirs = await self._ask(address, mine)
         if theirs.serial > mine.serial:
-            self.take(SignedPolicy(policy=theirs.policy, signature=theirs.policy_signature))
+            self.take(read_offer(theirs))
         elif theirs.serial < mine.serial:
             theirs = await self._ask(address, self._stand(whole=True))
         elif theirs.digest != mine.digest:
@@ -134,5 +163,5 @@ class PolicyTravel:
             digest=hashlib.sha256(signed.policy).digest(),
         )
         if whole:
-            stand.policy, stand.policy_signature = signed.policy, signed.signature
+            write_offer(stand, self._kept.offered())
         return stand

@@ -74,6 +74,7 @@ class JoinServer:
     """Everything that runs; ports that are 0 take free ones (tests).
 
     `appraise` judges nodes that join or come back, `appraise_given` those that renew certificates.
+    `pinned_root` is the root metadata (TUF) by which this JoinService judges releases.
     """
 
     files: NodeFiles
@@ -85,6 +86,7 @@ class JoinServer:
     provider: Provider
     keys: DiskKeys
     world: World
+    pinned_root: bytes
     own_name: str
     host: str
     join_port: int = JOIN_PORT
@@ -102,6 +104,8 @@ class JoinServer:
         travel = PolicyTravel(
             self.kept,
             own_name=self.own_name,
+            pinned_root=self.pinned_root,
+            join_key=self.files.join_key,
             membership=lambda: self.ledger.membership,
             ask=PeerCalls(self.files.service_tls(), port=self.peer_port),
         )

@@ -14,6 +14,7 @@ from constellation.kube.membership import Member, Membership, NodeRole
 from constellation.kube.node_certificates import certify
 from constellation.kube.peers import SignedPeers, sign_peers
 from constellation.rpc.stubs import join_pb2
+from constellation.services.offered_policy import write_offer
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -121,19 +122,19 @@ class Tickets:
     def _control_plane(
         self, membership: Membership, grant: SignedRecord
     ) -> join_pb2.ControlPlaneTicket:
-        settings, signed = membership.settings, self.files.kept_policy().signed()
-        return join_pb2.ControlPlaneTicket(
+        settings = membership.settings
+        ticket = join_pb2.ControlPlaneTicket(
             pki={name: secret.reveal() for name, secret in self.files.pki_files().items()},
             services_ca_key=self.files.file("services-ca.key").reveal(),
             api_sans=settings.api_sans,
-            policy=signed.policy,
-            policy_signature=signed.signature,
             user_endpoint=settings.user_endpoint,
             mesh_cidr=settings.mesh_cidr,
             membership=decode.dump(membership),
             grant=grant.data,
             grant_signature=grant.signature,
         )
+        write_offer(ticket, self.files.kept_policy().offered())
+        return ticket
 
 
 def peer_message(signed: SignedPeers) -> join_pb2.PeerList:

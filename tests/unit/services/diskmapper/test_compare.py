@@ -62,6 +62,19 @@ def test_another_policy_of_the_same_serial_and_another_join_key_are_refused(
     assert kept.verified().serial == 4
 
 
+def test_a_control_plane_leaves_a_newer_policy_to_its_join_service(kept: KeptPolicy) -> None:
+    join_key = kept.state / "keys" / "join.pem"
+    join_key.parent.mkdir()
+    join_key.touch()
+    compare_and_keep(shown(serial=4), kept=kept)
+    assert kept.verified().serial == 3
+    with pytest.raises(Untrusted, match="found serial 2, expected at least 3"):
+        compare_and_keep(shown(serial=2), kept=kept)
+    join_key.unlink()
+    compare_and_keep(shown(serial=4), kept=kept)
+    assert kept.verified().serial == 4
+
+
 def test_a_disk_without_a_policy_is_not_as_the_node_left_it(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"policy\.json"):
         compare_and_keep(shown(), kept=KeptPolicy(state=tmp_path, document=OURS.document))

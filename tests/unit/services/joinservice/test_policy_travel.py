@@ -11,6 +11,7 @@ from constellation.crypto.signing import generate_key
 from constellation.rpc.stubs import join_pb2
 from constellation.services.joinservice.policy_travel import PolicyTravel
 from constellation.trust.cluster_policy import parse_policy, sign_policy
+from constellation.trust.policy_acceptance import OfferedPolicy
 from tests.fakes.cluster_machines import OURS
 from tests.fakes.join_world import SharedLog, ledger_of, write_another, write_control_plane
 
@@ -37,6 +38,8 @@ async def behind(folder: Path, shown: SignedPolicy) -> PolicyTravel:
     return PolicyTravel(
         files.kept_policy(),
         own_name="control-plane-default-0",
+        pinned_root=b"",  # the policies of this test follow no release
+        join_key=files.join_key,
         membership=lambda: ledger.membership,
         ask=ask,
     )
@@ -54,4 +57,4 @@ async def test_it_takes_only_what_the_owner_signed(tmp_path: Path) -> None:
     assert (own.serial, other.serial) == (1, 0)
     assert "signature" in other.problem
     with pytest.raises(Untrusted):
-        travel.take(forged)
+        travel.take(OfferedPolicy(signed=forged))
