@@ -134,7 +134,7 @@ class Renewal:
             ) as server,
         ):
             if self.record.role is NodeRole.WORKER:  # a control plane's JoinService takes policies
-                self.kept.take(server.signed_policy)
+                self.kept.take_shown(server.signed_policy)
             ticket = await self._call(server, address, client=client)
         renewed = Renewed(
             service=ticket.service_certificate,
