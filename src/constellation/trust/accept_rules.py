@@ -121,7 +121,7 @@ def _entry_findings(
     entries: tuple[AcceptedRelease, ...], allowed: list[AcceptedRelease]
 ) -> Iterator[str]:
     for entry in entries:
-        if not any(is_within(entry, other) for other in allowed):
+        if not any(_is_within(entry, other) for other in allowed):
             yield (
                 f"cluster policy: image {entry.image_digest.hex()[:16]} ({entry.name}) is accepted "
                 "for longer or otherwise than release and policy before allow"
@@ -137,7 +137,7 @@ def _narrowing_findings(current: ClusterPolicy, proposed: ClusterPolicy) -> Iter
         yield "cluster policy: another artifact list, but no release came with it"
 
 
-def is_within(entry: AcceptedRelease, allowed: AcceptedRelease) -> bool:
+def _is_within(entry: AcceptedRelease, allowed: AcceptedRelease) -> bool:
     """Say whether an entry accepts nothing that `allowed` does not accept."""
     ends_in_time = allowed.not_after is None or (
         entry.not_after is not None and entry.not_after <= allowed.not_after
