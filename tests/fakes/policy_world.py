@@ -24,7 +24,7 @@ from constellation.config.schema import Config, NodeGroup
 from constellation.config.state import State, read_state
 from constellation.config.workspace import Workspace
 from constellation.providers.protocols import InfrastructureState, Instance, Role
-from constellation.services.joinservice.judge import fresh_node
+from constellation.services.joinservice.judge import fresh_node, given_node
 from constellation.services.joinservice.server import JoinServer, Ports
 from constellation.trust.cluster_policy import parse_policy, sign_policy
 from constellation.trust.node_document import dump_node_document
@@ -82,6 +82,7 @@ class Plane:
             ledger=self.ledger,
             attester=self.on,
             appraise=fresh_node(kept),
+            appraise_given=given_node(kept),
             provider=Provider(instances=()),
             keys=Keys(),
             world=World(),

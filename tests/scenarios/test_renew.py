@@ -358,10 +358,10 @@ async def test_the_only_control_plane_renews_at_itself_and_tells_itself_no_time(
     alone = _Enrolled(node=cluster.on, member=member, keys=keys, cluster=cluster)
     renewal = alone.on_disk(tmp_path / "node")
     cluster.later_s = 30 * HOUR
-    renewal.kept.take(OURS.policy(serial=2))
+    renewal.kept.take_shown(OURS.policy(serial=2))
     with pytest.raises(Untrusted, match="serial 1"):  # a JoinService that is behind is not asked
         await renewal.once()
-    cluster.files.kept_policy().take(OURS.policy(serial=2))
+    cluster.files.kept_policy().take_shown(OURS.policy(serial=2))
     assert await renewal.once()
     assert not (tmp_path / "node" / "said.json").exists()
 
@@ -496,11 +496,11 @@ async def test_a_worker_takes_a_newer_policy_and_refuses_an_older_one(
     cluster: Cluster, worker: _Enrolled, tmp_path: Path
 ) -> None:
     renewal = worker.on_disk(tmp_path / "node")
-    cluster.files.kept_policy().take(OURS.policy(serial=3))
+    cluster.files.kept_policy().take_shown(OURS.policy(serial=3))
     cluster.later_s = 12 * HOUR
     assert await renewal.once()
     assert renewal.kept.verified().serial == 3
-    renewal.kept.take(OURS.policy(serial=4))
+    renewal.kept.take_shown(OURS.policy(serial=4))
     cluster.later_s = 30 * HOUR
     before = serials(renewal)
     with pytest.raises(Untrusted, match="serial 3"):
