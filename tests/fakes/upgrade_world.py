@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from constellation.attestation.model import Variant
@@ -38,7 +39,9 @@ class Upgrades:
     maker: Maker = field(init=False)
 
     def __post_init__(self) -> None:
-        self.maker = Maker(folder=self.folder, now=self.now, lifetimes=dict(LIFETIMES)).create()
+        self.maker = Maker(
+            folder=self.folder, now=self.now, lifetimes=LIFETIMES | {"timestamp": timedelta(days=1)}
+        ).create()
 
     def publish(self, version: str, image: bytes, **changes: object) -> Release:
         """Publish a release with this node image (SHA-256, 32 bytes)."""
