@@ -181,6 +181,12 @@ def _text(case: Case, edit: Edit, op: Edit) -> Case:
     return case.with_files(replace(target, data=changed))
 
 
+def _scenario(case: Case, _edit: Edit, op: Edit) -> Case:
+    """Keep what is to be built, in words."""
+    words = " ".join(str(value) for name, value in sorted(op.items()) if name != "op")
+    return replace(case, expect={**case.expect, "scenario": words})
+
+
 _ON_CASE: dict[str, Callable[[Case, Edit, Edit], Case]] = {
     "replace": _replace,
     "expect": _expect,
@@ -191,4 +197,5 @@ _ON_CASE: dict[str, Callable[[Case, Edit, Edit], Case]] = {
     "swap_events": _events,
     "insert_event": _events,
     "text": _text,
+    "scenario": _scenario,
 }

@@ -89,6 +89,7 @@ _KNOWN: tuple[tuple[str, Refusals, str], ...] = (
     (r"PCR \d+ missing", (Untrusted, FormatError), r"PCR|pcr|register"),
     (r"PCR digest", (Untrusted, FormatError), r"pcrDigest|PCR digest|registers|PCRs: values"),
     (r"nonce|challenge", Untrusted, r"extraData|nonce"),
+    (r"TPM_GENERATED", Untrusted, r"magic"),
     (r"magic", (Untrusted, FormatError), r"magic"),
     (r"not a quote", (Untrusted, FormatError), r"want a quote"),
     (r"SHA-?1", Untrusted, r"SHA-1"),
@@ -116,6 +117,7 @@ _KNOWN: tuple[tuple[str, Refusals, str], ...] = (
     (r"intermediate signature|PCK leaf signature|PCK certificate|parse|chain",
      (Untrusted, FormatError), rf"{_CHAIN}|{_FORM}"),
     # policy
+    (r"CRL (is )?missing|no CRL|without (a )?CRL", Rejected, r"crl\."),
     (r"debug", Rejected, r"debug"),
     (r"VMPL", Rejected, r"vmpl"),
     (r"TCB below", Rejected, r"tcb"),

@@ -17,7 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.evidence import chips, machines, quotes, registers
+from tests.evidence import chips, machines, quotes, registers, scenarios
+from tests.evidence.chips import Procedure
 from tests.evidence.edits import edited
 from tests.evidence.folder import Case, Folder, NotKnownError
 from tests.evidence.reasons import REFUSALS, fits
@@ -25,8 +26,6 @@ from tests.evidence.times import times_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.evidence.chips import Procedure
 
 __all__ = ["Outcome", "Result", "main", "results"]
 
@@ -102,6 +101,8 @@ def _edit(folder: Folder, edit: dict[str, Any]) -> Outcome:
     if base.expected.get("verdict") == "accept":
         procedure.judge(base)  # else an edit would be refused for what is wrong without it
     changed = edited(base, edit)
+    if words := changed.expect.get("scenario"):
+        procedure = Procedure(lambda _: scenarios.judge(f"{words} {edit['id']}"))
     banks = [bank for bank in ("sha256", "sha384", "sha1") if bank in _known_banks(base)]
     named = [bank for bank in banks if f"({bank})" in wanted.get("error", "")]
     more = {"verdict": wanted["verdict"]} | ({"bank": (named or banks)[0]} if banks else {})

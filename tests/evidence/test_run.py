@@ -51,6 +51,11 @@ FLIP = {"op": "xor", "offset": 100, "mask": 1}
         ({"op": "rotate"}, "signature", Outcome.NOT_COVERED),
         ({"op": "policy", "policy": {"vmpl": 3}}, "VMPL", Outcome.REFUSED),
         ({"op": "policy", "policy": {"vmpl": 3}}, "debug", Outcome.ANOTHER),
+        ({"op": "policy", "policy": {"min_tcb": {"snp": 255}}}, "TCB below", Outcome.REFUSED),
+        ({"op": "policy", "policy": {"min_tcb": {"snp": 255}}}, "microcode", Outcome.ANOTHER),
+        ({"op": "expect", "report_data": "ba" * 64}, "report data", Outcome.REFUSED),
+        ({"op": "expect", "colour": "blue"}, "report data", Outcome.NOT_COVERED),
+        ({"op": "scenario", "text": "something new"}, "signature", Outcome.NOT_COVERED),
         ({"op": "verify_at", "time": "2060-01-01T00:00:00Z"}, "VCEK expired", Outcome.REFUSED),
         ({"op": "verify_at", "time": "2060-01-01T00:00:00Z"}, "chip id", Outcome.ANOTHER),
     ],
@@ -61,6 +66,36 @@ def test_an_edit_counts_only_for_its_own_reason(
     item = item_of("report-v3+VCEK")
     _, found = results(written(tmp_path, [item], [edit_of(item, op, error)]))
     assert found.outcome is outcome, found.why
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("a CRL, signed by the ARK, that lists the ASK as revoked", "intermediate revoked"),
+        ("the ASVK is revoked", "revoked"),
+        ("PCK certificate revoked", "PCK certificate revoked"),
+        ("TCB signing certificate revoked", "revoked"),
+        ("attest without TPM_GENERATED, signed by the AK", "magic"),
+        ("AK not restricted", "AK attributes"),
+        ("AK without fixedTPM", "fixedTPM"),
+        ("quote over the SHA-1 bank", "SHA-1"),
+        ("chip report of one machine with the quote of another", "AK of another VM"),
+        ("report data of another purpose", "report data"),
+        ("CRL missing", "CRL missing"),
+        ("expired CRL", "CRL expired"),
+        ("collateral missing", "PCK CRL missing"),
+        ("expired collateral", "PCK CRL expired"),
+    ],
+)
+def test_what_is_to_be_built_is_built_and_refused_for_its_reason(
+    tmp_path: Path, words: str, error: str
+) -> None:
+    item = item_of("report-v3+VCEK")
+    op = {"op": "scenario", "text": words}
+    edits = [edit_of(item, op, error), edit_of(item, op, "unsupported version")]
+    _, right, wrong = results(written(tmp_path, [item], edits))
+    assert right.outcome is Outcome.REFUSED, right.why
+    assert wrong.outcome is Outcome.ANOTHER
 
 
 def test_an_item_that_is_not_as_published_is_told_with_why(tmp_path: Path) -> None:
