@@ -73,9 +73,11 @@ class Machine:
             )
         )
 
-    async def attest_verify(self, *, nonce: bytes, cluster_ca_digest: bytes) -> Evidence:
+    async def attest_verify(self, *, nonces_root: bytes, cluster_ca_digest: bytes) -> Evidence:
         self.asked.append("verify")
-        return self.quote(verify_binding(nonce=nonce, cluster_ca_digest=cluster_ca_digest))
+        return self.quote(
+            verify_binding(nonces_root=nonces_root, cluster_ca_digest=cluster_ca_digest)
+        )
 
 
 class Maker:

@@ -19,6 +19,7 @@ from grpclib.server import Server
 from constellation.atls import server as atls_server
 from constellation.atls.binding import channel_binding, verify_binding
 from constellation.atls.limits import USUAL
+from constellation.atls.nonce_batch import gather
 from constellation.attestation.model import Variant
 from constellation.attestation.platforms import local_vtpm
 from constellation.attestation.tpm.device import Tpm
@@ -41,7 +42,7 @@ from constellation.trust.node_document import parse_node_document
 from tests.fakes.tpm import NOW, LocalCloudCa, swtpm
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from constellation.attestation.model import Evidence
     from constellation.base.progress import Report
@@ -76,6 +77,10 @@ class Node(InitServiceBase):
     )
     join_key: signing.ec.EllipticCurvePrivateKey = field(default_factory=signing.generate_key)
     variant: Variant = Variant.LOCAL_VTPM
+    other_nonces: tuple[bytes, ...] = ()
+    """Of callers who are served by the same quote, before the one who asks."""
+    answers: Callable[[verify_pb2.GetEvidenceReply], verify_pb2.GetEvidenceReply] | None = None
+    """What somebody between makes of an answer to `verify`."""
 
     async def power_on(self, document: bytes) -> None:
         self.document = document
@@ -159,8 +164,9 @@ class Node(InitServiceBase):
     async def GetEvidence(self, stream: object) -> None:  # noqa: N802 - the name in verify.proto
         request = await stream.recv_message()  # type: ignore[attr-defined] # grpclib's Stream
         der = self.cluster_ca.certificate.public_bytes(Encoding.DER)
+        batch = gather((*self.other_nonces, request.nonce))
         binding = verify_binding(
-            nonce=request.nonce, cluster_ca_digest=hashlib.sha256(der).digest()
+            nonces_root=batch.root, cluster_ca_digest=hashlib.sha256(der).digest()
         )
         async with await Tpm.connect(self.socket) as tpm:
             evidence = await local_vtpm.LocalVtpmAttester(tpm, self._log).attest(binding)
@@ -169,7 +175,12 @@ class Node(InitServiceBase):
             evidence=evidence.data,
             cluster_ca_certificate=self.cluster_ca.certificate_pem,
             node_name="control-plane-0",
+            batch=verify_pb2.Batch(
+                index=batch.places[-1].index, size=len(batch.places), path=batch.places[-1].path
+            ),
         )
+        if self.answers is not None:
+            reply = self.answers(reply)
         await stream.send_message(reply)  # type: ignore[attr-defined] # grpclib's Stream
 
 

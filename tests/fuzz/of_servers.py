@@ -12,7 +12,8 @@ from constellation.atls.grpc_bounds import OpenServer
 from constellation.atls.limits import USUAL
 from constellation.rpc.stubs.verify_grpc import VerificationServiceBase
 from constellation.rpc.stubs.verify_pb2 import GetEvidenceReply, GetEvidenceRequest
-from tests.fuzz.target import Target
+from constellation.services.verificationservice.http_request import parse_request
+from tests.fuzz.target import Target, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,4 +106,19 @@ def _dialogs() -> Iterable[bytes]:
     yield b"\xff" + peer.data_to_send()
 
 
-TARGETS = (Target(name="grpc-server", run=_Loop().run, seeds=_dialogs, max_bytes=4096),)
+def _requests() -> Iterable[bytes]:
+    line = b"GET /v1/evidence?nonce=" + b"0f" * 32 + b" HTTP/1.1\r\n"
+    yield line + b"Host: node:30080\r\nAccept: */*\r\n\r\n"
+    yield line + b"Host: node\r\nContent-Length: 0\r\n\r\n"
+
+
+TARGETS = (
+    Target(name="grpc-server", run=_Loop().run, seeds=_dialogs, max_bytes=4096),
+    Target(
+        name="verify-http",
+        run=parse_request,
+        seeds=_requests,
+        long=repeated(b"GET / HTTP/1.1\r\n", b"a: b\r\n", b"\r\n"),
+        max_bytes=4096,
+    ),
+)

@@ -1,4 +1,4 @@
-"""What evidence commits to: one channel and purpose (`channel_binding`), or one `verify` call.
+"""What evidence commits to: one channel and purpose (`channel_binding`), or `verify` calls.
 
 `SHA-512("constellation-atls-v1", purpose, variant, exporter, SHA-256(SPKI), peer's nonce)`, each
 part preceded by its length (4 bytes, big-endian). "SPKI" is the attesting side's own key of this
@@ -64,19 +64,19 @@ def channel_binding(
     return _hash(_CHANNEL_LABEL, *parts)
 
 
-def verify_binding(*, nonce: bytes, cluster_ca_digest: bytes) -> Binding:
-    """Give the 64 bytes that evidence for one `verify` call commits to.
+def verify_binding(*, nonces_root: bytes, cluster_ca_digest: bytes) -> Binding:
+    """Give the 64 bytes that evidence for `verify` calls commits to.
 
     Args:
-        nonce: 32 bytes that the caller chose.
+        nonces_root: 32 bytes, of the tree with the callers' nonces (`atls.nonce_batch`).
         cluster_ca_digest: SHA-256 of the cluster CA certificate (DER).
 
     Raises:
         ValueError: a part has another size.
     """
-    _size("nonce", nonce, NONCE_BYTES)
+    _size("nonces_root", nonces_root, hashlib.sha256().digest_size)
     _size("cluster_ca_digest", cluster_ca_digest, hashlib.sha256().digest_size)
-    return _hash(_VERIFY_LABEL, nonce, cluster_ca_digest)
+    return _hash(_VERIFY_LABEL, nonces_root, cluster_ca_digest)
 
 
 def _size(name: str, value: bytes, size: int) -> None:

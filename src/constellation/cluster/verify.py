@@ -1,7 +1,8 @@
 """Whether every node runs what it should, right now: a fresh nonce, evidence, the signed policy.
 
-The binding covers the nonce and the cluster's CA certificate, so what is proven is a node of the
-cluster that this kubeconfig talks to. Source: design, sections 6 to 8; rpc/protos/verify.proto.
+The binding covers the nonce (in a batch, `atls.nonce_batch`) and the cluster's CA certificate, so
+what is proven is a node of the cluster that this kubeconfig talks to. Source: design, sections 6
+to 8; rpc/protos/verify.proto.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from constellation.atls.binding import NONCE_BYTES, verify_binding
 from constellation.atls.grpc_bounds import BoundedChannel
+from constellation.atls.nonce_batch import Place, root_of
 from constellation.attestation.model import Evidence, Variant
 from constellation.attestation.node_rules import cluster_claim
 from constellation.base.errors import Conflict, ConstellationError, FormatError, Rejected, Untrusted
@@ -171,7 +173,10 @@ def _judge(
         raise Rejected((f"variant: found {reply.variant[:40]!r}, expected {document.variant}",))
     if _der(reply.cluster_ca_certificate) != (expected := _der(state.cluster_ca)):
         raise Rejected(("cluster CA: the node shows another one than this cluster's",))
-    binding = verify_binding(nonce=nonce, cluster_ca_digest=hashlib.sha256(expected).digest())
+    place = Place(index=reply.batch.index, size=reply.batch.size, path=tuple(reply.batch.path))
+    binding = verify_binding(
+        nonces_root=root_of(nonce, place), cluster_ca_digest=hashlib.sha256(expected).digest()
+    )
     verifier = make_verifier(
         document, rules=rules, trust_roots=policy.trust_roots, demands=policy.platform
     )

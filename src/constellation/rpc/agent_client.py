@@ -79,13 +79,15 @@ class AgentClient:
             reply = await self._stub.AttestChannel(request, timeout=_DEADLINE_S)
         return Evidence(variant=_variant(reply.variant), data=reply.evidence)
 
-    async def attest_verify(self, *, nonce: bytes, cluster_ca_digest: bytes) -> Evidence:
-        """Get evidence for one `verify` call (32 bytes each).
+    async def attest_verify(self, *, nonces_root: bytes, cluster_ca_digest: bytes) -> Evidence:
+        """Get evidence for `verify` calls (32 bytes each; `atls.nonce_batch`).
 
         Raises:
             Unavailable: the agent or its device did not answer.
         """
-        request = agent_pb2.AttestVerifyRequest(nonce=nonce, cluster_ca_digest=cluster_ca_digest)
+        request = agent_pb2.AttestVerifyRequest(
+            nonces_root=nonces_root, cluster_ca_digest=cluster_ca_digest
+        )
         with raise_ours(_WHO):
             reply = await self._stub.AttestVerify(request, timeout=_DEADLINE_S)
         return Evidence(variant=_variant(reply.variant), data=reply.evidence)

@@ -68,7 +68,7 @@ def test_a_purpose_outside_the_grammar_is_a_bug(purpose: str) -> None:
 
 
 def test_a_verify_binding_equals_its_known_answer() -> None:
-    binding = verify_binding(nonce=bytes([4]) * 32, cluster_ca_digest=bytes([5]) * 32)
+    binding = verify_binding(nonces_root=bytes([4]) * 32, cluster_ca_digest=bytes([5]) * 32)
     assert binding.hex() == (
         "6ca1f499b184497b27ea3c1905575bce4fc31418f7ef62d97bd5f7c92283cb0f"
         "51de528603996b5b5fee182a1f1269e05e2e2d7d9ab57fa496aef9567dac09da"
@@ -78,4 +78,4 @@ def test_a_verify_binding_equals_its_known_answer() -> None:
 @pytest.mark.parametrize(("nonce", "digest"), [(31, 32), (32, 0), (0, 32)])
 def test_a_verify_binding_needs_both_parts_whole(nonce: int, digest: int) -> None:
     with pytest.raises(ValueError, match="want 32"):
-        verify_binding(nonce=bytes(nonce), cluster_ca_digest=bytes(digest))
+        verify_binding(nonces_root=bytes(nonce), cluster_ca_digest=bytes(digest))

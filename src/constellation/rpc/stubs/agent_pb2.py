@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0b\x61gent.proto\x12\x16\x63onstellation.agent.v1\"\x11\n\x0f\x44\x65scribeRequest\"M\n\x0b\x44\x65scription\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttester_id\x18\x02 \x01(\x0c\x12\x18\n\x10given_to_cluster\x18\x03 \x01(\x08\"b\n\x14\x41ttestChannelRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x10\n\x08\x65xporter\x18\x02 \x01(\x0c\x12\x13\n\x0bspki_digest\x18\x03 \x01(\x0c\x12\x12\n\npeer_nonce\x18\x04 \x01(\x0c\"?\n\x13\x41ttestVerifyRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x19\n\x11\x63luster_ca_digest\x18\x02 \x01(\x0c\"0\n\x0b\x41ttestReply\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x10\n\x08\x65vidence\x18\x02 \x01(\x0c\"*\n\x14GiveToClusterRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\"\x14\n\x12GiveToClusterReply2\x9d\x03\n\x10\x41ttestationAgent\x12X\n\x08\x44\x65scribe\x12\'.constellation.agent.v1.DescribeRequest\x1a#.constellation.agent.v1.Description\x12\x62\n\rAttestChannel\x12,.constellation.agent.v1.AttestChannelRequest\x1a#.constellation.agent.v1.AttestReply\x12`\n\x0c\x41ttestVerify\x12+.constellation.agent.v1.AttestVerifyRequest\x1a#.constellation.agent.v1.AttestReply\x12i\n\rGiveToCluster\x12,.constellation.agent.v1.GiveToClusterRequest\x1a*.constellation.agent.v1.GiveToClusterReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0b\x61gent.proto\x12\x16\x63onstellation.agent.v1\"\x11\n\x0f\x44\x65scribeRequest\"M\n\x0b\x44\x65scription\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttester_id\x18\x02 \x01(\x0c\x12\x18\n\x10given_to_cluster\x18\x03 \x01(\x08\"b\n\x14\x41ttestChannelRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x10\n\x08\x65xporter\x18\x02 \x01(\x0c\x12\x13\n\x0bspki_digest\x18\x03 \x01(\x0c\x12\x12\n\npeer_nonce\x18\x04 \x01(\x0c\"E\n\x13\x41ttestVerifyRequest\x12\x13\n\x0bnonces_root\x18\x01 \x01(\x0c\x12\x19\n\x11\x63luster_ca_digest\x18\x02 \x01(\x0c\"0\n\x0b\x41ttestReply\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x10\n\x08\x65vidence\x18\x02 \x01(\x0c\"*\n\x14GiveToClusterRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\"\x14\n\x12GiveToClusterReply2\x9d\x03\n\x10\x41ttestationAgent\x12X\n\x08\x44\x65scribe\x12\'.constellation.agent.v1.DescribeRequest\x1a#.constellation.agent.v1.Description\x12\x62\n\rAttestChannel\x12,.constellation.agent.v1.AttestChannelRequest\x1a#.constellation.agent.v1.AttestReply\x12`\n\x0c\x41ttestVerify\x12+.constellation.agent.v1.AttestVerifyRequest\x1a#.constellation.agent.v1.AttestReply\x12i\n\rGiveToCluster\x12,.constellation.agent.v1.GiveToClusterRequest\x1a*.constellation.agent.v1.GiveToClusterReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,13 +38,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTESTCHANNELREQUEST']._serialized_start=137
   _globals['_ATTESTCHANNELREQUEST']._serialized_end=235
   _globals['_ATTESTVERIFYREQUEST']._serialized_start=237
-  _globals['_ATTESTVERIFYREQUEST']._serialized_end=300
-  _globals['_ATTESTREPLY']._serialized_start=302
-  _globals['_ATTESTREPLY']._serialized_end=350
-  _globals['_GIVETOCLUSTERREQUEST']._serialized_start=352
-  _globals['_GIVETOCLUSTERREQUEST']._serialized_end=394
-  _globals['_GIVETOCLUSTERREPLY']._serialized_start=396
-  _globals['_GIVETOCLUSTERREPLY']._serialized_end=416
-  _globals['_ATTESTATIONAGENT']._serialized_start=419
-  _globals['_ATTESTATIONAGENT']._serialized_end=832
+  _globals['_ATTESTVERIFYREQUEST']._serialized_end=306
+  _globals['_ATTESTREPLY']._serialized_start=308
+  _globals['_ATTESTREPLY']._serialized_end=356
+  _globals['_GIVETOCLUSTERREQUEST']._serialized_start=358
+  _globals['_GIVETOCLUSTERREQUEST']._serialized_end=400
+  _globals['_GIVETOCLUSTERREPLY']._serialized_start=402
+  _globals['_GIVETOCLUSTERREPLY']._serialized_end=422
+  _globals['_ATTESTATIONAGENT']._serialized_start=425
+  _globals['_ATTESTATIONAGENT']._serialized_end=838
 # @@protoc_insertion_point(module_scope)

@@ -31,12 +31,12 @@ class AttestChannelRequest(_message.Message):
     def __init__(self, purpose: _Optional[str] = ..., exporter: _Optional[bytes] = ..., spki_digest: _Optional[bytes] = ..., peer_nonce: _Optional[bytes] = ...) -> None: ...
 
 class AttestVerifyRequest(_message.Message):
-    __slots__ = ("nonce", "cluster_ca_digest")
-    NONCE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("nonces_root", "cluster_ca_digest")
+    NONCES_ROOT_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_CA_DIGEST_FIELD_NUMBER: _ClassVar[int]
-    nonce: bytes
+    nonces_root: bytes
     cluster_ca_digest: bytes
-    def __init__(self, nonce: _Optional[bytes] = ..., cluster_ca_digest: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, nonces_root: _Optional[bytes] = ..., cluster_ca_digest: _Optional[bytes] = ...) -> None: ...
 
 class AttestReply(_message.Message):
     __slots__ = ("variant", "evidence")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0cverify.proto\x12\x17\x63onstellation.verify.v1\"#\n\x12GetEvidenceRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"h\n\x10GetEvidenceReply\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x10\n\x08\x65vidence\x18\x02 \x01(\x0c\x12\x1e\n\x16\x63luster_ca_certificate\x18\x03 \x01(\x0c\x12\x11\n\tnode_name\x18\x04 \x01(\t2|\n\x13VerificationService\x12\x65\n\x0bGetEvidence\x12+.constellation.verify.v1.GetEvidenceRequest\x1a).constellation.verify.v1.GetEvidenceReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0cverify.proto\x12\x17\x63onstellation.verify.v1\"#\n\x12GetEvidenceRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"\x97\x01\n\x10GetEvidenceReply\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x10\n\x08\x65vidence\x18\x02 \x01(\x0c\x12\x1e\n\x16\x63luster_ca_certificate\x18\x03 \x01(\x0c\x12\x11\n\tnode_name\x18\x04 \x01(\t\x12-\n\x05\x62\x61tch\x18\x05 \x01(\x0b\x32\x1e.constellation.verify.v1.Batch\"2\n\x05\x42\x61tch\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04size\x18\x02 \x01(\r\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x32|\n\x13VerificationService\x12\x65\n\x0bGetEvidence\x12+.constellation.verify.v1.GetEvidenceRequest\x1a).constellation.verify.v1.GetEvidenceReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETEVIDENCEREQUEST']._serialized_start=41
   _globals['_GETEVIDENCEREQUEST']._serialized_end=76
-  _globals['_GETEVIDENCEREPLY']._serialized_start=78
-  _globals['_GETEVIDENCEREPLY']._serialized_end=182
-  _globals['_VERIFICATIONSERVICE']._serialized_start=184
-  _globals['_VERIFICATIONSERVICE']._serialized_end=308
+  _globals['_GETEVIDENCEREPLY']._serialized_start=79
+  _globals['_GETEVIDENCEREPLY']._serialized_end=230
+  _globals['_BATCH']._serialized_start=232
+  _globals['_BATCH']._serialized_end=282
+  _globals['_VERIFICATIONSERVICE']._serialized_start=284
+  _globals['_VERIFICATIONSERVICE']._serialized_end=408
 # @@protoc_insertion_point(module_scope)

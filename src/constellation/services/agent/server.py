@@ -114,15 +114,15 @@ class AgentService(AttestationAgentBase):
     async def AttestVerify(  # noqa: N802 - the protocol's name
         self, stream: Stream[agent_pb2.AttestVerifyRequest, agent_pb2.AttestReply]
     ) -> None:
-        """Attest for one `verify` call."""
+        """Attest for `verify` calls."""
         request = await stream.recv_message()
         if request is None:
             return
         with raise_status():
             require_verify(self._door)
-            _sizes(nonce=request.nonce, cluster_ca_digest=request.cluster_ca_digest)
+            _sizes(nonces_root=request.nonces_root, cluster_ca_digest=request.cluster_ca_digest)
             binding = verify_binding(
-                nonce=request.nonce, cluster_ca_digest=request.cluster_ca_digest
+                nonces_root=request.nonces_root, cluster_ca_digest=request.cluster_ca_digest
             )
             reply = await self._attest(binding)
         await stream.send_message(reply)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.atls.limits import Rate
+from constellation.attestation.node_rules import cluster_claim
 from constellation.base.errors import Rejected, Unavailable
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RenewFacts", "RenewRates", "renew"]
 
-_NOT_GIVEN = bytes(32)
 _AT_ONCE, _PER_SECOND = 4, 1 / 900
 
 
@@ -95,9 +95,12 @@ class RenewRates:
 
 def _given(result: AttestationResult) -> tuple[str, ...]:
     """Ask once more what the appraisal policy asks: this node was given to a cluster."""
-    if result.claims.get("pcr15") != _NOT_GIVEN:
+    name = cluster_claim(result.variant)
+    register = result.claims.get(name)
+    if isinstance(register, bytes) and any(register):
         return ()
-    return ("pcr15: found zero, expected this cluster's (a node that was given to it)",)
+    shown = "nothing" if register is None else "zero"
+    return (f"{name}: found {shown}, expected this cluster's (a node that was given to it)",)
 
 
 def _why_none(membership: Membership, result: AttestationResult) -> str:

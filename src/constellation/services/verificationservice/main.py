@@ -12,9 +12,9 @@ from constellation.base.errors import Unavailable
 from constellation.base.retry import until_available
 from constellation.kube.node_record import NODE_JSON, load_node_record
 from constellation.rpc.agent_client import AgentClient, agent_socket
+from constellation.services.verificationservice.answers import CALLS, CONNECTIONS, Answers
+from constellation.services.verificationservice.http import HTTP_PORT, HttpVerification
 from constellation.services.verificationservice.server import (
-    CALLS,
-    CONNECTIONS,
     MAX_REQUEST_BYTES,
     PORT,
     Verification,
@@ -33,21 +33,25 @@ async def _serve() -> None:
     except OSError as error:
         raise Unavailable(f"{NODE_JSON}: {error.strerror}") from error
     agent = await AgentClient.connect(agent_socket("verification"))
-    handlers = Verification(agent, cluster_ca=_CLUSTER_CA, node_name=record.name, limits=CALLS)
+    answers = Answers(agent, cluster_ca=_CLUSTER_CA, node_name=record.name, limits=CALLS)
+    http = HttpVerification(answers)
     server = OpenServer(
-        [handlers],
+        [Verification(answers)],
         limits=CONNECTIONS,
         life_s=CONNECTIONS.handshake_s,
         max_message_bytes=MAX_REQUEST_BYTES,
         max_unread_bytes=MAX_UNREAD_OPEN_BYTES,
     )
     try:
+        await http.start(record.address, HTTP_PORT)
         await server.start(record.address, PORT)
+        _log.info("VerificationService listens", extra={"port": PORT, "node": record.name})
+        await server.wait_closed()
     except OSError as error:
-        agent.close()
         raise Unavailable(f"cannot listen on {record.address}:{PORT}: {error}") from error
-    _log.info("VerificationService listens", extra={"port": PORT, "node": record.name})
-    await server.wait_closed()
+    finally:
+        http.close()
+        agent.close()
 
 
 def main() -> None:

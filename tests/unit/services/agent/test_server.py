@@ -92,8 +92,8 @@ async def test_evidence_for_a_channel_is_bound_to_its_parts_and_purpose(node: No
 
 async def test_evidence_for_a_verify_call_is_bound_to_its_nonce(node: Node) -> None:
     async with node.door("verification") as agent:
-        evidence = await agent.attest_verify(nonce=b"n" * 32, cluster_ca_digest=b"c" * 32)
-    binding = verify_binding(nonce=b"n" * 32, cluster_ca_digest=b"c" * 32)
+        evidence = await agent.attest_verify(nonces_root=b"n" * 32, cluster_ca_digest=b"c" * 32)
+    binding = verify_binding(nonces_root=b"n" * 32, cluster_ca_digest=b"c" * 32)
     node.verifier(joined=False).appraise(evidence, binding=binding, now=NOW)
 
 
@@ -141,7 +141,7 @@ async def test_a_door_attests_for_no_other_purpose(node: Node, door: str, purpos
 async def test_only_verification_attests_for_verify_calls(node: Node) -> None:
     async with node.door("bootstrapper") as agent:
         with pytest.raises(Rejected, match="verify"):
-            await agent.attest_verify(nonce=b"n" * 32, cluster_ca_digest=b"c" * 32)
+            await agent.attest_verify(nonces_root=b"n" * 32, cluster_ca_digest=b"c" * 32)
 
 
 @pytest.mark.parametrize("door", ["joinservice", "verification"])
@@ -164,10 +164,10 @@ async def test_many_callers_at_once_each_get_their_own_evidence(node: Node) -> N
     async with node.door("verification") as agent:
         nonces = [bytes([i]) * 32 for i in range(8)]
         found = await asyncio.gather(
-            *(agent.attest_verify(nonce=n, cluster_ca_digest=b"c" * 32) for n in nonces)
+            *(agent.attest_verify(nonces_root=n, cluster_ca_digest=b"c" * 32) for n in nonces)
         )
     for nonce, evidence in zip(nonces, found, strict=True):
-        binding = verify_binding(nonce=nonce, cluster_ca_digest=b"c" * 32)
+        binding = verify_binding(nonces_root=nonce, cluster_ca_digest=b"c" * 32)
         node.verifier(joined=False).appraise(evidence, binding=binding, now=NOW)
 
 

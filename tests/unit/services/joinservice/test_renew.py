@@ -72,6 +72,9 @@ def test_another_ak_a_removed_node_and_one_without_its_place_get_none() -> None:
 def test_a_node_that_was_not_given_to_the_cluster_gets_none() -> None:
     with pytest.raises(Rejected, match="pcr15: found zero"):
         renew(SETTLED, FACTS, result=attested(WORKER))
+    without = dataclasses.replace(GIVEN, claims={"pcr4": bytes(32)})
+    with pytest.raises(Rejected, match="pcr15: found nothing"):
+        renew(SETTLED, FACTS, result=without)
 
 
 def test_a_node_renews_four_times_at_once_and_then_each_quarter_of_an_hour() -> None:

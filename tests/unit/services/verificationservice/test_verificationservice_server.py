@@ -12,6 +12,7 @@ from grpclib.client import Channel
 from grpclib.server import Server
 
 from constellation.atls.binding import verify_binding
+from constellation.atls.nonce_batch import Place, root_of
 from constellation.attestation.model import Evidence, Variant
 from constellation.attestation.policy import Exactly
 from constellation.base import clock
@@ -20,7 +21,8 @@ from constellation.crypto.x509 import CertificateAuthority, certificate_digest
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs.verify_grpc import VerificationServiceStub
 from constellation.rpc.stubs.verify_pb2 import GetEvidenceReply, GetEvidenceRequest
-from constellation.services.verificationservice.server import CALLS, Verification
+from constellation.services.verificationservice.answers import CALLS, Answers
+from constellation.services.verificationservice.server import Verification
 from tests.fakes.machines import Maker
 
 if TYPE_CHECKING:
@@ -41,15 +43,20 @@ class Node:
         self.ca.write_bytes(CA.certificate_pem)
         self.hold = asyncio.Event()
         self.hold.set()
+        self.broken = False
         self._closers: list[Callable[[], None]] = []
 
-    async def attest_verify(self, *, nonce: bytes, cluster_ca_digest: bytes) -> Evidence:
+    async def attest_verify(self, *, nonces_root: bytes, cluster_ca_digest: bytes) -> Evidence:
         await self.hold.wait()
-        return await self.machine.attest_verify(nonce=nonce, cluster_ca_digest=cluster_ca_digest)
+        if self.broken:
+            raise Unavailable("the TPM does not answer")
+        return await self.machine.attest_verify(
+            nonces_root=nonces_root, cluster_ca_digest=cluster_ca_digest
+        )
 
     async def serve(self, *, limits: Limits = CALLS) -> VerificationServiceStub:
-        handlers = Verification(self, cluster_ca=self.ca, node_name="w-0", limits=limits)
-        server = Server([handlers])
+        answers = Answers(self, cluster_ca=self.ca, node_name="w-0", limits=limits)
+        server = Server([Verification(answers)])
         await server.start("127.0.0.1", 0)
         listener = server._server
         assert isinstance(listener, asyncio.Server)
@@ -75,17 +82,63 @@ async def ask(stub: VerificationServiceStub, nonce: bytes = NONCE) -> GetEvidenc
         return await stub.GetEvidence(GetEvidenceRequest(nonce=nonce), timeout=5)
 
 
+def appraised(reply: GetEvidenceReply, nonce: bytes, *, ca: bytes | None = None) -> bytes:
+    """Judge an answer as `verify` does; gives the register that it proves."""
+    evidence = Evidence(variant=Variant(reply.variant), data=reply.evidence)
+    batch = reply.batch
+    place = Place(index=batch.index, size=batch.size, path=tuple(batch.path))
+    binding = verify_binding(
+        nonces_root=root_of(nonce, place),
+        cluster_ca_digest=ca or certificate_digest(reply.cluster_ca_certificate),
+    )
+    result = MAKER.appraiser({"pcr4": Exactly(PCR4)})(evidence, binding)
+    register = result.claims["pcr4"]
+    assert isinstance(register, bytes)
+    return register
+
+
 async def test_evidence_is_for_the_caller_s_nonce_and_the_cluster_s_ca(node: Node) -> None:
     reply = await ask(await node.serve())
     assert reply.node_name == "w-0"
-    evidence = Evidence(variant=Variant(reply.variant), data=reply.evidence)
-    appraise = MAKER.appraiser({"pcr4": Exactly(PCR4)})
-    digest = certificate_digest(reply.cluster_ca_certificate)
-    result = appraise(evidence, verify_binding(nonce=NONCE, cluster_ca_digest=digest))
-    assert result.claims["pcr4"] == PCR4
-    for nonce, ca in ((bytes(32), digest), (NONCE, bytes(32))):
+    assert appraised(reply, NONCE) == PCR4
+    for nonce, ca in ((bytes(32), None), (NONCE, bytes(32))):
         with pytest.raises(Untrusted, match="another"):
-            appraise(evidence, verify_binding(nonce=nonce, cluster_ca_digest=ca))
+            appraised(reply, nonce, ca=ca)
+
+
+async def test_callers_who_come_during_a_quote_share_the_next_one(node: Node) -> None:
+    stub = await node.serve()
+    node.hold.clear()
+    nonces = [bytes([n]) * 32 for n in range(12)]
+    asked = [asyncio.create_task(ask(stub, n)) for n in nonces]
+    await asyncio.sleep(0.2)
+    node.hold.set()
+    replies = await asyncio.gather(*asked)
+    assert node.machine.asked == ["verify", "verify"]
+    assert sorted(r.batch.size for r in replies) == [1] + [11] * 11
+    assert {r.batch.index for r in replies[1:]} == set(range(11))
+    for nonce, reply in zip(nonces, replies, strict=True):
+        assert appraised(reply, nonce) == PCR4
+    # an answer is its caller's alone, and one for an earlier batch is nobody's later
+    for nonce, reply in ((nonces[3], replies[4]), (nonces[4], replies[0]), (bytes(32), replies[5])):
+        with pytest.raises(Untrusted, match="another"):
+            appraised(reply, nonce)
+
+
+async def test_who_leaves_or_a_quote_that_fails_keeps_nobody_else_waiting(node: Node) -> None:
+    stub = await node.serve()
+    node.hold.clear()
+    asked = [asyncio.create_task(ask(stub, bytes([n]) * 32)) for n in range(6)]
+    await asyncio.sleep(0.1)
+    asked[2].cancel()
+    await asyncio.sleep(0.1)
+    node.broken = True
+    node.hold.set()
+    for task in (*asked[:2], *asked[3:]):
+        with pytest.raises(Unavailable, match="does not answer"):
+            await task
+    node.broken = False
+    assert appraised(await ask(stub), NONCE) == PCR4
 
 
 @pytest.mark.parametrize("size", [0, 31, 33, 1000])
