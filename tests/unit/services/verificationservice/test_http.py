@@ -116,6 +116,13 @@ async def test_any_other_request_is_refused_and_nothing_is_quoted(
     assert (await node.send(HEAD))[0] == 200
 
 
+async def test_a_request_without_end_is_refused_before_it_ends(node: Node) -> None:
+    status, _, document = await node.send(b"GET /" + b"a" * 5000)
+    assert (status, document) == (431, {"error": "request: more than 4096 bytes"})
+    with pytest.raises(HttpRefusal, match="more than 4096"):
+        parse_request(HEAD.replace(b"*/*", b"x" * 5000))
+
+
 async def test_the_oldest_form_needs_no_host_and_a_body_of_nothing_is_none(node: Node) -> None:
     assert (await node.send(f"GET {TARGET} HTTP/1.0\r\n\r\n".encode()))[0] == 200
     assert (await node.send(HEAD.replace(b"Accept: */*", b"Content-Length: 0")))[0] == 200
