@@ -36,6 +36,7 @@ from constellation.attestation.tdx.quote import (
     QuoteSignature,
     TdReport10,
     TdReport15,
+    TdReport15Ex,
     parse_quote,
 )
 
@@ -155,6 +156,7 @@ class IntelWorld:
                 EnclaveReport: BodyType.ENCLAVE,
                 TdReport10: BodyType.TD_10,
                 TdReport15: BodyType.TD_15,
+                TdReport15Ex: BodyType.TD_15_EX,
             }[type(body)],
             body=body,
             signature=QuoteSignature(

@@ -1,4 +1,4 @@
-"""The default policy of every cloud variant in words, one line a claim: for a security officer.
+"""The default policy of every variant in words, one line a claim: for a security officer.
 
 The reference values are stand-ins (their own register's number, repeated): a release brings the
 real ones. Everything else is what a cluster gets. Golden files: `tests/golden/policy-VARIANT.txt`.
@@ -6,7 +6,7 @@ real ones. Everything else is what a cluster gets. Golden files: `tests/golden/p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from constellation.attestation import snp
 from constellation.attestation.model import Variant
@@ -18,9 +18,14 @@ from constellation.attestation.platforms import (
     azure_trustedlaunch,
     gcp_sev_es,
     gcp_sev_snp,
+    gcp_tdx,
+    local_vtpm,
+    qemu_sev_snp,
+    qemu_tdx,
     qemu_vtpm,
+    td,
 )
-from constellation.attestation.policy import describe
+from constellation.attestation.policy import OneOf, describe
 from constellation.attestation.tdx.appraise import STRICT_STATUSES
 from constellation.attestation.tpm import pcr
 from constellation.attestation.tpm.structures import Alg
@@ -34,6 +39,12 @@ __all__ = ["VARIANTS", "dump_default_policy"]
 
 _STAND_IN = b"\xaa" * 48
 _IMAGE = (4, 9, 11)
+_TD: Mapping[str, Any] = {
+    "statuses": STRICT_STATUSES,
+    "minimum_tcb_evaluation": 1,
+    "node_document_digest": b"\xdd" * 48,
+    "cluster_id": None,
+}
 
 
 def _reference(bank: Alg) -> dict[int, tuple[bytes, ...]]:
@@ -117,6 +128,32 @@ def _qemu_vtpm() -> Policy:
     )
 
 
+def _gcp_tdx() -> Policy:
+    return gcp_tdx.policy(
+        dict.fromkeys(("rtmr1", "rtmr2"), (_STAND_IN,)),
+        mr_td=OneOf((_STAND_IN,)),
+        rtmr0=OneOf((_STAND_IN,)),
+        **_TD,
+    )
+
+
+def _qemu_tdx() -> Policy:
+    return qemu_tdx.policy(dict.fromkeys(td.IMAGE_REGISTERS, (_STAND_IN,)), **_TD)
+
+
+def _qemu_sev_snp() -> Policy:
+    return qemu_sev_snp.policy(
+        measurements=(_STAND_IN,),
+        minimum_tcb=snp.MINIMUM_TCB,
+        node_document_digest=_document(Alg.SHA256),
+    )
+
+
+def _local_vtpm() -> Policy:
+    reference = {number: (bytes([number]) * 32,) for number in (0, 4, 7, 9, 11)}
+    return local_vtpm.policy(reference, node_document_digest=_document(Alg.SHA256), cluster_id=None)
+
+
 _MAKERS: Mapping[Variant, Callable[[], Policy]] = {
     Variant.AWS_NITRO_TPM: _aws_nitro_tpm,
     Variant.AWS_SEV_SNP: _aws_sev_snp,
@@ -125,6 +162,10 @@ _MAKERS: Mapping[Variant, Callable[[], Policy]] = {
     Variant.AZURE_TRUSTEDLAUNCH: _azure_trustedlaunch,
     Variant.GCP_SEV_ES: _gcp_sev_es,
     Variant.GCP_SEV_SNP: _gcp_sev_snp,
+    Variant.GCP_TDX: _gcp_tdx,
+    Variant.LOCAL_VTPM: _local_vtpm,
+    Variant.QEMU_SEV_SNP: _qemu_sev_snp,
+    Variant.QEMU_TDX: _qemu_tdx,
     Variant.QEMU_VTPM: _qemu_vtpm,
 }
 VARIANTS = tuple(_MAKERS)

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from constellation.attestation.policy import AtLeast, Exactly, OneOf, Policy, Rule, Unchecked
 from constellation.attestation.tdx.attributes import TdAttribute, reserved_bits
-from constellation.attestation.tdx.quote import EnclaveReport, TdReport10, TdReport15
+from constellation.attestation.tdx.quote import (
+    EnclaveReport,
+    TdReport10,
+    TdReport15,
+    TdReport15Ex,
+)
 from constellation.attestation.tdx.status import TcbStatus
 
 if TYPE_CHECKING:
@@ -37,6 +42,12 @@ STRICT_STATUSES = (TcbStatus.UP_TO_DATE,)
 """What the default policies accept: nothing that Intel knows a fault of."""
 
 _ZERO_48 = bytes(48)
+_EXTENDED = (
+    *("td_id", "dev_info", "init_service_td_hash", "init_service_td_attributes"),
+    *("init_cpu_svn", "init_tee_tcb_svn", "init_tee_fmspc"),
+    *("cur_service_td_hash", "cur_service_td_attributes"),
+)
+"""Fields that only the extended body has; empty in others."""
 _SGX_DEBUG = 0x02  # ATTRIBUTES.DEBUG (SDM volume 3D, table "ATTRIBUTES")
 
 
@@ -100,6 +111,16 @@ def default_policy(
         # TDX 1.0 reports have no such field, and no service TD can be bound to a TD that cannot
         # be migrated
         "mr_service_td": OneOf((b"", _ZERO_48)),
+        "vm_id": Exactly(0),
+        "td_id": Unchecked("a number of this start of the TD; says nothing about what runs"),
+        "dev_info": OneOf((b"", _ZERO_48)),
+        "init_service_td_hash": OneOf((b"", _ZERO_48)),
+        "init_service_td_attributes": OneOf((b"", bytes(8))),
+        "init_cpu_svn": Unchecked("of the platform where a TD was made that can be migrated"),
+        "init_tee_tcb_svn": Unchecked("of the platform where a TD was made that can be migrated"),
+        "init_tee_fmspc": Unchecked("of the platform where a TD was made that can be migrated"),
+        "cur_service_td_hash": OneOf((b"", _ZERO_48)),
+        "cur_service_td_attributes": OneOf((b"", bytes(8))),
         "seam_attributes": Exactly(bytes(8)),
         "xfam": Unchecked("CPU features that the TD may use; none lets the host look in"),
     }
@@ -191,6 +212,10 @@ def _td(body: TdReport10) -> dict[str, bytes | int]:
         "tee_tcb_svn2": newer.tee_tcb_svn2 if newer else b"",
         "xfam": body.xfam,
     }
+    extended = body if isinstance(body, TdReport15Ex) else None
+    found["vm_id"] = extended.vm_id if extended else 0  # 0: the TD itself, no VM inside it
+    for name in _EXTENDED:
+        found[name] = getattr(extended, name) if extended else b""
     for attribute in TdAttribute:
         name = f"td_attributes.{attribute.name}".lower()
         found[name] = int(bool(body.td_attributes & attribute))

@@ -3,7 +3,8 @@
 Header, report body, signature data (ECDSA P-256), the quoting enclave's report and the PCK chain.
 Sources: "Intel TDX DCAP: Quote Generation Library and Quote Verification Library", revision 0.9,
 appendix A.3 (version 4, version 5); "Intel SGX ECDSA QuoteLibReference DCAP API", appendix A
-(version 3); "Intel TDX Module 1.5 ABI specification", TDREPORT_STRUCT. Numbers are little-endian.
+(version 3); "Intel TDX Module 1.5 ABI specification", TDREPORT_STRUCT; body type 4 as published
+quotes of 2026 have it (Intel's text of it was not at hand). Numbers are little-endian.
 Parsing establishes layout only: what comes out is untrusted until `verify` has seen it.
 """
 
@@ -26,6 +27,7 @@ __all__ = [
     "QuoteSignature",
     "TdReport10",
     "TdReport15",
+    "TdReport15Ex",
     "TeeType",
     "parse_quote",
 ]
@@ -56,6 +58,7 @@ class BodyType(IntEnum):
     ENCLAVE = 1
     TD_10 = 2
     TD_15 = 3
+    TD_15_EX = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +141,35 @@ class TdReport15(TdReport10):
     mr_service_td: bytes = at(0x258, 48)
 
 
-Body = EnclaveReport | TdReport10 | TdReport15
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdReport15Ex(TdReport15):
+    """Extended TD report body of newer TDX 1.5 modules, 885 bytes.
+
+    `td_id` is a number of this start of the TD; `init_` fields are of its creation, zero unless a
+    service TD may be bound; `cur_service_td_hash` is the digest of those bound now; `dev_info` that
+    of the devices which the TD has let in.
+    """
+
+    SIZE: ClassVar[int] = 885
+
+    vm_id: int = at(0x288, 1, integer=True)
+    td_id: bytes = at(0x289, 32)
+    dev_info: bytes = at(0x2A9, 48)
+    init_service_td_hash: bytes = at(0x2D9, 48)
+    init_service_td_attributes: bytes = at(0x309, 8)
+    init_cpu_svn: bytes = at(0x311, 16)
+    init_tee_tcb_svn: bytes = at(0x321, 16)
+    init_tee_fmspc: bytes = at(0x331, 12)
+    cur_service_td_hash: bytes = at(0x33D, 48)
+    cur_service_td_attributes: bytes = at(0x36D, 8)
+
+
+Body = EnclaveReport | TdReport10 | TdReport15 | TdReport15Ex
 _BODIES: dict[BodyType, type[EnclaveReport | TdReport10]] = {
     BodyType.ENCLAVE: EnclaveReport,
     BodyType.TD_10: TdReport10,
     BodyType.TD_15: TdReport15,
+    BodyType.TD_15_EX: TdReport15Ex,
 }
 
 
@@ -235,7 +262,7 @@ def _body_type(read: Reader, header: Header) -> BodyType:
         return BodyType.ENCLAVE if sgx else BodyType.TD_10
     number, size = read.number(2, "body type"), read.number(4, "body size")
     if number not in tuple(BodyType):
-        raise FormatError(f"quote: body type {number}, want 1 (enclave), 2 or 3 (TD 1.0, 1.5)")
+        raise FormatError(f"quote: body type {number}, want 1 (enclave) or 2 to 4 (TD)")
     kind = BodyType(number)
     if (kind is BodyType.ENCLAVE) is not sgx:
         raise FormatError(f"quote: body type {kind.name} with TEE type {header.tee_type:#x}")

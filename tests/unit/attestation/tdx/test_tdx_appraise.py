@@ -108,6 +108,9 @@ def test_the_default_policy_is_the_one_that_was_read_and_approved(name: str) -> 
 def test_the_default_policy_accepts_a_td_with_which_nothing_is_wrong() -> None:
     unchecked = require(policy(), claims_of(IntelWorld()))
     assert [line.partition(":")[0] for line in unchecked] == [
+        "init_cpu_svn",
+        "init_tee_fmspc",
+        "init_tee_tcb_svn",
         "mr_seam",
         "pck.cached_keys",
         "pck.dynamic_platform",
@@ -118,6 +121,7 @@ def test_the_default_policy_accepts_a_td_with_which_nothing_is_wrong() -> None:
         "tcb.advisories",
         "tcb.date",
         "td_attributes.lass",
+        "td_id",
         "tee_tcb_svn",
         "tee_tcb_svn2",
         "xfam",

@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 from dataclasses import fields, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from constellation.attestation.policy import findings
 from constellation.attestation.roots.intel import ROOTS
+from constellation.attestation.tdx.appraise import STRICT_STATUSES, claims, default_policy
 from constellation.attestation.tdx.endorsements import (
     Collateral,
     parse_qe_identity,
     parse_tcb_info,
     signed_json,
 )
-from constellation.attestation.tdx.quote import TdReport10, parse_quote
+from constellation.attestation.tdx.quote import TdReport10, TdReport15Ex, parse_quote
 from constellation.attestation.tdx.status import TcbStatus, converge
 from constellation.attestation.tdx.verify import verify, verify_signatures
 from constellation.base.errors import ConstellationError, FormatError, Untrusted
@@ -54,6 +56,57 @@ def test_both_versions_of_quotes_are_verified(version: int) -> None:
         body = td_report()
         world.body = TdReport10(**{f.name: getattr(body, f.name) for f in fields(TdReport10)})
     assert world.verify().claims.quote.header.version == version
+
+
+EXTENDED: dict[str, Any] = {
+    "vm_id": 0,
+    "td_id": b"\x1d" * 32,
+    "dev_info": bytes(48),
+    "init_service_td_hash": bytes(48),
+    "init_service_td_attributes": bytes(8),
+    "init_cpu_svn": bytes(16),
+    "init_tee_tcb_svn": bytes(16),
+    "init_tee_fmspc": bytes(12),
+    "cur_service_td_hash": bytes(48),
+    "cur_service_td_attributes": bytes(8),
+}
+
+
+def extended(**changed: Any) -> TdReport15Ex:
+    body = td_report()
+    base = {f.name: getattr(body, f.name) for f in fields(body)}
+    return TdReport15Ex(**(base | EXTENDED | changed))
+
+
+def test_the_extended_body_of_newer_modules_is_verified() -> None:
+    world = IntelWorld()
+    world.body = extended()
+    raw = world.quote()
+    quote = parse_quote(raw)
+    assert (quote.body_type, len(quote.body.pack()), quote.pack()) == (4, 885, raw)
+    assert world.verify().claims.quote.body == quote.body
+    for wrong in (b"\x02\0", b"\x03\0", b"\x05\0"):
+        with pytest.raises(FormatError, match="body"):
+            parse_quote(raw[:48] + wrong + raw[50:])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("vm_id", 1)] + [(n, b"\1" * len(EXTENDED[n])) for n in EXTENDED if n[:3] in ("dev", "cur")]
+    + [("init_service_td_hash", b"\1" * 48), ("init_service_td_attributes", b"\1" * 8)],
+)  # fmt: skip
+def test_a_td_with_devices_or_service_tds_is_outside_the_default_policy(
+    field: str, value: Any
+) -> None:
+    world = IntelWorld()
+    world.body = extended(**{field: value})
+    rules = default_policy(
+        {}, report_data=bytes(64), statuses=STRICT_STATUSES, minimum_tcb_evaluation=1
+    )
+    found = findings(rules, claims(world.verify()))
+    assert [line for line in found if line.startswith(f"{field}:")]
+    world.body = extended()
+    assert not [x for x in findings(rules, claims(world.verify())) if x.startswith(f"{field}:")]
 
 
 def test_an_enclave_is_verified_by_the_same_code() -> None:
