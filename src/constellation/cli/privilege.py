@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import constellation
 from constellation.base.errors import Unavailable, UserError
+from constellation.base.told import told
 from constellation.cli.run import confirm, run
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ async def run_as_root(argv: Sequence[str], *, timeout_s: float) -> bytes:
     Gives what it wrote to standard output.
 
     Raises:
+        ConstellationError: what it ended with, if it is one of our programs.
         Unavailable: it did not start, end in time, or end well; has the end of what it said.
     """
     name = argv[-1] if len(argv) == 1 else " ".join(argv[1:3])
@@ -135,7 +137,7 @@ async def run_as_root(argv: Sequence[str], *, timeout_s: float) -> bytes:
         raise Unavailable(f"{name} did not start: {error.strerror}") from error
     try:
         async with asyncio.timeout(timeout_s):
-            said, told = await process.communicate()
+            said, complained = await process.communicate()
     except TimeoutError:
         raise Unavailable(f"{name} did not end within {timeout_s:g} s") from None
     finally:
@@ -143,6 +145,8 @@ async def run_as_root(argv: Sequence[str], *, timeout_s: float) -> bytes:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 process.terminate()
     if process.returncode != 0:
-        tail = (told or said).decode(errors="replace").strip()[-1500:]
+        if ours := told(complained.decode(errors="replace")):
+            raise ours
+        tail = (complained or said).decode(errors="replace").strip()[-1500:]
         raise Unavailable(f"{name} ended with {process.returncode}: {tail}")
     return said

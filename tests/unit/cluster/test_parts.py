@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from constellation.base import errors
 from constellation.base.errors import ConstellationError, FormatError
+from constellation.base.told import from_exit_code
 from constellation.cluster.context import KubernetesNode
-from constellation.cluster.failures import from_exit_code
 from constellation.cluster.kubeconfig import with_endpoint
 from constellation.cluster.log import parse_spec
 from constellation.cluster.reach import split_endpoint

@@ -14,8 +14,8 @@ from constellation.base.clock import monotonic_s
 from constellation.base.errors import Conflict, FormatError, Unavailable
 from constellation.base.progress import Progress
 from constellation.base.retry import until_available
+from constellation.base.told import from_exit_code
 from constellation.cluster import kubeconfig, reach
-from constellation.cluster.failures import from_exit_code
 from constellation.cluster.recover import recover_node
 from constellation.cluster.secrets import read_secrets
 from constellation.config.state import ChosenNode, write_state

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import constellation
 from constellation.base.errors import Unavailable
+from constellation.base.told import told
 from constellation.providers.local.daemon.spawn import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def detached(where: Layout, arguments: list[str]) -> None:
     """Start `main --foreground` with these arguments, and wait until its socket answers.
 
     Raises:
+        ConstellationError: what ended it.
         Unavailable: it did not come up in 30 s; the message has the end of its log.
     """
     where.state.mkdir(parents=True, exist_ok=True)
@@ -58,8 +60,10 @@ def detached(where: Layout, arguments: list[str]) -> None:
         if process.poll() not in (None, 0) or time.monotonic() > end:
             with where.log.open("rb") as file:
                 file.seek(begin)
-                words = file.read()[-1500:].decode(errors="replace").strip()
-            raise Unavailable(f"the local cloud {where.id} did not start: {words}")
+                words = file.read().decode(errors="replace").strip()
+            if error := told(words):
+                raise error
+            raise Unavailable(f"the local cloud {where.id} did not start: {words[-1500:]}")
         time.sleep(0.05)
     process.returncode = 0  # it lives on, and is not ours to wait for
 

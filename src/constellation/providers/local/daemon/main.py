@@ -23,6 +23,7 @@ from constellation.base import logs
 from constellation.base.errors import Conflict, ConstellationError, UserError
 from constellation.base.files import lock, write_atomic
 from constellation.base.progress import silent
+from constellation.base.told import tell
 from constellation.providers.local import preflight
 from constellation.providers.local.daemon import home, launch
 from constellation.providers.local.daemon.cloud import Cloud
@@ -59,8 +60,7 @@ def main() -> None:
             return
         _serve(where, arguments)
     except ConstellationError as error:
-        hint = f"\nhint: {error.hint}" if error.hint else ""
-        sys.stderr.write(f"error: {error}{hint}\n")
+        sys.stderr.write(tell(error))
         sys.exit(error.exit_code)
 
 
@@ -86,8 +86,8 @@ def _serve(where: Layout, arguments: argparse.Namespace) -> None:
         groups = home.settle(where)
         try:
             asyncio.run(_run(where, groups, arguments))
-        except ConstellationError:
-            _log.exception("the daemon could not start")
+        except ConstellationError as error:
+            _log.error("the daemon could not start", extra={"reason": str(error)})
             raise
 
 
