@@ -80,6 +80,12 @@ class Service(JoinServiceBase):
         await stream.recv_message()
         self.asked += 1
 
+    async def Renew(  # noqa: N802 - the protocol's name
+        self, stream: Stream[object, object]
+    ) -> None:
+        await stream.recv_message()
+        self.asked += 1
+
 
 def anybody(evidence: Evidence, _binding: Binding) -> AttestationResult:
     return AttestationResult(
