@@ -18,6 +18,7 @@ from constellation.base.secret import Secret
 from constellation.crypto import signing
 from constellation.crypto.derive import MasterSecret
 from constellation.crypto.x509 import CertificateAuthority
+from constellation.kube import live_nodes
 from constellation.kube.join_log import Entry, Kind
 from constellation.kube.log_copy import LogCopy
 from constellation.kube.membership import Member, NodeRole, allocate, everyone, found
@@ -134,10 +135,16 @@ class Keys:
 
 @dataclass(kw_only=True)
 class World:
-    """What housekeeping sees; None: nobody answers. `removed`: etcd members it took out."""
+    """What housekeeping sees; None: nobody answers. `removed`: etcd members it took out.
+
+    `live`: whose kubelets the API servers know as members', as it was told last; `deaf`: nobody
+    hears of it.
+    """
 
     seen: Observed | None = None
     removed: list[EtcdMember] = field(default_factory=list)
+    live: frozenset[str] = frozenset()
+    deaf: bool = False
 
     async def observe(self) -> Observed:
         if self.seen is None:
@@ -149,6 +156,11 @@ class World:
         self.removed.append(member)
         left = tuple(m for m in self.seen.etcd if m != member)
         self.seen = dataclasses.replace(self.seen, etcd=left)
+
+    async def publish(self, membership: Membership) -> None:
+        if self.deaf:
+            raise Unavailable("nobody listens")
+        self.live = frozenset(live_nodes.names(membership))
 
 
 def write_control_plane(

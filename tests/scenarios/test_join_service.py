@@ -372,3 +372,14 @@ async def test_a_node_that_has_to_wait_is_not_recorded_as_refused(tmp_path: Path
             await cluster.join(ALL[1])
         await asyncio.sleep(0.1)
         assert Kind.REFUSED not in cluster.kinds()
+
+
+async def test_a_nodes_kubelet_may_register_before_its_ticket_is_given(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        cluster.world.deaf = True
+        with pytest.raises(GRPCError, match="nobody listens"):
+            await cluster.join(ALL[0])
+        assert not cluster.world.live, "no ticket without it"
+        cluster.world.deaf = False
+        ticket = await cluster.join(ALL[0])
+        assert ticket.node_name in cluster.world.live

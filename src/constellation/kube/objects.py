@@ -11,7 +11,7 @@ import ipaddress
 import json
 from typing import Any
 
-from constellation.kube import cluster_release
+from constellation.kube import cluster_release, live_nodes
 
 __all__ = ["COREDNS_IMAGE", "KUBERNETES_ANNOTATION", "cluster_dns_address", "first_objects"]
 
@@ -59,6 +59,7 @@ def first_objects(*, service_cidr: str, kubernetes: str) -> bytes:
         _coredns_service(cluster_dns_address(service_cidr)),
         _binding("constellation:kube-proxy", "system:node-proxier", group="system:nodes"),
         *cluster_release.definitions(),
+        *live_nodes.gate(),
     ]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1).encode()
 

@@ -26,7 +26,7 @@ from constellation.services.joinservice.renew import RenewFacts, RenewRates, ren
 from constellation.trust.channel_proof import JOIN_CHANNEL_LABEL, prove_join_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from grpclib.server import Stream
 
@@ -88,6 +88,7 @@ class JoinHandlers(JoinServiceBase):
     tickets: Tickets
     learned: PeersLearned
     refusals: Refusals
+    publish: Callable[[Membership], Awaitable[None]]
     rates: RenewRates = field(default_factory=RenewRates)
 
     async def Introduce(  # noqa: N802 - the protocol's name
@@ -123,6 +124,8 @@ class JoinHandlers(JoinServiceBase):
             except ConstellationError as error:
                 self._refused(error, peer, request.instance_id, request.role)
                 raise
+            # its kubelet will make its Node object, which only a live member's may
+            await self.publish(self.ledger.membership)
             serial = self.ledger.membership.peers_serial
             await self.learned.wait(serial, deadline_s=_PEERS_LEARN_WITHIN_S)
             key = await self.keys.state_disk(member.disk_uuid)

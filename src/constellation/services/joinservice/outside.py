@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
+from lightkube.core.exceptions import ApiError
+from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
-from lightkube.resources.core_v1 import Node
+from lightkube.resources.core_v1 import ConfigMap, Node
 
 from constellation.base.errors import FormatError
 from constellation.base.secret import Secret
-from constellation.kube.client import connect, raise_ours
+from constellation.kube import live_nodes
+from constellation.kube.client import connect, raise_ours, status_of
 from constellation.kube.cluster_release import LEAVING_TAINT
 from constellation.kube.join_records import KubernetesRecords, join_record_definition
 from constellation.rpc import errors as rpc_errors
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     from constellation.kube.etcd import Etcd, EtcdMember
     from constellation.kube.join_log import SignedRecord
+    from constellation.kube.membership import Membership
     from constellation.services.joinservice.handlers import Provider
 
 __all__ = ["KubernetesLog", "KubernetesWorld", "LocalKeyService"]
@@ -132,3 +137,39 @@ class KubernetesWorld:
     async def remove_member(self, member: EtcdMember) -> None:
         """Take a member out of etcd. Raises Unavailable."""
         await self._etcd.remove(member)
+
+    async def publish(self, membership: Membership) -> None:
+        """Write the list of `live_nodes`, unless a newer one is there. Raises Unavailable."""
+        client = self._log.client()
+        with raise_ours():
+            present = await _list_of_nodes(client)
+            metadata = (present and present.metadata) or ObjectMeta()
+            annotation = (metadata.annotations or {}).get(live_nodes.SEQUENCE, "")
+            data = dict((present and present.data) or {})
+            if present is not None and not live_nodes.newer(
+                membership, data=data, annotation=annotation
+            ):
+                return
+            wanted = ConfigMap(
+                metadata=ObjectMeta(
+                    name=live_nodes.NAME,
+                    namespace=live_nodes.NAMESPACE,
+                    annotations={live_nodes.SEQUENCE: str(membership.sequence)},
+                    # who was slower gets a conflict, and looks again
+                    resourceVersion=metadata.resourceVersion,
+                ),
+                data=live_nodes.names(membership),
+            )
+            if present is None:
+                await client.create(wanted)
+            else:
+                await client.replace(wanted)
+
+
+async def _list_of_nodes(client: AsyncClient) -> ConfigMap | None:
+    try:
+        return await client.get(ConfigMap, name=live_nodes.NAME, namespace=live_nodes.NAMESPACE)
+    except ApiError as error:
+        if status_of(error) == HTTPStatus.NOT_FOUND:
+            return None
+        raise

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from constellation.atls.server import AtlsServer
     from constellation.attestation.model import AttestationResult
     from constellation.kube.etcd import EtcdMember
+    from constellation.kube.membership import Membership
     from constellation.services.joinservice.handlers import DiskKeys, Provider
     from constellation.services.joinservice.housekeep import Observed
     from constellation.services.joinservice.ledger import Ledger
@@ -57,6 +58,10 @@ class World(Protocol):
 
     async def remove_member(self, member: EtcdMember) -> None:
         """Take a member out of etcd. Raises Unavailable."""
+        ...
+
+    async def publish(self, membership: Membership) -> None:
+        """Tell the API servers whose kubelets belong to live members. Raises Unavailable."""
         ...
 
 
@@ -153,6 +158,7 @@ class JoinServer:
             tickets=tickets,
             learned=learned,
             refusals=refusals,
+            publish=self.world.publish,
         )
         return await atls_server.serve(
             [handlers],
@@ -217,6 +223,7 @@ class _Housekeeper:
             due = entry
             await ledger.write(lambda m, due=due: housekeep.still_due(m, due), now=now)  # type: ignore[misc]
             _log.info("membership changed", extra={"kind": str(due.kind), "node": due.name})
+        await self._server.world.publish(ledger.membership)
         await self._remove_stale_learner(observed)
 
     async def _remove_stale_learner(self, observed: Observed) -> None:
