@@ -91,7 +91,8 @@ def kube_proxy_configuration(*, node_name: str, address: str, pod_network: str) 
             "clusterCIDR": pod_network,
             "clientConnection": {"kubeconfig": "/etc/kubernetes/kubelet.conf"},
             "metricsBindAddress": "127.0.0.1:10249",
-            "healthzBindAddress": "127.0.0.1:10256",
+            # load balancers ask here; it says no once the node is marked to be removed
+            "healthzBindAddress": f"{address}:10256",
             # a node's namespace may not set the machine's connection tracking
             "conntrack": {"maxPerCore": 0, "min": 0},
         },

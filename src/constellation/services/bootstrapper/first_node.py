@@ -31,6 +31,7 @@ __all__ = [
     "api_sans",
     "check_policy",
     "member",
+    "only_image",
     "record",
     "require_me",
     "settings",
@@ -116,6 +117,15 @@ def member(
         mesh_public_key=keys.mesh,
         joined=0,
     )
+
+
+def only_image(policy: ClusterPolicy) -> bytes:
+    """Give the image that the first policy accepts: the one that this node was appraised for.
+
+    Its owner appraised this node, then signed the policy. Empty where it accepts several.
+    """
+    images = {release.image_digest for release in policy.releases}
+    return images.pop() if len(images) == 1 else b""
 
 
 def record(settings_: Settings, member_: Member, *, time: int, provider: str) -> NodeRecord:

@@ -7,6 +7,7 @@ interrupted goes on from there, with or without the owner's secret.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING
 
 from constellation.base import clock, decode
@@ -232,7 +233,9 @@ class InitRun:
         await runtime.start_kube_proxy(self._record())
 
     async def _start_services(self) -> None:
-        value = membership.found(self._settings, self._member())
+        policy = self._paths.kept_policy(self._document).verified()
+        first = dataclasses.replace(self._member(), image=first_node.only_image(policy))
+        value = membership.found(self._settings, first)
         write_atomic(self._paths.keys / "membership.json", decode.dump(value), mode=0o600)
         await runtime.start_upgrade_agent()
         runtime.place_static_pods(self._record().role, paths=self._paths)

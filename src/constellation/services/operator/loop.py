@@ -1,160 +1,120 @@
-"""The operator's loop: lead or wait; when leading, look, plan, and remove what is gone."""
+"""The operator's loops: hold the Lease; when leading look, plan and act; always obey own orders."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable  # noqa: TC003 - a field's type
+from dataclasses import dataclass
 from datetime import UTC
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
-
-from lightkube.core.exceptions import ApiError
-from lightkube.models.coordination_v1 import LeaseSpec
-from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.coordination_v1 import Lease
-from lightkube.resources.core_v1 import Node
 
 from constellation.base import clock
 from constellation.base.errors import ConstellationError
-from constellation.kube.client import raise_ours, status_of
-from constellation.services.operator.leader import DURATION_S, Move, Seen, move, see
-from constellation.services.operator.plan import (
-    Absence,
-    KubernetesNode,
-    Observed,
-    RemoveMember,
-    plan,
-    watch_absence,
-)
+from constellation.kube.cluster_release import dump_status
+from constellation.services.operator.executor import Executor
+from constellation.services.operator.leader import DURATION_S
+from constellation.services.operator.rollout import judge, missing_groups
+from constellation.services.operator.status import Doing, release_status
 
 if TYPE_CHECKING:
-    from lightkube import AsyncClient
+    from collections.abc import Awaitable
 
-    from constellation.kube.etcd import Etcd
-    from constellation.providers.protocols import Instance
+    from constellation.kube.cluster_release import ReleaseStatus
+    from constellation.services.operator.health import Memory
+    from constellation.services.operator.own_node import OwnNode
+    from constellation.services.operator.ports import World
+    from constellation.services.operator.removal import Pace
 
-__all__ = ["Operator", "Provider"]
+__all__ = ["Leadership", "Operator"]
 
-_EVERY_S = 5.0
-_NAMESPACE, _LEASE = "kube-system", "constellation-operator"
+_LEASE_EVERY_S = 4.0
+_LOOK_EVERY_S = 2.0
+_OWN_EVERY_S = 2.0
+_ACTS_FOR_S = DURATION_S * 2 / 3
+"""Seconds after a renewal for which the leader acts: shorter than others wait for it."""
 _log = logging.getLogger(__name__)
 
 
-class Provider(Protocol):
-    """The provider's view; `providers.protocols.Metadata` has it."""
+class Leadership(Protocol):
+    """The Lease."""
 
-    async def peers(self) -> tuple[Instance, ...]:
-        """List the machines of this cluster. Raises Unavailable."""
+    async def leads(self) -> bool:
+        """Take or renew the Lease, unless this node is leaving; say whether this one leads."""
         ...
 
 
+@dataclass(kw_only=True)
 class Operator:
-    """One operator; `me` is its node's name, `address` its node's own."""
+    """One control plane's operator."""
 
-    def __init__(
-        self, client: AsyncClient, *, provider: Provider, etcd: Etcd, me: str, address: str
-    ) -> None:
-        self._client = client
-        self._provider = provider
-        self._etcd = etcd
-        self._me = me
-        self._address = address
-        self._seen: Seen | None = None
-        self._absent: dict[str, Absence] = {}
+    world: World
+    leadership: Leadership
+    own: OwnNode
+    pace: Pace
+    now_s: Callable[[], float] = clock.monotonic_s
+
+    def __post_init__(self) -> None:
+        self._leads_until_s = float("-inf")
+        self._memory: Memory | None = None
+        self._status: ReleaseStatus | None = None
+        self._executor = Executor(self.world, pace=self.pace, now_s=self.now_s)
 
     async def run(self) -> None:
         """Repeat for ever; what fails is tried again."""
-        while True:
-            try:
-                if await self.leads():
-                    await self.once()
-                else:
-                    self._absent = {}
-            except ConstellationError as error:
-                _log.warning("will try again", extra={"reason": str(error)})
-            await asyncio.sleep(_EVERY_S)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_every(_LEASE_EVERY_S, self.renew))
+            tasks.create_task(_every(_LOOK_EVERY_S, self.once))
+            tasks.create_task(_every(_OWN_EVERY_S, self.own.once))
+
+    async def close(self) -> None:
+        """End what is being done; the next leader finds it half done, and goes on."""
+        await self._executor.close()
+
+    async def renew(self) -> None:
+        """Take or renew the Lease. Raises Unavailable."""
+        now_s = self.now_s()
+        if await self.leadership.leads():
+            self._leads_until_s = now_s + _ACTS_FOR_S
+        else:
+            self._leads_until_s = float("-inf")
 
     async def once(self) -> None:
-        """Look, plan, apply. Raises Unavailable."""
-        observed = await self._observe()
-        now_s = clock.monotonic_s()
-        self._absent = watch_absence(self._absent, observed, now_s=now_s)
-        for action in plan(observed, self._absent, now_s=now_s):
-            if isinstance(action, RemoveMember):
-                await self._etcd.remove(action.member)
-                _log.info("etcd member removed", extra={"address": action.member.address})
-            else:
-                await self._delete(action.node)
-                _log.info("node removed", extra={"node": action.node.name})
-
-    async def leads(self) -> bool:
-        """Take or renew the Lease; say whether this operator leads now. Raises Unavailable."""
-        with raise_ours():
-            lease = await self._lease()
-            now_s = clock.monotonic_s()
-            if lease is None:
-                self._seen = None
-            else:
-                self._seen = see(
-                    self._seen,
-                    holder=(lease.spec.holderIdentity if lease.spec else None) or "",
-                    version=(lease.metadata.resourceVersion if lease.metadata else None) or "",
-                    now_s=now_s,
-                )
-            what = move(self._seen, me=self._me, now_s=now_s)
-            return what is not Move.WAIT and await self._write(lease)
-
-    async def _lease(self) -> Lease | None:
-        try:
-            return await self._client.get(Lease, name=_LEASE, namespace=_NAMESPACE)
-        except ApiError as error:
-            if status_of(error) == HTTPStatus.NOT_FOUND:
-                return None
-            raise
-
-    async def _write(self, old: Lease | None) -> bool:
-        """Write with the version that was read: who was slower gets a conflict, and waits."""
-        version = old.metadata.resourceVersion if old and old.metadata else None
-        lease = Lease(
-            metadata=ObjectMeta(name=_LEASE, namespace=_NAMESPACE, resourceVersion=version),
-            spec=LeaseSpec(
-                holderIdentity=self._me,
-                leaseDurationSeconds=int(DURATION_S),
-                renewTime=clock.now().astimezone(UTC),
-            ),
+        """Look, plan and start what may be done, if this operator leads. Raises Unavailable."""
+        if self.now_s() >= self._leads_until_s:
+            await self._executor.close()
+            self._memory = self._status = None
+            return
+        self._executor.begin_look()
+        facts = await self.world.look()
+        for group in missing_groups(facts):
+            await self.world.create_group(group)
+        judged = judge(facts, self._memory, now_s=self.now_s())
+        self._memory = judged.memory
+        if self.now_s() >= self._leads_until_s:
+            return  # the look took long: another may lead by now
+        self._executor.start(judged.actions, facts, judged.nodes)
+        status = release_status(
+            facts,
+            judged.nodes,
+            judged.actions,
+            Doing(steps=self._executor.steps(), failures=self._executor.failures()),
+            before=self._status,
+            now=clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
+        if status != self._status:
+            await self.world.write_status(dump_status(status))
+            self._status = status
+
+
+async def _every(seconds: float, once: Callable[[], Awaitable[None]]) -> None:
+    said = ""
+    while True:
         try:
-            if old is None:
-                await self._client.create(lease)
-            else:
-                await self._client.replace(lease)
-        except ApiError as error:
-            if status_of(error) == HTTPStatus.CONFLICT:
-                return False
-            raise
-        return True
-
-    async def _observe(self) -> Observed:
-        instances = await self._provider.peers()
-        members = await self._etcd.members()
-        nodes = []
-        with raise_ours():
-            async for node in self._client.list(Node):
-                addresses = (node.status.addresses if node.status else None) or []
-                own = [a.address for a in addresses if a.type == "InternalIP"]
-                if node.metadata is not None and node.metadata.name and own:
-                    nodes.append(KubernetesNode(name=node.metadata.name, address=own[0]))
-        return Observed(
-            own_address=self._address,
-            addresses=frozenset(i.address for i in instances),
-            nodes=tuple(nodes),
-            members=members,
-        )
-
-    async def _delete(self, node: KubernetesNode) -> None:
-        with raise_ours():
-            try:
-                await self._client.delete(Node, name=node.name)
-            except ApiError as error:
-                if status_of(error) != HTTPStatus.NOT_FOUND:
-                    raise
+            await once()
+            said = ""
+        except ConstellationError as error:
+            if str(error) != said:
+                _log.warning("will try again", extra={"reason": str(error)})
+            said = str(error)
+        await asyncio.sleep(seconds)

@@ -10,29 +10,58 @@ from constellation.base.errors import Unavailable
 from constellation.base.retry import until_available
 from constellation.kube.client import connect
 from constellation.kube.etcd import Etcd
+from constellation.kube.log_copy import LogCopy
 from constellation.kube.node_record import NODE_JSON, load_node_record
-from constellation.providers.select import metadata
+from constellation.providers.select import node_groups
+from constellation.rpc.upgrade_client import UpgradeClient
+from constellation.services.kept_policy import KeptPolicy
+from constellation.services.operator.kubernetes import Kubernetes
+from constellation.services.operator.lease import KubernetesLease
 from constellation.services.operator.loop import Operator
+from constellation.services.operator.own_node import OwnNode
+from constellation.services.operator.removal import Pace
+from constellation.services.operator.world import OwnOrders, RealWorld
+from constellation.trust.node_document import parse_node_document
 
 __all__ = ["main"]
 
 _KUBERNETES = Path("/etc/kubernetes")
+_STATE = Path("/var/lib/constellation")
+_DOCUMENT = Path("/run/constellation/node-document.json")
 _FILES_WITHIN_S = 300.0
 
 
 async def _run() -> None:
-    try:
-        record = load_node_record(NODE_JSON.read_bytes())
-    except OSError as error:
-        raise Unavailable(f"{NODE_JSON}: {error.strerror}") from error
-    operator = Operator(
-        connect(_KUBERNETES / "admin.conf"),
-        provider=metadata(record.provider),
-        etcd=Etcd(_KUBERNETES / "pki"),
+    record = load_node_record(_read(NODE_JSON))
+    document = parse_node_document(_read(_DOCUMENT))
+    client = connect(_KUBERNETES / "admin.conf")
+    kubernetes, agent = Kubernetes(client), UpgradeClient()
+    world = RealWorld(
         me=record.name,
-        address=record.address,
+        kubernetes=kubernetes,
+        etcd=Etcd(_KUBERNETES / "pki"),
+        provider=node_groups(record.provider),
+        agent=agent,
+        kept=KeptPolicy(state=_STATE, document=document),
+        log=LogCopy(_STATE / "join-log", seed=_STATE / "keys" / "membership.json"),
+        cluster_ca=_KUBERNETES / "pki" / "ca.crt",
+    )
+    operator = Operator(
+        world=world,
+        leadership=KubernetesLease(
+            client, me=record.name, leaving=lambda: kubernetes.is_leaving(record.name)
+        ),
+        own=OwnNode(record.name, orders=OwnOrders(record.name, kubernetes=kubernetes), agent=agent),
+        pace=Pace(),
     )
     await operator.run()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from error
 
 
 def main() -> None:

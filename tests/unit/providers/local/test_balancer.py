@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from constellation.kube.units import kube_proxy_configuration
 from constellation.providers.local.daemon.balancer import configuration
 from constellation.providers.local.daemon.records import CloudRecord, with_node
 from constellation.providers.protocols import Group, Role
@@ -11,7 +13,9 @@ def _sections() -> dict[str, list[str]]:
     cloud = CloudRecord(id="mini", address="127.0.0.7")
     cloud, _ = with_node(cloud, Group(name="control", role=Role.CONTROL_PLANE, size=1))
     cloud, _ = with_node(cloud, Group(name="workers", role=Role.WORKER, size=1))
-    text = configuration(cloud, netns="constellation-mini", socket=Path("/run/x.sock"))
+    text = configuration(
+        cloud, netns="constellation-mini", socket=Path("/run/x.sock"), state=Path("/run/x.state")
+    )
     sections: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line.startswith(" "):
@@ -49,3 +53,14 @@ def test_nothing_is_bound_but_the_clouds_own_addresses() -> None:
 
 def test_a_silent_watch_is_not_cut() -> None:
     assert "timeout server 24h" in _sections()["defaults"]
+
+
+def test_a_node_port_goes_only_to_nodes_that_kube_proxy_calls_eligible() -> None:
+    lines = _sections()["backend node-ports"]
+    assert "option httpchk GET /healthz" in lines
+    assert "http-check expect status 200" in lines
+    assert any("check port 10256" in line for line in lines)
+    kube_proxy = json.loads(
+        kube_proxy_configuration(node_name="n", address="10.42.2.11", pod_network="10.244.0.0/16")
+    )
+    assert kube_proxy["healthzBindAddress"] == "10.42.2.11:10256"

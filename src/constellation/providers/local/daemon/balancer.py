@@ -29,16 +29,20 @@ __all__ = ["configuration", "reload"]
 
 _API = 6443
 _INIT, _RECOVERY, _VERIFY, _POLICY = 9000, 9999, 30081, 30091
-_KUBELET = 10250
+_KUBE_PROXY_HEALTH = 10256
 _NODE_PORTS = "30100-32767"
 _PART = "services"
+_ASK_S = 2.0
+_MAX_STATE_BYTES = 1024 * 1024
 _LOG_KEPT_BYTES = 1024 * 1024
 
 
-def configuration(cloud: CloudRecord, *, netns: str, socket: Path) -> str:
+def configuration(cloud: CloudRecord, *, netns: str, socket: Path, state: Path) -> str:
     """Write haproxy.cfg for the nodes that exist.
 
-    NodePorts go to the same port of any node whose kubelet answers; 6443 to control planes only.
+    NodePorts go to the same port of any node whose kube-proxy says that it may be used: not one
+    that is being removed (KEP-3836). 6443 goes to control planes only. `state`: what the process
+    before knew of its servers, so that one that is not ready is not taken for ready again.
     """
     control = [n for n in cloud.nodes if n.role is Role.CONTROL_PLANE]
     text = [
@@ -47,7 +51,9 @@ def configuration(cloud: CloudRecord, *, netns: str, socket: Path) -> str:
         "  nbthread 1",
         "  hard-stop-after 1h",
         f"  stats socket {socket} mode 600 level admin expose-fd listeners",
+        f"  server-state-file {state}",
         "defaults",
+        "  load-server-state-from-file global",
         "  mode tcp",
         "  timeout connect 2s",
         # a watch is silent for long
@@ -83,7 +89,9 @@ def configuration(cloud: CloudRecord, *, netns: str, socket: Path) -> str:
         "  default_backend node-ports",
         "backend node-ports",
         "  balance roundrobin",
-        f"  default-server check port {_KUBELET} inter 1s fall 2 rise 1",
+        "  option httpchk GET /healthz",
+        "  http-check expect status 200",
+        f"  default-server check port {_KUBE_PROXY_HEALTH} inter 1s fall 2 rise 1",
         *(f"  server {_server(n)} {n.address} namespace {netns}" for n in cloud.nodes),
     ]
     text += [line for node in cloud.nodes for line in _own_ports(cloud, node, netns)]
@@ -117,12 +125,14 @@ async def reload(
         Unavailable: the configuration was refused, or a port is taken.
     """
     file, socket = layout.run / "haproxy.cfg", layout.run / "haproxy.sock"
-    text = configuration(cloud, netns=layout.name, socket=socket).encode()
+    state = layout.run / "haproxy.state"
+    text = configuration(cloud, netns=layout.name, socket=socket, state=state).encode()
     old = cloud.haproxy
     running = kernel.alive(old.pid, old.started)
     if running and file.exists() and file.read_bytes() == text:
         return old
     write_atomic(file, text, mode=0o600)
+    write_atomic(state, await _servers_state(socket) if running else b"", mode=0o600)
     haproxy = command(tools_root, "haproxy")
     await run(*haproxy, "-c", "-q", "-f", file, timeout_s=20, env=spawn.ENVIRONMENT)
     log = layout.state / "haproxy.log"
@@ -137,6 +147,27 @@ async def reload(
     )
     await _listening(cloud, new, log)
     return new
+
+
+async def _servers_state(socket: Path) -> bytes:
+    """Ask the running process how its servers are; nothing where it does not say."""
+    try:
+        async with asyncio.timeout(_ASK_S):
+            reader, writer = await asyncio.open_unix_connection(str(socket))
+            try:
+                writer.write(b"show servers state\n")
+                return await _all(reader)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return b""
+
+
+async def _all(reader: asyncio.StreamReader) -> bytes:
+    found = b""
+    while len(found) < _MAX_STATE_BYTES and (chunk := await reader.read(65536)):
+        found += chunk
+    return found
 
 
 async def _listening(cloud: CloudRecord, process: Process, log: Path) -> None:
