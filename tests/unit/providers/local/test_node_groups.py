@@ -37,7 +37,7 @@ class Cloud:
         self.record, node = with_node(self.record, Group(name=group, role=Role.WORKER, size=1))
         return node
 
-    async def delete(self, instance_id: str) -> None:
+    async def scale_in(self, instance_id: str) -> None:
         nodes = tuple(n for n in self.record.nodes if n.instance_id != instance_id)
         self.record = replace(self.record, nodes=nodes)
 

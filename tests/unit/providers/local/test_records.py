@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,15 @@ def test_the_newest_node_of_a_shrunken_group_goes_first() -> None:
 
 def test_a_group_that_is_no_longer_named_goes() -> None:
     assert len(surplus(_cloud(CONTROL, WORKERS), (CONTROL,))) == 2
+
+
+def test_where_control_planes_scale_the_workstation_neither_adds_nor_removes() -> None:
+    cloud = dataclasses.replace(_cloud(CONTROL, WORKERS), scaled=True)
+    wanted = (CONTROL, dataclasses.replace(WORKERS, size=1))
+    assert (missing(cloud, wanted), surplus(cloud, wanted)) == ((), ())
+    assert missing(cloud, (CONTROL, dataclasses.replace(WORKERS, size=9))) == ()
+    with pytest.raises(UserError):
+        missing(cloud, (dataclasses.replace(CONTROL, role=Role.WORKER),))
 
 
 def test_a_removed_nodes_id_is_never_given_again() -> None:

@@ -185,7 +185,7 @@ class Cloud:
             known = next((g for g in self.record.groups if g.name == group), None)
             if known is None:
                 raise Conflict(f"there is no group {group[:40]!r} in {self.record.id}")
-            self.record, node = records.with_node(self.record, known)
+            self.record, node = records.with_node(replace(self.record, scaled=True), known)
             self._save()
             try:
                 await self._balance()
@@ -201,6 +201,17 @@ class Cloud:
             for node in self.record.nodes:
                 if node.instance_id == instance_id:
                     await self._delete(node, lambda _: None)
+
+    async def scale_in(self, instance_id: str) -> None:
+        """Remove a node as control planes do, who have drained it: off at once, not asked to end.
+
+        One that is not there is no error.
+        """
+        async with self._busy:
+            self.record = replace(self.record, scaled=True)
+            for node in self.record.nodes:
+                if node.instance_id == instance_id:
+                    await self._delete(node, lambda _: None, graceful=False)
 
     async def console(self, instance_id: str) -> bytes:
         """Give the end of a node's console, 1 MiB at most."""
@@ -289,12 +300,14 @@ class Cloud:
         self._save()
         return node
 
-    async def _delete(self, node: records.NodeRecord, report: Report) -> None:
+    async def _delete(
+        self, node: records.NodeRecord, report: Report, *, graceful: bool = True
+    ) -> None:
         assert self._host is not None  # noqa: S101 - start() comes first
         step = f"node {node.instance_id}"
         report(Progress(step=step, detail="remove"))
         await self._balance(without=node.instance_id)
-        node = await self._off(node, graceful=True)
+        node = await self._off(node, graceful=graceful)
         await machine.remove(self._host, node)
         self.record = records.without_node(self.record, node.instance_id)
         self._save()

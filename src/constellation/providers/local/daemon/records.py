@@ -77,7 +77,11 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudRecord:
-    """The whole cloud."""
+    """The whole cloud.
+
+    `scaled`: control planes have created or deleted a machine; from then on they alone decide how
+    many there are, since they know which one is drained, and which is a member of etcd.
+    """
 
     id: str
     address: str
@@ -88,6 +92,7 @@ class CloudRecord:
     disk_bytes: int = 0
     offline: bool = False
     groups: tuple[Group, ...] = ()
+    scaled: bool = False
     haproxy: Process = Process()
     nodes: tuple[NodeRecord, ...] = ()
 
@@ -107,6 +112,8 @@ class CloudRecord:
 def missing(cloud: CloudRecord, groups: tuple[Group, ...]) -> tuple[Group, ...]:
     """Say how many nodes each group lacks (`size` = that number); checks names and roles.
 
+    Nothing is lacking where control planes scale.
+
     Raises:
         UserError: a group's name cannot be used, or it changed its role.
     """
@@ -122,11 +129,16 @@ def missing(cloud: CloudRecord, groups: tuple[Group, ...]) -> tuple[Group, ...]:
             raise UserError(f"group {group.name} has another role already")
         if len(present) < group.size:
             lacking.append(replace(group, size=group.size - len(present)))
-    return tuple(lacking)
+    return () if cloud.scaled else tuple(lacking)
 
 
 def surplus(cloud: CloudRecord, groups: tuple[Group, ...]) -> tuple[NodeRecord, ...]:
-    """List the nodes beyond their group's size, newest first; unknown groups have size 0."""
+    """List the nodes beyond their group's size, newest first; unknown groups have size 0.
+
+    Nothing is beyond it where control planes scale: the newest may be what replaces the others.
+    """
+    if cloud.scaled:
+        return ()
     sizes = {group.name: group.size for group in groups}
     kept: dict[str, int] = {}
     extra = []

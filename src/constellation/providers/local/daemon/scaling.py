@@ -40,7 +40,7 @@ class Scales(Protocol):
         """Add one machine to a group. Raises Conflict, Unavailable."""
         ...
 
-    async def delete(self, instance_id: str) -> None:
+    async def scale_in(self, instance_id: str) -> None:
         """Remove a machine; one that is not there is no error."""
         ...
 
@@ -82,7 +82,7 @@ def add_routes(
 
     async def delete(request: web.Request) -> web.Response:
         authorize(request)
-        await _answered(scales.delete(request.match_info["instance"]))
+        await _answered(scales.scale_in(request.match_info["instance"]))
         return _json({})
 
     app.router.add_get("/v1/scaling/instances", list_)

@@ -1,0 +1,261 @@
+"""A real 1+1 cluster gets another node image, and a group grows and shrinks: no request fails.
+
+The signed policy is put onto the control plane's disk as its JoinService keeps it: how it comes
+there, and what may stand in it, is for other tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import json
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx2
+import pytest
+
+from constellation.cluster.secrets import read_secrets
+from constellation.config.state import State, read_state
+from constellation.config.workspace import Workspace as Files
+from constellation.config.workspace import cache_folder
+from constellation.image.measure.local import predict
+from constellation.providers.local.infrastructure import LocalInfrastructure
+from constellation.providers.protocols import Desired, Group, Role
+from constellation.trust.cluster_policy import dump_signed_policy, parse_policy, sign_policy
+from tests.cluster.conftest import Workspace, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+DAY_S = 24 * 3600
+
+
+@pytest.fixture(scope="module")
+def rolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """Give a 1+1 cluster of its own: its nodes are replaced."""
+    workspace = Workspace(folder=tmp_path_factory.mktemp("rollout"))
+    up = workspace.constellation("mini", "up", "--yes", timeout_s=2400)
+    try:
+        assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
+        yield workspace
+    finally:
+        down = workspace.constellation("mini", "down", "--yes", timeout_s=300)
+    assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
+
+
+def state_of(workspace: Workspace) -> State:
+    state = read_state(Files(folder=workspace.folder).state)
+    assert state is not None
+    return state
+
+
+def node_root(workspace: Workspace, role: Role) -> Path:
+    machines = asyncio.run(LocalInfrastructure(workspace.uid).nodes())
+    pid = next(m.pid for m in machines if m.role == role)
+    return Path(f"/proc/{pid}/root")
+
+
+def give_image(workspace: Workspace) -> tuple[bytes, bytes]:
+    """Make an image with other bytes and the same content, name it to provider and policy."""
+    state = state_of(workspace)
+    assert state.image is not None
+    assert state.policy is not None
+    old = Path(state.image.path)
+    new = workspace.folder / "node-image.squashfs"
+    data = old.read_bytes() + bytes(4096)
+    new.write_bytes(data)
+    digest = hashlib.sha256(data).digest()
+    root = node_root(workspace, Role.CONTROL_PLANE)
+    values = predict(digest, (root / "usr/lib/os-release").read_bytes())
+    machines = state.infrastructure
+    assert machines is not None
+    groups = {(m.group, m.role) for m in machines.instances}
+    desired = Desired(
+        groups=tuple(Group(name=name, role=role, size=1) for name, role in sorted(groups)),
+        image_path=str(new),
+        node_document=state.node_document,
+        artifacts_path=str(cache_folder()),
+        state_disk_bytes=8 * 1024**3,
+    )
+    return digest, _apply(workspace, desired, values=values, digest=digest)
+
+
+def _apply(
+    workspace: Workspace, desired: Desired, *, values: dict[int, tuple[bytes, ...]], digest: bytes
+) -> bytes:
+    state = state_of(workspace)
+    assert state.policy is not None
+    policy = parse_policy(state.policy.policy)
+    (old,) = policy.releases
+    new = dataclasses.replace(old, name="new", image_digest=digest, reference=values)
+    now = int(time.time())
+    following = dataclasses.replace(
+        policy,
+        serial=policy.serial + 1,
+        releases=(new, dataclasses.replace(old, not_after=now + DAY_S)),
+        slots={g.name: 3 for g in desired.groups},
+    )
+    owner = read_secrets(Files(folder=workspace.folder), cluster_id=state.cluster_id)
+    signed = dump_signed_policy(sign_policy(following, owner.owner_key))
+    asyncio.run(LocalInfrastructure(workspace.uid).apply(desired, report=lambda _: None))
+    kept = node_root(workspace, Role.CONTROL_PLANE) / "var/lib/constellation/policy/policy.json"
+    kept.write_bytes(signed)
+    return old.image_digest
+
+
+class Probe:
+    """Asks the API server through the load balancer, half on fresh and half on kept connections."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        text = (workspace.folder / "constellation-admin.conf").read_text()
+        config: dict[str, Any] = json.loads(text) if text.startswith("{") else _yaml(text)
+        self._url = config["clusters"][0]["cluster"]["server"]
+        user = config["users"][0]["user"]
+        self._context = ssl.create_default_context(
+            cadata=_pem(config["clusters"][0]["cluster"]["certificate-authority-data"])
+        )
+        certificate = workspace.folder / "probe.pem"
+        certificate.write_text(
+            _pem(user["client-certificate-data"]) + _pem(user["client-key-data"])
+        )
+        certificate.chmod(0o600)
+        self._context.load_cert_chain(certificate)
+        self.asked, self.failed = 0, list[str]()
+        self._end = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._fresh), threading.Thread(target=self._kept)
+        ]  # fmt: skip
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+    def _client(self) -> httpx2.Client:
+        return httpx2.Client(
+            verify=self._context, http2=True, timeout=5, trust_env=False, base_url=self._url
+        )
+
+    def _fresh(self) -> None:
+        while not self._end.wait(0.2):
+            with self._client() as client:
+                self._ask(client, "fresh")
+
+    def _kept(self) -> None:
+        with self._client() as client:
+            while not self._end.wait(0.2):
+                self._ask(client, "kept")
+
+    def _ask(self, client: httpx2.Client, kind: str) -> None:
+        self.asked += 1
+        at = time.strftime("%H:%M:%S")
+        try:
+            reply = client.get("/api/v1/namespaces/default/configmaps/kube-root-ca.crt")
+            if reply.status_code != 200:
+                self.failed.append(f"{at} {kind}: {reply.status_code}")
+        except httpx2.HTTPError as error:
+            self.failed.append(f"{at} {kind}: {error!r}")
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    from ruamel.yaml import YAML  # noqa: PLC0415 - one use
+
+    loaded: dict[str, Any] = YAML(typ="safe").load(text)
+    return loaded
+
+
+def _pem(data: str) -> str:
+    return base64.b64decode(data).decode()
+
+
+def release(workspace: Workspace) -> dict[str, Any]:
+    got = workspace.kubectl("get", "clusterrelease", "cluster", "-o", "json", timeout_s=20)
+    if got.returncode != 0:
+        return {}
+    status: dict[str, Any] = json.loads(got.stdout).get("status", {})
+    return status
+
+
+def settled(workspace: Workspace, *, serial: int, image: bytes, nodes: int) -> bool:
+    with contextlib.suppress(Exception):
+        status = release(workspace)
+        images = {n["image"] for n in status.get("nodes", [])}
+        return (
+            status.get("phase") == "idle"
+            and status.get("policySerial") == serial
+            and images == {image.hex()}
+            and len(status["nodes"]) == nodes
+        )
+    return False
+
+
+def test_the_operator_shows_a_cluster_that_is_as_the_policy_says(rolled: Workspace) -> None:
+    def idle() -> bool:
+        return release(rolled).get("phase") == "idle"
+
+    assert eventually(idle, seconds=90), release(rolled)
+    groups = rolled.objects("nodegroups")
+    assert {(g["spec"]["role"], g["spec"]["size"]) for g in groups} == {  # type: ignore[index] # JSON
+        ("control-plane", 1),
+        ("worker", 1),
+    }
+
+
+def test_a_new_image_replaces_both_nodes_and_no_request_fails(
+    rolled: Workspace, record_property: Callable[[str, object], None]
+) -> None:
+    before = {str(n["metadata"]["name"]) for n in rolled.objects("nodes")}  # type: ignore[index] # JSON
+    started = time.monotonic()
+    with Probe(rolled) as probe:
+        image, old = give_image(rolled)
+        done = eventually(lambda: settled(rolled, serial=2, image=image, nodes=2), seconds=420)
+    took = time.monotonic() - started
+    record_property("seconds", round(took))
+    record_property("requests", probe.asked)
+    assert done, release(rolled)
+    after = {str(n["metadata"]["name"]) for n in rolled.objects("nodes")}  # type: ignore[index] # JSON
+    assert not before & after
+    assert image != old
+    assert probe.asked > 100
+    assert probe.failed == []
+
+
+def test_a_group_grows_and_shrinks_as_its_object_says(rolled: Workspace) -> None:
+    group = next(
+        str(g["metadata"]["name"])  # type: ignore[index] # JSON
+        for g in rolled.objects("nodegroups")
+        if g["spec"]["role"] == "worker"  # type: ignore[index] # JSON
+    )
+
+    def ready() -> int:
+        return sum(
+            any(c["type"] == "Ready" and c["status"] == "True" for c in n["status"]["conditions"])  # type: ignore[index] # JSON
+            for n in rolled.objects("nodes")
+        )
+
+    with Probe(rolled) as probe:
+        for size, nodes in ((2, 3), (1, 2)):
+            patched = rolled.kubectl(
+                *("patch", "nodegroup", group, "--type=merge", "-p"),
+                json.dumps({"spec": {"size": size}}),
+            )
+            assert patched.returncode == 0, patched.stderr
+            assert eventually(
+                lambda nodes=nodes: ready() == nodes == len(rolled.objects("nodes")),  # type: ignore[misc] # bound here
+                seconds=120,
+            ), release(rolled)
+    assert probe.failed == []
