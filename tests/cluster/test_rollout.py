@@ -7,18 +7,14 @@ there, and what may stand in it, is for other tests.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import dataclasses
 import hashlib
 import json
-import ssl
-import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import httpx2
 import pytest
 
 from constellation.cluster.secrets import read_secrets
@@ -30,6 +26,7 @@ from constellation.providers.local.infrastructure import LocalInfrastructure
 from constellation.providers.protocols import Desired, Group, Role
 from constellation.trust.cluster_policy import dump_signed_policy, parse_policy, sign_policy
 from tests.cluster.conftest import Workspace, eventually
+from tests.cluster.probes import ApiProbe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,76 +109,6 @@ def _apply(
     return old.image_digest
 
 
-class Probe:
-    """Asks the API server through the load balancer, half on fresh and half on kept connections."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        text = (workspace.folder / "constellation-admin.conf").read_text()
-        config: dict[str, Any] = json.loads(text) if text.startswith("{") else _yaml(text)
-        self._url = config["clusters"][0]["cluster"]["server"]
-        user = config["users"][0]["user"]
-        self._context = ssl.create_default_context(
-            cadata=_pem(config["clusters"][0]["cluster"]["certificate-authority-data"])
-        )
-        certificate = workspace.folder / "probe.pem"
-        certificate.write_text(
-            _pem(user["client-certificate-data"]) + _pem(user["client-key-data"])
-        )
-        certificate.chmod(0o600)
-        self._context.load_cert_chain(certificate)
-        self.asked, self.failed = 0, list[str]()
-        self._end = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._fresh), threading.Thread(target=self._kept)
-        ]  # fmt: skip
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
-
-    def _client(self) -> httpx2.Client:
-        return httpx2.Client(
-            verify=self._context, http2=True, timeout=5, trust_env=False, base_url=self._url
-        )
-
-    def _fresh(self) -> None:
-        while not self._end.wait(0.2):
-            with self._client() as client:
-                self._ask(client, "fresh")
-
-    def _kept(self) -> None:
-        with self._client() as client:
-            while not self._end.wait(0.2):
-                self._ask(client, "kept")
-
-    def _ask(self, client: httpx2.Client, kind: str) -> None:
-        self.asked += 1
-        at = time.strftime("%H:%M:%S")
-        try:
-            reply = client.get("/api/v1/namespaces/default/configmaps/kube-root-ca.crt")
-            if reply.status_code != 200:
-                self.failed.append(f"{at} {kind}: {reply.status_code}")
-        except httpx2.HTTPError as error:
-            self.failed.append(f"{at} {kind}: {error!r}")
-
-
-def _yaml(text: str) -> dict[str, Any]:
-    from ruamel.yaml import YAML  # noqa: PLC0415 - one use
-
-    loaded: dict[str, Any] = YAML(typ="safe").load(text)
-    return loaded
-
-
-def _pem(data: str) -> str:
-    return base64.b64decode(data).decode()
-
-
 def release(workspace: Workspace) -> dict[str, Any]:
     got = workspace.kubectl("get", "clusterrelease", "cluster", "-o", "json", timeout_s=20)
     if got.returncode != 0:
@@ -220,7 +147,7 @@ def test_a_new_image_replaces_both_nodes_and_no_request_fails(
 ) -> None:
     before = {str(n["metadata"]["name"]) for n in rolled.objects("nodes")}  # type: ignore[index] # JSON
     started = time.monotonic()
-    with Probe(rolled) as probe:
+    with ApiProbe(rolled) as probe:
         image, old = give_image(rolled)
         done = eventually(lambda: settled(rolled, serial=2, image=image, nodes=2), seconds=420)
     took = time.monotonic() - started
@@ -247,7 +174,7 @@ def test_a_group_grows_and_shrinks_as_its_object_says(rolled: Workspace) -> None
             for n in rolled.objects("nodes")
         )
 
-    with Probe(rolled) as probe:
+    with ApiProbe(rolled) as probe:
         for size, nodes in ((2, 3), (1, 2)):
             patched = rolled.kubectl(
                 *("patch", "nodegroup", group, "--type=merge", "-p"),

@@ -1,0 +1,196 @@
+"""Clients that count failed requests: fresh connections, and one HTTP/2 connection that is kept.
+
+The kept one obeys GOAWAY as RFC 9113, section 6.8 says: streams up to the named one are finished,
+a request above it was not processed and goes to a new connection. Nothing else is tried twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import select
+import socket
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+from ruamel.yaml import YAML
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cluster.conftest import Workspace
+
+__all__ = ["ApiProbe"]
+
+_TIMEOUT_S = 5.0
+_PATH = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt"
+
+
+class _Connection:
+    """One HTTP/2 connection; one request at a time."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        self._authority = f"{host}:{port}"
+        raw = socket.create_connection((host, port), timeout=_TIMEOUT_S)
+        try:
+            self._socket = context.wrap_socket(raw, server_hostname=host)
+        except BaseException:
+            raw.close()
+            raise
+        self._h2 = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+        )
+        self._h2.initiate_connection()
+        self._last: int | None = None
+        self._send()
+
+    def going_away(self) -> bool:
+        """Read what came meanwhile; say whether the server takes no new request here."""
+        while self._last is None and (
+            self._socket.pending() or select.select([self._socket], [], [], 0)[0]
+        ):
+            if self._receive() is None:
+                return True
+        return self._last is not None
+
+    def get(self, path: str) -> int | None:
+        """Ask; gives the status, None where the server says that it did not process it."""
+        stream = self._h2.get_next_available_stream_id()
+        headers = (
+            *((":method", "GET"), (":scheme", "https")),
+            *((":authority", self._authority), (":path", path)),
+        )
+        self._h2.send_headers(stream, headers, end_stream=True)
+        self._send()
+        status, end = 0, time.monotonic() + _TIMEOUT_S
+        while time.monotonic() < end:
+            if self._last is not None and stream > self._last:
+                return None
+            events = self._receive()
+            if events is None:
+                raise ConnectionError("the server closed the connection")
+            for event in events:
+                if getattr(event, "stream_id", None) != stream:
+                    continue
+                if isinstance(event, h2.events.ResponseReceived):
+                    status = int(dict(event.headers)[":status"])
+                elif isinstance(event, h2.events.StreamReset):
+                    if event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM:
+                        return None
+                    raise ConnectionError(f"stream reset: {event.error_code}")
+                elif isinstance(event, h2.events.StreamEnded):
+                    return status
+        raise TimeoutError("no answer")
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _send(self) -> None:
+        self._socket.sendall(self._h2.data_to_send())
+
+    def _receive(self) -> list[h2.events.Event] | None:
+        data = self._socket.recv(65536)
+        if not data:
+            return None
+        events = self._h2.receive_data(data)
+        for event in events:
+            if isinstance(event, h2.events.ConnectionTerminated):
+                self._last = event.last_stream_id
+            elif isinstance(event, h2.events.DataReceived):
+                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        self._send()
+        return events
+
+
+class ApiProbe:
+    """Asks the API through the load balancer as the administrator; `failed` says when and how."""
+
+    def __init__(self, workspace: Workspace, *, every_s: float = 0.1) -> None:
+        text = (workspace.folder / "constellation-admin.conf").read_text()
+        config: dict[str, Any] = YAML(typ="safe").load(text)
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        url = urlsplit(cluster["server"])
+        self._host, self._port = url.hostname or "", url.port or 443
+        self._context = ssl.create_default_context(
+            cadata=_pem(cluster["certificate-authority-data"])
+        )
+        certificate = workspace.folder / "probe.pem"
+        certificate.touch(mode=0o600)
+        certificate.write_text(
+            _pem(user["client-certificate-data"]) + _pem(user["client-key-data"])
+        )
+        self._context.load_cert_chain(certificate)
+        self._context.set_alpn_protocols(["h2"])
+        self._every_s = every_s
+        self.asked, self.failed = 0, list[str]()
+        self._end = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(once,))
+            for once in (self._fresh, self._kept)
+        ]
+        self._connection: _Connection | None = None
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _repeat(self, once: Callable[[], int]) -> None:
+        while not self._end.wait(self._every_s):
+            self.asked += 1
+            at, started = time.strftime("%H:%M:%S"), time.monotonic()
+            try:
+                status = once()
+                if status != 200:
+                    self.failed.append(f"{at} {once.__name__}: {status}")
+            except (OSError, h2.exceptions.ProtocolError) as error:
+                self.failed.append(f"{at} {once.__name__}: {error!r}")
+            if time.monotonic() - started > _TIMEOUT_S:
+                self.failed.append(f"{at} {once.__name__}: over {_TIMEOUT_S} s")
+
+    def _fresh(self) -> int:
+        connection = self._connect()
+        try:
+            return connection.get(_PATH) or 0
+        finally:
+            connection.close()
+
+    def _kept(self) -> int:
+        try:
+            if self._connection is None or self._connection.going_away():
+                self._renew()
+            assert self._connection is not None
+            status = self._connection.get(_PATH)
+            if status is None:
+                self._renew()
+                status = self._connection.get(_PATH)
+        except (OSError, h2.exceptions.ProtocolError):
+            self._connection = None
+            raise
+        return status or 0
+
+    def _renew(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._connect()
+
+    def _connect(self) -> _Connection:
+        return _Connection(self._host, self._port, self._context)
+
+
+def _pem(data: str) -> str:
+    return base64.b64decode(data).decode()
