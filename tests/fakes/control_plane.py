@@ -177,6 +177,10 @@ class Host:
         if not self.diary():
             raise Unavailable("no program was run yet")
 
+    async def upgraded(self) -> None:
+        if manifests.api_server_version(self.paths) != NEW:
+            raise Unavailable("the API server has its old version")
+
     def kubeadm_dies_after(self, moves: int) -> None:
         (self.home / "moves-left").write_text(str(moves))
 

@@ -102,7 +102,7 @@ class RolloutWorld:
         self._reports: dict[str, Report] = {}
         self._snapshots: set[int] = set()
         self._apps = _App(on={})
-        self._retired: set[str] = set()
+        self._pointing: dict[str, int] = {}  # node → endpoints that still lead to it
         self.refusals: dict[str, str] = {}
         self._components = Components(config_maps="", core_dns="", rbac="")
         self.membership: Membership | None = None
@@ -146,6 +146,7 @@ class RolloutWorld:
         for machine in list(self._machines.values()):
             self._boot(machine)
         self._housekeep()
+        self._pointing.clear()
         for pod in list(self._apps.ending):
             ready = sorted(
                 n.name for n in self._nodes.values() if n.ready and not n.leaving
@@ -249,12 +250,14 @@ class RolloutWorld:
         if self.budget_blocks or self._apps.ending:
             return False
         self._apps.ending.add(pod.name)
+        node = self._apps.on[pod.name]
+        self._pointing[node] = self._pointing.get(node, 0) + 1
         self._apps.on[pod.name] = ""
         return True
 
     async def endpoints_on(self, node: str) -> int:
         self._call("endpoints")
-        return sum(on == node for on in self._apps.on.values())
+        return self._pointing.get(node, 0)
 
     async def delete_node(self, node: str) -> None:
         self._call(f"delete node {node}")
@@ -280,6 +283,8 @@ class RolloutWorld:
         node = self._nodes.get(machine.name)
         if any(on == machine.name for on in self._apps.on.values() if on):
             self.broken.append(f"pods on {machine.name} were cut off")
+        if self._pointing.get(machine.name):
+            self.broken.append(f"a Service still led to pods on {machine.name}")
         if machine.api_server and node is not None and node.ready:
             self.broken.append(f"the API server of {machine.name} was cut off")
         if any(m.address == machine.instance.address for m in self._voters):

@@ -88,9 +88,7 @@ def remember(before: Memory | None, facts: Facts, *, now_s: float) -> Memory:
         if seen is None or (seen.unlisted and not missing):
             # listed again: what counted towards "gone" does not count towards "dead"
             seen = Seen(since_s=now_s, looks=0, serial=facts.policy.serial, unlisted=missing)
-        unwell[instance_id] = dataclasses.replace(
-            seen, looks=seen.looks + 1, unlisted=seen.unlisted and missing
-        )
+        unwell[instance_id] = dataclasses.replace(seen, looks=seen.looks + 1)
     return Memory(
         at_s=now_s,
         unwell=unwell,

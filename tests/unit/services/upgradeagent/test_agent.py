@@ -198,7 +198,7 @@ async def test_a_run_goes_on_when_its_caller_hangs_up(host: Host, policies: Poli
             await until_available(host.began, deadline_s=20, longest_pause_s=0.02)
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
-            await client.upgrade(serial=2, kubernetes=NEW)  # waits for the first, then looks
+            await until_available(host.upgraded, deadline_s=30, longest_pause_s=0.05)
         finally:
             server.close()
     assert versions(host) == {NEW}
