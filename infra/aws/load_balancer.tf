@@ -7,6 +7,7 @@ resource "aws_lb" "inside" {
   subnets                          = [for z in local.zones : local.node_subnets[z]]
   security_groups                  = [aws_security_group.inside.id]
   enable_cross_zone_load_balancing = true
+  tags                             = local.tags
 }
 
 resource "aws_lb" "outside" {
@@ -17,6 +18,7 @@ resource "aws_lb" "outside" {
   subnets                          = [for z in local.zones : local.public_subnets[z]]
   security_groups                  = [aws_security_group.outside[0].id]
   enable_cross_zone_load_balancing = true
+  tags                             = local.tags
   depends_on                       = [aws_internet_gateway.this]
 }
 
@@ -29,6 +31,7 @@ resource "aws_lb_target_group" "inside" {
   # a node may be led to itself: with its own address as the sender that would not work
   preserve_client_ip   = false
   deregistration_delay = 20
+  tags                 = local.tags
   health_check {
     protocol            = "TCP"
     interval            = 10
@@ -45,6 +48,7 @@ resource "aws_lb_target_group" "outside" {
   vpc_id               = local.vpc_id
   preserve_client_ip   = false
   deregistration_delay = 20
+  tags                 = local.tags
   health_check {
     protocol            = "TCP"
     interval            = 10

@@ -6,13 +6,14 @@ resource "aws_vpc" "this" {
   cidr_block           = var.node_cidr
   enable_dns_hostnames = true
   enable_dns_support   = true
-  tags                 = { Name = var.uid }
+  tags                 = merge(local.tags, { Name = var.uid })
 }
 
 # the default group of a new VPC lets its members reach each other: nobody is a member, and it is empty
 resource "aws_default_security_group" "this" {
   count  = local.make_network ? 1 : 0
   vpc_id = aws_vpc.this[0].id
+  tags   = merge(local.tags, { Name = "${var.uid}-nobody" })
 }
 
 resource "aws_subnet" "nodes" {
@@ -20,7 +21,7 @@ resource "aws_subnet" "nodes" {
   vpc_id            = aws_vpc.this[0].id
   availability_zone = each.key
   cidr_block        = cidrsubnet(var.node_cidr, 4, index(local.zones, each.key))
-  tags              = { Name = "${var.uid}-nodes-${each.key}" }
+  tags              = merge(local.tags, { Name = "${var.uid}-nodes-${each.key}" })
 }
 
 resource "aws_subnet" "public" {
@@ -28,19 +29,19 @@ resource "aws_subnet" "public" {
   vpc_id            = aws_vpc.this[0].id
   availability_zone = each.key
   cidr_block        = cidrsubnet(var.node_cidr, 8, 240 + index(local.zones, each.key))
-  tags              = { Name = "${var.uid}-public-${each.key}" }
+  tags              = merge(local.tags, { Name = "${var.uid}-public-${each.key}" })
 }
 
 resource "aws_internet_gateway" "this" {
   count  = local.make_network ? 1 : 0
   vpc_id = aws_vpc.this[0].id
-  tags   = { Name = var.uid }
+  tags   = merge(local.tags, { Name = var.uid })
 }
 
 resource "aws_route_table" "public" {
   count  = local.make_network ? 1 : 0
   vpc_id = aws_vpc.this[0].id
-  tags   = { Name = "${var.uid}-public" }
+  tags   = merge(local.tags, { Name = "${var.uid}-public" })
   route {
     cidr_block = "0.0.0.0/0"
     gateway_id = aws_internet_gateway.this[0].id
@@ -56,21 +57,21 @@ resource "aws_route_table_association" "public" {
 resource "aws_eip" "nat" {
   for_each = aws_subnet.public
   domain   = "vpc"
-  tags     = { Name = "${var.uid}-nat-${each.key}" }
+  tags     = merge(local.tags, { Name = "${var.uid}-nat-${each.key}" })
 }
 
 resource "aws_nat_gateway" "this" {
   for_each      = aws_subnet.public
   subnet_id     = each.value.id
   allocation_id = aws_eip.nat[each.key].id
-  tags          = { Name = "${var.uid}-${each.key}" }
+  tags          = merge(local.tags, { Name = "${var.uid}-${each.key}" })
   depends_on    = [aws_internet_gateway.this]
 }
 
 resource "aws_route_table" "nodes" {
   for_each = aws_subnet.nodes
   vpc_id   = aws_vpc.this[0].id
-  tags     = { Name = "${var.uid}-nodes-${each.key}" }
+  tags     = merge(local.tags, { Name = "${var.uid}-nodes-${each.key}" })
   route {
     cidr_block     = "0.0.0.0/0"
     nat_gateway_id = aws_nat_gateway.this[each.key].id

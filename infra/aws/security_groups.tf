@@ -50,14 +50,14 @@ resource "aws_security_group" "control_planes" {
   name        = "${var.uid}-control-planes"
   description = "Control planes of ${var.uid}"
   vpc_id      = local.vpc_id
-  tags        = { Name = "${var.uid}-control-planes" }
+  tags        = merge(local.tags, { Name = "${var.uid}-control-planes" })
 }
 
 resource "aws_security_group" "workers" {
   name        = "${var.uid}-workers"
   description = "Workers of ${var.uid}"
   vpc_id      = local.vpc_id
-  tags        = { Name = "${var.uid}-workers" }
+  tags        = merge(local.tags, { Name = "${var.uid}-workers" })
 }
 
 resource "aws_security_group" "outside" {
@@ -65,14 +65,14 @@ resource "aws_security_group" "outside" {
   name        = "${var.uid}-outside"
   description = "Public load balancer of ${var.uid}"
   vpc_id      = local.vpc_id
-  tags        = { Name = "${var.uid}-outside" }
+  tags        = merge(local.tags, { Name = "${var.uid}-outside" })
 }
 
 resource "aws_security_group" "inside" {
   name        = "${var.uid}-inside"
   description = "Internal load balancer of ${var.uid}"
   vpc_id      = local.vpc_id
-  tags        = { Name = "${var.uid}-inside" }
+  tags        = merge(local.tags, { Name = "${var.uid}-inside" })
 }
 
 resource "aws_vpc_security_group_ingress_rule" "nodes" {

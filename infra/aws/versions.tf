@@ -11,7 +11,4 @@ terraform {
 
 provider "aws" {
   region = var.region
-  default_tags {
-    tags = local.tags
-  }
 }

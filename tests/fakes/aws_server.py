@@ -1,12 +1,15 @@
-"""AWS on 127.0.0.1: moto's server as a process of its own, noting every call that it answers.
+"""AWS on 127.0.0.1, its metadata service on 169.254.169.254: moto's server in its own process.
 
-Started by tests as `python -m tests.fakes.aws_server LOG`; prints its port, then serves until its
-standard input ends. LOG gets one line a call: `service:Action`.
+Started by tests as `python -m tests.fakes.aws_server FOLDER`, as a rule in a network namespace of
+their own. It prints its port, then serves until its standard input ends. In FOLDER it notes every
+call in `calls` (`service:Action`, a line each), reads who asks for metadata from `machine.json`,
+and hands out `faults` (a line each, used up from the top: `service:Action status Code`).
 """
 
 from __future__ import annotations
 
 import io
+import json
 import sys
 import threading
 from pathlib import Path
@@ -19,12 +22,15 @@ from werkzeug.serving import make_server
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+LINK_LOCAL = "169.254.169.254"
+SESSION = "AQAEAsession=="
+
 
 class Noting:
-    """A WSGI application around another: writes down service and action of each request."""
+    """A WSGI application around moto's: notes service and action, and refuses what is asked for."""
 
-    def __init__(self, inner: Any, log: Path) -> None:
-        self._inner, self._log, self._lock = inner, log, threading.Lock()
+    def __init__(self, inner: Any, folder: Path) -> None:
+        self._inner, self._folder, self._lock = inner, folder, threading.Lock()
 
     def __call__(self, environment: dict[str, Any], start: Any) -> Iterable[bytes]:
         body = environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
@@ -32,10 +38,27 @@ class Noting:
         action = parse_qs(body.decode(errors="replace")).get("Action", [""])[0]
         target = environment.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
         if action or target:
-            with self._lock, self._log.open("a") as file:
-                file.write(f"{_service(environment)}:{action or target}\n")
+            call = f"{_service(environment)}:{action or target}"
+            with self._lock:
+                with (self._folder / "calls").open("a") as file:
+                    file.write(f"{call}\n")
+                fault = self._fault(call)
+            if fault is not None:
+                status, code = fault
+                start(f"{status} {code}", [("Content-Type", "text/xml"), ("Retry-After", "1")])
+                return [f"<R><Error><Code>{code}</Code><Message>no</Message></Error></R>".encode()]
         answer: Iterable[bytes] = self._inner(environment, start)
         return answer
+
+    def _fault(self, call: str) -> tuple[str, str] | None:
+        file = self._folder / "faults"
+        lines = file.read_text().splitlines() if file.exists() else []
+        for number, line in enumerate(lines):
+            wanted, status, code = line.split()
+            if wanted == call:
+                file.write_text("\n".join((*lines[:number], *lines[number + 1 :])))
+                return status, code
+        return None
 
 
 def _service(environment: dict[str, Any]) -> str:
@@ -45,12 +68,35 @@ def _service(environment: dict[str, Any]) -> str:
     return parts[3] if len(parts) == 5 else "?"
 
 
+class Metadata:
+    """The metadata service, version 2 only, for the one machine of `machine.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "machine.json"
+
+    def __call__(self, environment: dict[str, Any], start: Any) -> Iterable[bytes]:
+        path, method = environment["PATH_INFO"], environment["REQUEST_METHOD"]
+        if (method, path) == ("PUT", "/latest/api/token"):
+            start("200 OK", [])
+            return [SESSION.encode()]
+        if environment.get("HTTP_X_AWS_EC2_METADATA_TOKEN") != SESSION:
+            start("401 Unauthorized", [])
+            return [b""]
+        found = json.loads(self._file.read_text()).get(path)
+        start("200 OK" if found is not None else "404 Not Found", [])
+        return [(found or "").encode()]
+
+
 def main() -> None:
-    application = Noting(DomainDispatcherApplication(create_backend_app), Path(sys.argv[1]))
-    server = make_server("127.0.0.1", 0, application, threaded=True)
-    sys.stdout.write(f"{server.port}\n")
+    folder = Path(sys.argv[1])
+    application = Noting(DomainDispatcherApplication(create_backend_app), folder)
+    servers = [make_server("127.0.0.1", 0, application, threaded=True)]
+    if "--metadata" in sys.argv:
+        servers.append(make_server(LINK_LOCAL, 80, Metadata(folder), threaded=True))
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdout.write(f"{servers[0].port}\n")
     sys.stdout.flush()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()
 
 

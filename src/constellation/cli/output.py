@@ -7,6 +7,7 @@ may keep the event loop busy.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -18,7 +19,7 @@ import click
 from constellation.base.clock import monotonic_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from constellation.base.errors import ConstellationError
     from constellation.base.progress import Progress
@@ -89,6 +90,7 @@ class Steps:
         self._lines: dict[str, _Line] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._asking = threading.Event()
         self._live: Any = None
         self._thread: threading.Thread | None = None
 
@@ -113,6 +115,20 @@ class Steps:
             self._live.refresh()
             self._live.stop()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to a question; the list goes on below it."""
+        if self._live is not None:
+            self._live.refresh()
+            self._live.stop()
+        self._asking.set()
+        try:
+            yield
+        finally:
+            self._asking.clear()
+            if self._live is not None:
+                self._live.start()
+
     def report(self, progress: Progress) -> None:
         """Take one report; from any thread."""
         now = monotonic_s()
@@ -132,6 +148,8 @@ class Steps:
 
     def _watch(self) -> None:
         while not self._ended.wait(_REDRAW_S):
+            if self._asking.is_set():
+                continue
             if self._live is not None:
                 self._live.refresh()
                 continue

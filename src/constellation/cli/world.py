@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.base.progress import Report
+    from constellation.cli.clouds import TerraformRun
     from constellation.config.schema import Config
     from constellation.image import build
     from constellation.providers.protocols import Desired, Infrastructure, InfrastructureState
@@ -224,14 +225,24 @@ def real_context(
     report: Report,
     wait_s: float = 300.0,
     abandon: bool = False,
+    terraform: TerraformRun | None = None,
 ) -> Context:
-    """Give the context of a run on this machine."""
+    """Give the context of a run: on this machine, or on the cloud that the configuration names.
+
+    `terraform` is needed by commands that may change a cloud's resources.
+    """
     cache, folder = cache_folder(), workspace.folder.resolve()
+    if (local := config.provider.local) is None:
+        from constellation.cli.clouds import cloud_context
+
+        return cloud_context(
+            workspace, config, cache=cache, report=report, wait_s=wait_s, abandon=abandon,
+            terraform=terraform,
+        )  # fmt: skip
+    offline = local.offline
 
     def infrastructure(uid: str) -> Infrastructure:
-        return LocalCloud(
-            uid, cache=cache, folder=folder, offline=config.provider.this_machine().offline
-        )
+        return LocalCloud(uid, cache=cache, folder=folder, offline=offline)
 
     return Context(
         workspace=workspace,

@@ -60,7 +60,12 @@ async def initialise(context: Context) -> tuple[State, tuple[KubernetesNode, ...
         write_state(path, state)
     context.report(Progress(step="Start the cluster", finished=True))
     kubectl.ensure(context, state)
-    return state, await ready.run(context)
+    nodes = await ready.run(context)
+    if context.config.provider.local is None:
+        # a cloud closes the way to fresh nodes, now that nobody needs it
+        state = await machines.run(context, state)
+        write_state(path, state)
+    return state, nodes
 
 
 async def make_plan(context: Context) -> tuple[Planned, ...]:

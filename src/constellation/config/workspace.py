@@ -43,6 +43,21 @@ class Workspace:
         return self.folder / "constellation-admin.conf"
 
     @property
+    def node_document(self) -> Path:
+        """Give where the node document is written for whoever makes machines by hand."""
+        return self.folder / "constellation-node-document.json"
+
+    @property
+    def terraform(self) -> Path:
+        """Give the folder in which Terraform makes the cluster's resources, its state included."""
+        return self.folder / "constellation-terraform"
+
+    @property
+    def terraform_iam(self) -> Path:
+        """Give the folder in which Terraform makes the nodes' identities."""
+        return self.folder / "constellation-iam-terraform"
+
+    @property
     def cluster_log(self) -> Path:
         """Give the path of the first node's journal after an init that failed."""
         return self.folder / "constellation-cluster.log"

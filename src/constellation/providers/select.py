@@ -1,7 +1,8 @@
 """Whom does a node ask about itself and its peers, and where does the operator make machines?
 
 The provider's name comes from the measured command line (`constellation.provider=`). Node programs
-only: everything that is named here is part of every node image, so no SDK is.
+only: everything that is named here is part of every node image, so no SDK is. Each module is
+imported when it is asked for: a node loads its own cloud's code and no other.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from constellation.base.errors import FormatError
-from constellation.providers.local.metadata import LocalMetadata
-from constellation.providers.local.node_groups import LocalNodeGroups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["metadata", "node_groups"]
 
 T = TypeVar("T")
-
-_METADATA: dict[str, Callable[[], Metadata]] = {"local": LocalMetadata}
-_NODE_GROUPS: dict[str, Callable[[], NodeGroups]] = {"local": LocalNodeGroups}
 
 
 def metadata(provider: str) -> Metadata:
@@ -41,6 +37,34 @@ def node_groups(provider: str) -> NodeGroups:
         FormatError: this build knows no such provider.
     """
     return _known(_NODE_GROUPS, provider)()
+
+
+def _local_metadata() -> Metadata:
+    from constellation.providers.local.metadata import LocalMetadata  # noqa: PLC0415 - see above
+
+    return LocalMetadata()
+
+
+def _local_groups() -> NodeGroups:
+    from constellation.providers.local.node_groups import LocalNodeGroups  # noqa: PLC0415 - above
+
+    return LocalNodeGroups()
+
+
+def _aws_metadata() -> Metadata:
+    from constellation.providers.aws.metadata import AwsMetadata  # noqa: PLC0415 - see above
+
+    return AwsMetadata()
+
+
+def _aws_groups() -> NodeGroups:
+    from constellation.providers.aws.node_groups import AwsNodeGroups  # noqa: PLC0415 - see above
+
+    return AwsNodeGroups()
+
+
+_METADATA: dict[str, Callable[[], Metadata]] = {"local": _local_metadata, "aws": _aws_metadata}
+_NODE_GROUPS: dict[str, Callable[[], NodeGroups]] = {"local": _local_groups, "aws": _aws_groups}
 
 
 def _known(table: dict[str, T], provider: str) -> T:

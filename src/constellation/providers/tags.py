@@ -17,7 +17,7 @@ UID: Final = "constellation-uid"
 ROLE: Final = "constellation-role"
 GROUP: Final = "constellation-node-group"
 
-_UID = re.compile(r"[a-z0-9]{4,16}")
+_UID = re.compile(r"[a-z0-9][a-z0-9-]{2,18}[a-z0-9]")
 _GROUP = re.compile(r"[a-z0-9][a-z0-9_]{0,29}")
 
 

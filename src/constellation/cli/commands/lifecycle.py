@@ -10,19 +10,29 @@ from constellation.cli.output import Steps, result
 from constellation.cli.run import confirm, run, settings, standard_options
 
 if TYPE_CHECKING:
+    from constellation.cli.clouds import TerraformRun
     from constellation.cli.run import Settings
     from constellation.cluster.context import Context
+    from constellation.config.schema import Config
     from constellation.config.state import State
 
 __all__ = ["apply", "create", "init", "terminate"]
 
 
+_log_option = click.option(
+    "--terraform-log",
+    type=click.Choice(["INFO", "DEBUG", "TRACE"]),
+    help="Clouds: write terraform.log with all that Terraform says.",
+)
+
+
 @click.command()
+@_log_option
 @standard_options
 @click.pass_context
-def create(context: click.Context, /, **chosen: Any) -> None:
+def create(context: click.Context, /, terraform_log: str | None, **chosen: Any) -> None:
     """Make keys, node image and machines; the machines wait for `init`."""
-    state = _create(settings(context, chosen))
+    state = _create(settings(context, chosen), log=terraform_log or "")
     assert state.infrastructure is not None  # noqa: S101 - the last step made it
     count = len(state.infrastructure.instances)
     result(
@@ -45,9 +55,23 @@ def init(context: click.Context, /, abandon: bool, **chosen: Any) -> None:
 
 @click.command("apply")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would be done; do nothing.")
+@click.option(
+    "--skip",
+    type=click.Choice(["infrastructure"]),
+    multiple=True,
+    help="Leave machines and network to you: the state file says what there is.",
+)
+@_log_option
 @standard_options
 @click.pass_context
-def apply(context: click.Context, /, only_plan: bool, **chosen: Any) -> None:
+def apply(
+    context: click.Context,
+    /,
+    only_plan: bool,
+    skip: tuple[str, ...],
+    terraform_log: str | None,
+    **chosen: Any,
+) -> None:
     """Bring the cluster to what the configuration says: create and init, each only if needed."""
     from constellation.cli.world import real_context
     from constellation.cluster.apply import make_plan
@@ -65,27 +89,26 @@ def apply(context: click.Context, /, only_plan: bool, **chosen: Any) -> None:
             text=lambda: "\n".join(f"{p.step}: {p.why}" for p in planned) or "Nothing to do.",
         )
         return
-    _create(chosen_settings)
-    _tell(chosen_settings, _initialise(chosen_settings, abandon=False))
+    log, own = terraform_log or "", "infrastructure" in skip
+    _create(chosen_settings, log=log, own_machines=own)
+    _tell(chosen_settings, _initialise(chosen_settings, abandon=False, log=log, own_machines=own))
 
 
 @click.command()
+@_log_option
 @standard_options
 @click.pass_context
-def terminate(context: click.Context, /, **chosen: Any) -> None:
+def terminate(context: click.Context, /, terraform_log: str | None, **chosen: Any) -> None:
     """Remove the machines and all their data; keep configuration and master secret."""
-    from constellation.cli.privilege import authenticate
-    from constellation.cli.world import real_context
+    from constellation.cli.removal import removal_context
     from constellation.cluster.terminate import terminate as terminate_cluster
-    from constellation.config.schema import Config
 
     chosen_settings = settings(context, chosen)
     workspace = chosen_settings.workspace()
     confirm(f"Remove the cluster in {workspace.folder} with all its data?", chosen=chosen_settings)
-    run(authenticate())
     with Steps() as steps, workspace.locked():
-        # the configuration may be gone or broken: removing must still work
-        done = run(terminate_cluster(real_context(workspace, Config(), report=steps.report)))
+        engine = removal_context(workspace, report=steps.report, log=terraform_log or "")
+        done = run(terminate_cluster(engine))
     result(
         {"kept": [str(p) for p in done.kept], "removed": list(done.removed)},
         output=chosen_settings.output,
@@ -102,29 +125,50 @@ def _settings_of(context: click.Context) -> Settings:
     return merged
 
 
-def _create(chosen: Settings) -> State:
+def _create(chosen: Settings, *, log: str, own_machines: bool = False) -> State:
     from constellation.cli.privilege import ask_for_root
     from constellation.cli.world import real_context
     from constellation.config.reader import read_config
 
     workspace = chosen.workspace()
     conf = read_config(workspace.config)
-    ask_for_root(chosen)
+    if conf.provider.local is not None:
+        ask_for_root(chosen)
     with Steps() as steps, workspace.locked():
-        return run(_make(real_context(workspace, conf, report=steps.report)))
+        asked = _terraform(chosen, steps, conf, log=log)
+        engine = real_context(workspace, conf, report=steps.report, terraform=asked)
+        if own_machines:
+            from constellation.cli.own_machines import with_own_machines
+
+            engine = with_own_machines(engine)
+        return run(_make(engine, own_machines=own_machines))
 
 
-async def _make(engine: Context) -> State:
+def _terraform(chosen: Settings, steps: Steps, conf: Config, *, log: str) -> TerraformRun | None:
+    """Give how Terraform may change a cloud: after its plan was shown and agreed to."""
+    if conf.provider.local is not None:
+        return None
+    from constellation.cli.clouds import TerraformRun
+    from constellation.cli.plan_question import ask_about
+
+    return TerraformRun(confirm=lambda plan: ask_about(plan, conf, steps, chosen), log=log)
+
+
+async def _make(engine: Context, *, own_machines: bool) -> State:
     from constellation.cli.machine_check import check_unless_running
     from constellation.cli.privilege import keep_permission
     from constellation.cluster.apply import create as create_cluster
 
+    if engine.config.provider.local is None or own_machines:
+        return await create_cluster(engine)
     async with keep_permission():
         await check_unless_running(engine)
         return await create_cluster(engine)
 
 
-def _initialise(chosen: Settings, *, abandon: bool) -> State:
+def _initialise(
+    chosen: Settings, *, abandon: bool, log: str = "", own_machines: bool = False
+) -> State:
     from constellation.cli.world import real_context
     from constellation.cluster.apply import initialise
     from constellation.config.reader import read_config
@@ -132,7 +176,14 @@ def _initialise(chosen: Settings, *, abandon: bool) -> State:
     workspace = chosen.workspace()
     conf = read_config(workspace.config)
     with Steps() as steps, workspace.locked():
-        context = real_context(workspace, conf, report=steps.report, abandon=abandon)
+        asked = _terraform(chosen, steps, conf, log=log)
+        context = real_context(
+            workspace, conf, report=steps.report, abandon=abandon, terraform=asked
+        )
+        if own_machines:
+            from constellation.cli.own_machines import with_own_machines
+
+            context = with_own_machines(context)
         state, _ = run(initialise(context))
     return state
 

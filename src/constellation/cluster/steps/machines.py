@@ -35,12 +35,12 @@ def desired(context: Context, state: State) -> Desired:
     """
     if state.image is None:
         raise Conflict("no node image yet", hint="run `constellation create`")
+    local = context.config.provider.local
     return Desired(
         groups=wanted_groups(context.config),
         image_path=state.image.path,
         node_document=state.node_document,
         artifacts_path=str(context.supplies.cache),
-        state_disk_bytes=local.state_disk_bytes
-        if (local := context.config.provider.local) is not None
-        else 0,
+        state_disk_bytes=local.state_disk_bytes if local is not None else 0,
+        initialised=bool(state.cluster_ca),
     )

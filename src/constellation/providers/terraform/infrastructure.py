@@ -245,7 +245,7 @@ class TerraformInfrastructure:
     async def _state(self, outputs: Outputs) -> InfrastructureState:
         if outputs.uid != self._uid:
             raise Conflict(f"the state is of {outputs.uid}, expected {self._uid}")
-        host = outputs.endpoint.rpartition(":")[0]
+        host = outputs.details.get("host") or outputs.endpoint.rpartition(":")[0]
         instances = await self._cloud.instances(outputs)
         return InfrastructureState(
             uid=outputs.uid,

@@ -1,0 +1,321 @@
+"""How the engine meets a cloud: its API, Terraform in the workspace's folder, a published release.
+
+On a cloud nothing is built here: node image, reference values and Kubernetes come from a signed
+release of the repository that the configuration names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuf.api.metadata import Metadata, Root
+
+from constellation.base import clock
+from constellation.base.errors import Conflict, UserError
+from constellation.cluster.context import Context, NodeImage
+from constellation.cluster.kubernetes import list_nodes
+from constellation.config.cloud_settings import aws_settings
+from constellation.config.providers.catalogues import ProviderName
+from constellation.config.schema import Config
+from constellation.providers.aws.cloud import AwsCloud
+from constellation.providers.terraform.folder import Folder
+from constellation.providers.terraform.infrastructure import TerraformInfrastructure
+from constellation.providers.terraform.run import TerraformSettings
+from constellation.releases.site import Site, fetch_chain
+from constellation.trust.cluster_policy import AcceptedRelease
+from constellation.trust.release import is_development
+from constellation.trust.release_chain import NOTHING_SEEN, role_keys, verify_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from constellation.base.progress import Report
+    from constellation.config.workspace import Workspace
+    from constellation.providers.protocols import Desired, Infrastructure, Instance
+    from constellation.providers.terraform.infrastructure import Cloud, Outputs
+    from constellation.providers.terraform.run import Plan
+    from constellation.trust.artifact_list import ArtifactList
+    from constellation.trust.release_chain import VerifiedRelease
+
+__all__ = [
+    "CLOUDS",
+    "CloudSupplies",
+    "Forgotten",
+    "TerraformRun",
+    "cloud_context",
+    "cloud_of",
+    "forgotten_context",
+    "infrastructure_of",
+    "made_here",
+    "terraform_of",
+]
+
+CLOUDS = (ProviderName.AWS, ProviderName.AZURE, ProviderName.GCP, ProviderName.OPENSTACK)
+"""Providers whose machines Terraform makes."""
+
+_MAX_ROOT_BYTES = 64 * 1024
+
+
+def cloud_of(config: Config) -> Cloud:
+    """Give the cloud that the configuration names.
+
+    Raises:
+        Conflict: this build cannot make machines there.
+    """
+    provider = config.provider
+    if provider.aws is not None:
+        settings = aws_settings(provider.aws, variant=config.attestation.variant)
+        # the name that AWS' own tools and Terraform read for another server
+        return AwsCloud(settings=settings, endpoint=os.environ.get("AWS_ENDPOINT_URL", ""))
+    raise Conflict(f"this build does not make machines on {provider.name}")
+
+
+def terraform_of(workspace: Workspace, config: Config, *, log: str) -> TerraformSettings:
+    """Give how Terraform is run; `log` "" writes none, else it is the level of terraform.log."""
+    wanted = getattr(config.provider, config.provider.name).terraform
+
+    def path(text: str) -> Path | None:
+        return workspace.folder / text if text else None
+
+    return TerraformSettings(
+        plugin_folder=path(wanted.plugin_folder),
+        backend=wanted.backend,
+        backend_config=path(wanted.backend_config),
+        log=workspace.folder / "terraform.log" if log else None,
+        log_level=log or "DEBUG",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerraformRun:
+    """How a command lets Terraform change things: whom to ask about a plan, what to log.
+
+    `confirm` raises UserError if the answer is no; `log` "" writes none, else it is the level of
+    terraform.log.
+    """
+
+    confirm: Callable[[Plan], None]
+    log: str
+
+
+def _nobody_asked(plan: Plan) -> None:
+    raise UserError(f"{plan.summary()}: this command changes no resources")
+
+
+_ONLY_LOOKS = TerraformRun(confirm=_nobody_asked, log="")
+
+
+def cloud_context(
+    workspace: Workspace,
+    config: Config,
+    *,
+    cache: Path,
+    report: Report,
+    wait_s: float,
+    abandon: bool,
+    terraform: TerraformRun | None,
+) -> Context:
+    """Give the context of a run on a cloud."""
+    return Context(
+        workspace=workspace,
+        config=config,
+        supplies=CloudSupplies(cache=cache, workspace=workspace, config=config),
+        infrastructure=infrastructure_of(workspace, config, run=terraform or _ONLY_LOOKS),
+        owned=lambda: made_here(workspace),
+        list_nodes=list_nodes,
+        now=clock.now,
+        report=report,
+        wait_s=wait_s,
+        abandon=abandon,
+    )
+
+
+def infrastructure_of(
+    workspace: Workspace, config: Config, *, run: TerraformRun
+) -> Callable[[str], Infrastructure]:
+    """Give what makes the infrastructure of a uid."""
+    cloud, block = cloud_of(config), getattr(config.provider, config.provider.name)
+
+    def make(uid: str) -> Infrastructure:
+        return TerraformInfrastructure(
+            cloud,
+            uid,
+            folder=workspace.terraform,
+            program=block.terraform.program,
+            settings=terraform_of(workspace, config, log=run.log),
+            confirm=run.confirm,
+            direct=block.access.internal,
+        )
+
+    return make
+
+
+def forgotten_context(workspace: Workspace, *, report: Report) -> Context | None:
+    """Give the context of a removal whose configuration is gone or broken; None: nothing is there.
+
+    Terraform's program is the one on PATH; variables and providers are still in its folder.
+    """
+    mark = Folder(path=workspace.terraform).mark()
+    if mark is None:
+        return None
+    cloud, config = Forgotten(provider=mark.provider), Config()
+
+    def make(uid: str) -> Infrastructure:
+        return TerraformInfrastructure(
+            cloud,
+            uid,
+            folder=workspace.terraform,
+            program="",
+            settings=TerraformSettings(),
+            confirm=_nobody_asked,
+        )
+
+    return Context(
+        workspace=workspace,
+        config=config,
+        supplies=CloudSupplies(cache=workspace.folder, workspace=workspace, config=config),
+        infrastructure=make,
+        owned=lambda: made_here(workspace),
+        list_nodes=list_nodes,
+        now=clock.now,
+        report=report,
+        wait_s=0.0,
+    )
+
+
+def made_here(workspace: Workspace) -> tuple[str, ...]:
+    """Name the clusters that were made from this workspace, by Terraform's folder."""
+    with contextlib.suppress(UserError):
+        mark = Folder(path=workspace.terraform).mark()
+        return (mark.uid,) if mark is not None else ()
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSupplies:
+    """Supplies from a signed release; see `cluster.context.Supplies`."""
+
+    cache: Path
+    workspace: Workspace
+    config: Config
+
+    async def artifacts(self, config: Config, *, report: Report) -> ArtifactList:
+        """Give the list of the wanted Kubernetes version; the nodes fetch the files themselves."""
+        del report
+        verified = await self._release()
+        listed = verified.release.kubernetes.get(config.kubernetes_version)
+        if listed is None:
+            raise UserError(
+                f"release {verified.release.version} has no Kubernetes "
+                f"{config.kubernetes_version}, only {', '.join(verified.release.kubernetes)}",
+                where="kubernetesVersion",
+            )
+        return listed
+
+    async def node_image(self, *, report: Report) -> NodeImage:
+        """Give the release's image for provider and variant, under its name in the cloud."""
+        del report
+        verified, config = await self._release(), self.config
+        image = verified.release.image(
+            provider=config.provider.name, variant=config.attestation.variant
+        )
+        if image is None or not image.reference:
+            raise UserError(
+                f"release {verified.release.version} has no image with reference values for "
+                f"{config.provider.name}, {config.attestation.variant}",
+                where="release",
+            )
+        name = getattr(config.provider, config.provider.name).image
+        if not name:
+            raise UserError(
+                f"which image? The release's is {image.name} (SHA-256 {image.sha256})",
+                where=f"provider.{config.provider.name}.image",
+                hint="import it into your account, and name it here",
+            )
+        values, now = image.reference, int(clock.now().timestamp())
+        valid = [v for v in values if v.not_before <= now < (v.not_after or now + 1)]
+        if not valid:
+            raise UserError(f"release {verified.release.version}: its reference values are over")
+        return NodeImage(
+            path=Path(name),
+            release=AcceptedRelease(
+                name=verified.release.version,
+                not_before=valid[0].not_before,
+                not_after=valid[0].not_after,
+                image_digest=bytes.fromhex(image.sha256),
+                reference={n: _bytes(v) for n, v in valid[0].registers.items()},
+                launch={n: _bytes(v) for n, v in valid[0].launch.items()},
+            ),
+            release_root=self._release_key(),
+        )
+
+    def _release_key(self) -> bytes:
+        """Give the key (DER) that signs releases, by the root that the user trusts."""
+        root = Metadata[Root].from_bytes(self._pinned_root())
+        return role_keys(root.signed, "targets")[0]
+
+    def _pinned_root(self) -> bytes:
+        path = self.workspace.folder / self.config.releases.root
+        try:
+            return path.read_bytes()[:_MAX_ROOT_BYTES]
+        except OSError as error:
+            raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from None
+
+    async def _release(self) -> VerifiedRelease:
+        wanted, conf = self.config.releases, self.workspace.config.name
+        if not wanted.repository or not wanted.root:
+            raise UserError(
+                f"a cluster on {self.config.provider.name} follows published releases",
+                where=f"{conf}: releases",
+                hint="name the publisher's repository and root metadata",
+            )
+        pinned = await asyncio.to_thread(self._pinned_root)
+        place = wanted.repository
+        if "://" not in place:
+            place = str(self.workspace.folder / place)
+        version = self.config.release or None
+        chain = await fetch_chain(Site(place=place), pinned_root=pinned, version=version)
+        verified = verify_chain(chain, pinned_root=pinned, seen=NOTHING_SEEN, now=clock.now())
+        if is_development(verified.release.version):
+            raise UserError(
+                f"release {verified.release.version} was made for development: no cloud takes it"
+            )
+        return verified
+
+
+def _bytes(values: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(sorted(bytes.fromhex(value) for value in values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """A cloud whose configuration is gone or broken: what Terraform made can still be removed."""
+
+    provider: str
+
+    def variables(self, uid: str, desired: Desired) -> Mapping[str, object]:
+        """Refuse: nothing is made without a configuration."""
+        del desired
+        raise Conflict(f"{uid} on {self.provider}: the configuration cannot be read")
+
+    async def preflight(self, uid: str, desired: Desired) -> None:
+        """Refuse as `variables`."""
+        self.variables(uid, desired)
+
+    async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
+        """Refuse: nobody says how the cloud is asked."""
+        raise Conflict(f"{outputs.uid} on {self.provider}: the configuration cannot be read")
+
+    async def leftovers(self, uid: str) -> tuple[str, ...]:
+        """Say nothing: nobody says how the cloud is asked; Terraform's own state is looked at."""
+        del uid
+        return ()
+
+    async def console(self, instance_id: str) -> bytes:
+        """Refuse as `instances`."""
+        raise Conflict(f"{instance_id} on {self.provider}: the configuration cannot be read")
