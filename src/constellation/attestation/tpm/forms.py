@@ -9,6 +9,7 @@ RFC 5280, section 4.1.2.7; tpm2-tools 5 (`tpm2_quote`, `tpm2_print`).
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -34,6 +35,8 @@ Key = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 """An AK's key without its public area."""
 
 _MAX_BYTES = 16 * 1024
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,2}", re.ASCII)
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})+", re.ASCII)
 _BANKS = {20: Alg.SHA1, 32: Alg.SHA256, 48: Alg.SHA384, 64: Alg.SHA512}
 
 
@@ -89,14 +92,25 @@ def parse_pcrs(data: bytes) -> Mapping[int, bytes]:
     if len(data) > _MAX_BYTES:
         raise FormatError(f"PCRs: {len(data)} bytes, at most {_MAX_BYTES} are read")
     try:
-        found = json.loads(data)
-        pcrs = {int(number): bytes.fromhex(value) for number, value in found.items()}
+        pcrs = json.loads(data, object_pairs_hook=_registers)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise FormatError(f"PCRs: not an object of hexadecimal values: {error}") from None
-    if len(pcrs) != len(found) or any(number < 0 for number in pcrs):
-        raise FormatError("PCRs: a number twice or below 0")
+    if not isinstance(pcrs, dict):
+        raise FormatError(f"PCRs: {type(pcrs).__name__}, want an object of hexadecimal values")
     bank_of(pcrs)
     return pcrs
+
+
+def _registers(pairs: list[tuple[str, object]]) -> dict[int, bytes]:
+    """Take the members of the object, each register once and in one spelling."""
+    found: dict[int, bytes] = {}
+    for name, value in pairs:
+        if not _NUMBER.fullmatch(name) or int(name) in found:
+            raise FormatError(f"PCRs: {name[:20]!r} is no register's number, or is there twice")
+        if not isinstance(value, str) or not _HEX.fullmatch(value):
+            raise FormatError(f"PCRs: the value of {name} is not hexadecimal")
+        found[int(name)] = bytes.fromhex(value)
+    return found
 
 
 def bank_of(pcrs: Mapping[int, bytes]) -> Alg:
