@@ -17,6 +17,7 @@ from constellation.crypto import derive
 from constellation.crypto.signing import generate_key, spki
 from constellation.trust.cluster_policy import AcceptedRelease, ClusterPolicy, sign_policy
 from constellation.trust.node_document import NodeDocument, dump_node_document
+from tests.fakes.members import ARTIFACT_LIST
 from tests.fakes.tpm import LocalCloudCa, swtpm
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Cluster:
             serial=serial,
             releases=tuple(release_of(image) for image in images),
             trust_roots=(CA.root,),
-            artifact_lists={"v1.36.2": bytes(32)},
+            artifact_lists={"v1.36.2": hashlib.sha256(ARTIFACT_LIST).digest()},
             services_bundle=bytes(32),
             kubernetes_version="v1.36.2",
             join_public_key=spki(self.join.public_key()),

@@ -34,7 +34,7 @@ from constellation.trust.cluster_policy import (
     sign_policy,
 )
 from constellation.trust.node_document import NodeDocument, dump_node_document
-from tests.fakes.members import CLUSTER_ID, settings
+from tests.fakes.members import ARTIFACT_LIST, CLUSTER_ID, settings
 
 if TYPE_CHECKING:
     import asyncio
@@ -242,7 +242,7 @@ def _made_up() -> tuple[
             ),
         ),
         trust_roots=(b"ca",),
-        artifact_lists={"v1.36.2": bytes(32)},
+        artifact_lists={"v1.36.2": hashlib.sha256(ARTIFACT_LIST).digest()},
         services_bundle=bytes(32),
         kubernetes_version="v1.36.2",
         join_public_key=signing.spki(join.public_key()),
@@ -344,6 +344,7 @@ def server_of(files: NodeFiles, ledger: Ledger, provider: Provider, world: World
         provider=provider,
         keys=Keys(),
         world=world,
+        versions=no_api_server,
         pinned_root=b"",
         own_name="control-plane-default-0",
         host="127.0.0.1",
@@ -351,6 +352,10 @@ def server_of(files: NodeFiles, ledger: Ledger, provider: Provider, world: World
         peer_port=0,
         policy_port=0,
     )
+
+
+async def no_api_server(address: str) -> str:
+    raise Unavailable(f"no API server at {address}")
 
 
 @contextlib.asynccontextmanager

@@ -23,6 +23,8 @@ CONTROL_PLANES = "control-plane-default"
 WORKERS = "worker-default"
 KEYS = tuple(signing.spki(signing.generate_key().public_key()) for _ in range(3))
 
+ARTIFACT_LIST = b"{}"
+
 
 def settings(*, control_planes: int = 3, workers: int = 2) -> Settings:
     return Settings(
@@ -35,7 +37,7 @@ def settings(*, control_planes: int = 3, workers: int = 2) -> Settings:
         pod_cidr="10.244.0.0/16",
         mesh_cidr="10.43.0.0/16",
         kubernetes_version="v1.36.2",
-        artifact_list=b"{}",
+        artifact_list=ARTIFACT_LIST,
         groups=(
             GroupSlots(name=CONTROL_PLANES, role=NodeRole.CONTROL_PLANE, size=control_planes),
             GroupSlots(name=WORKERS, role=NodeRole.WORKER, size=workers),

@@ -36,6 +36,7 @@ from tests.fakes.join_world import (
     SharedLog,
     World,
     ledger_of,
+    no_api_server,
     write_another,
     write_control_plane,
 )
@@ -86,6 +87,7 @@ class Plane:
             provider=Provider(instances=()),
             keys=Keys(),
             world=World(),
+            versions=no_api_server,
             pinned_root=self.pinned_root,
             own_name=self.name,
             host=self.address,

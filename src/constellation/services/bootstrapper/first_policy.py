@@ -11,21 +11,29 @@ from typing import TYPE_CHECKING
 
 from constellation.base.errors import Unavailable
 from constellation.services.offered_policy import read_offer
+from constellation.services.release_root import pinned_root
 from constellation.trust.policy_acceptance import OfferedPolicy
-from constellation.trust.policy_judgement import judge_first
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
     from constellation.rpc.stubs import join_pb2
     from constellation.trust.cluster_policy import SignedPolicy
-    from constellation.trust.policy_judgement import Judge
+    from constellation.trust.node_document import NodeDocument
 
 __all__ = ["first_policy"]
 
 
 def first_policy(
-    ticket: join_pb2.JoinTicket, shown: SignedPolicy, *, judge: Judge
+    ticket: join_pb2.JoinTicket,
+    shown: SignedPolicy,
+    *,
+    document: NodeDocument,
+    root: Path,
+    now: datetime,
 ) -> OfferedPolicy:
-    """Give the policy to keep, judged.
+    """Give the policy to keep, judged by this node's document, the root in its image, and `now`.
 
     Raises:
         Unavailable: the JoinService obeys another policy by now than it has shown: ask again.
@@ -36,5 +44,9 @@ def first_policy(
     offered = read_offer(ticket.control_plane)
     if offered.signed != shown:
         raise Unavailable("ticket: another cluster policy than the JoinService has shown")
+    # what reads release metadata is slow to load, and workers never need it
+    from constellation.trust.policy_judgement import Judge, judge_first  # noqa: PLC0415
+
+    judge = Judge(document=document, pinned_root=pinned_root(root), now=now)
     judge_first(offered, judge=judge)
     return offered

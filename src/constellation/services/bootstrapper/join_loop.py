@@ -23,9 +23,8 @@ from constellation.services.bootstrapper.node_keys import fresh_keys
 from constellation.services.join_addresses import join_servers
 from constellation.services.join_channel import judged_channel
 from constellation.services.machine import reboot
-from constellation.services.release_root import pinned_root
+from constellation.services.release_root import PINNED_ROOT
 from constellation.services.steps import StepBook, run_steps
-from constellation.trust.policy_judgement import Judge
 
 if TYPE_CHECKING:
     from constellation.providers.protocols import Instance, Metadata
@@ -110,7 +109,13 @@ class _Joiner:
                 ticket=ticket,
                 new=NewPlace(
                     keys=self._keys,
-                    policy=first_policy(ticket, join_server.signed_policy, judge=self._judge()),
+                    policy=first_policy(
+                        ticket,
+                        join_server.signed_policy,
+                        document=self._document,
+                        root=PINNED_ROOT,
+                        now=clock.now_for_windows(),
+                    ),
                     giver=address,
                 ),
                 policy=join_server.judged.policy,
@@ -130,11 +135,6 @@ class _Joiner:
             policy=self._paths.kept_policy(self._document).verified(),
         )
         await self._use(joining)
-
-    def _judge(self) -> Judge:
-        return Judge(
-            document=self._document, pinned_root=pinned_root(), now=clock.now_for_windows()
-        )
 
     def _request(self) -> join_pb2.JoinRequest:
         keys = self._keys.public

@@ -8,6 +8,7 @@ Every finding is reported, not only the first.
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from constellation.kube import membership as members
 from constellation.kube.membership import GroupSlots, Member, Membership, NodeRole
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from constellation.attestation.model import AttestationResult
     from constellation.providers.protocols import Instance
 
@@ -32,6 +35,7 @@ __all__ = [
     "Returning",
     "admit",
     "admit_again",
+    "with_slots",
 ]
 
 RESERVATION_S = 300
@@ -181,6 +185,15 @@ def admit_again(
     if found:
         raise Rejected(tuple(found))
     return Returning(member=member, unsettled=live is None)
+
+
+def with_slots(membership: Membership, slots: Mapping[str, int]) -> Membership:
+    """Give the same with other sizes of groups, where the owner's signed policy names them."""
+    groups = tuple(
+        dataclasses.replace(g, size=slots.get(g.name, g.size)) for g in membership.settings.groups
+    )
+    settings = dataclasses.replace(membership.settings, groups=groups)
+    return dataclasses.replace(membership, settings=settings)
 
 
 def _fresh(result: AttestationResult) -> tuple[str, ...]:

@@ -18,10 +18,12 @@ from constellation.base import clock
 from constellation.base.errors import ConstellationError, Rejected, Unavailable
 from constellation.kube import membership as members
 from constellation.kube.join_log import Entry, Kind
+from constellation.kube.membership import NodeRole
 from constellation.rpc.errors import raise_status
 from constellation.rpc.stubs import join_pb2
 from constellation.rpc.stubs.join_grpc import JoinServiceBase
 from constellation.services.joinservice import admit, entries
+from constellation.services.joinservice.kubernetes_version import kubernetes_for
 from constellation.services.joinservice.renew import RenewFacts, RenewRates, renew
 from constellation.trust.channel_proof import JOIN_CHANNEL_LABEL, prove_join_channel
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from constellation.base.secret import Secret
     from constellation.kube.membership import Member, Membership
     from constellation.providers.protocols import Instance
+    from constellation.services.joinservice.kubernetes_version import ApiVersions
     from constellation.services.joinservice.ledger import Ledger
     from constellation.services.joinservice.refused import Refusals
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
@@ -89,6 +92,7 @@ class JoinHandlers(JoinServiceBase):
     learned: PeersLearned
     refusals: Refusals
     publish: Callable[[Membership], Awaitable[None]]
+    versions: ApiVersions
     rates: RenewRates = field(default_factory=RenewRates)
 
     async def Introduce(  # noqa: N802 - the protocol's name
@@ -120,6 +124,7 @@ class JoinHandlers(JoinServiceBase):
             peer = peer_of(stream)
             try:
                 result = _attested(peer, purpose=JOIN)
+                kubernetes = await self._kubernetes(request.role)
                 member = await self._reserve(request, result)
             except ConstellationError as error:
                 self._refused(error, peer, request.instance_id, request.role)
@@ -132,6 +137,7 @@ class JoinHandlers(JoinServiceBase):
             ticket = self.tickets.join(
                 member,
                 self.ledger.membership,
+                kubernetes=kubernetes,
                 disk_key=key,
                 grant=self.ledger.record(member.joined),
                 now=clock.now(),
@@ -205,6 +211,13 @@ class JoinHandlers(JoinServiceBase):
             await self.ledger.write(decide, now=now)
             await stream.send_message(join_pb2.SettledReply())
 
+    async def _kubernetes(self, asked_role: str) -> str:
+        """Give the version for a node of this role; before any place is reserved for it."""
+        role = NodeRole.WORKER if asked_role == NodeRole.WORKER else NodeRole.CONTROL_PLANE
+        return await kubernetes_for(
+            role, self.ledger.membership, self.kept.verified(), ask=self.versions
+        )
+
     async def _reserve(self, request: join_pb2.JoinRequest, result: AttestationResult) -> Member:
         facts = admit.JoinFacts(
             instance_id=request.instance_id,
@@ -221,7 +234,13 @@ class JoinHandlers(JoinServiceBase):
 
         def decide(membership: Membership) -> Entry:
             now = _seconds()
-            admission = admit.admit(membership, facts, result=result, instances=instances, now=now)
+            admission = admit.admit(
+                admit.with_slots(membership, policy.slots),
+                facts,
+                result=result,
+                instances=instances,
+                now=now,
+            )
             return entries.reserved(
                 admission, result, policy=policy, now=now, node_time=request.time
             )

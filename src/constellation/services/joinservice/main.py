@@ -15,6 +15,7 @@ from constellation.kube.membership import member_by_name
 from constellation.providers.select import metadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.joinservice.judge import fresh_node, given_node
+from constellation.services.joinservice.kubernetes_version import AskApiServer
 from constellation.services.joinservice.ledger import Ledger
 from constellation.services.joinservice.outside import (
     KubernetesLog,
@@ -63,6 +64,7 @@ async def _serve() -> None:
         provider=provider,
         keys=LocalKeyService(me.address, tls=files.service_tls()),
         world=KubernetesWorld(records, provider=provider, etcd=Etcd(_KUBERNETES / "pki")),
+        versions=AskApiServer(_KUBERNETES / "pki" / "ca.crt"),
         pinned_root=pinned_root(),
         own_name=me.name,
         host=me.address,

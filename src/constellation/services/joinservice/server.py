@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from constellation.kube.membership import Membership
     from constellation.services.joinservice.handlers import DiskKeys, Provider
     from constellation.services.joinservice.housekeep import Observed
+    from constellation.services.joinservice.kubernetes_version import ApiVersions
     from constellation.services.joinservice.ledger import Ledger
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
     from constellation.services.kept_policy import KeptPolicy
@@ -91,6 +92,7 @@ class JoinServer:
     provider: Provider
     keys: DiskKeys
     world: World
+    versions: ApiVersions
     pinned_root: bytes
     own_name: str
     host: str
@@ -159,6 +161,7 @@ class JoinServer:
             learned=learned,
             refusals=refusals,
             publish=self.world.publish,
+            versions=self.versions,
         )
         return await atls_server.serve(
             [handlers],

@@ -6,6 +6,7 @@ grant, which it redeems with its KeyService once PCR 15 says whose node it is (d
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from constellation.kube.membership import Member, Membership, NodeRole
 from constellation.kube.node_certificates import certify
 from constellation.kube.peers import SignedPeers, sign_peers
 from constellation.rpc.stubs import join_pb2
+from constellation.services.kept_lists import kept_artifact_list
 from constellation.services.offered_policy import write_offer
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Tickets:
         member: Member,
         membership: Membership,
         *,
+        kubernetes: str,
         disk_key: Secret,
         grant: SignedRecord,
         now: datetime,
@@ -44,10 +47,11 @@ class Tickets:
     ) -> join_pb2.JoinTicket:
         """Make the ticket of a node that was admitted; `grant` is the record of its reservation.
 
-        `now` dates the certificates; the node takes `time` (seconds since 1970) for said.
+        `kubernetes` is the version that it gets; `now` dates the certificates; the node takes
+        `time` (seconds since 1970) for said.
 
         Raises:
-            Unavailable: a key is not on the disk.
+            Unavailable: a key, or the artifact list of this version, is not on the disk.
             FormatError: a key of the node is not P-256.
         """
         settings = membership.settings
@@ -72,9 +76,9 @@ class Tickets:
             mesh_address=member.mesh_address,
             mesh_cidr=settings.mesh_cidr,
             peers=self.peers(membership),
-            artifact_list=settings.artifact_list,
+            artifact_list=self._artifact_list(kubernetes, of_init=settings.artifact_list),
             endpoint=settings.endpoint,
-            kubernetes_version=settings.kubernetes_version,
+            kubernetes_version=kubernetes,
             service_cidr=settings.service_cidr,
             pod_network=settings.pod_cidr,
             time=time,
@@ -82,6 +86,13 @@ class Tickets:
         if member.role is NodeRole.CONTROL_PLANE:
             ticket.control_plane.CopyFrom(self._control_plane(membership, grant))
         return ticket
+
+    def _artifact_list(self, version: str, *, of_init: bytes) -> bytes:
+        """Give the list whose digest the policy names: the one of init, or the release's."""
+        kept = self.files.kept_policy()
+        if hashlib.sha256(of_init).digest() == kept.verified().artifact_lists.get(version):
+            return of_init
+        return kept_artifact_list(kept, version)
 
     def rejoin(
         self, membership: Membership, *, disk_key: Secret, time: int

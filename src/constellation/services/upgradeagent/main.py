@@ -14,6 +14,7 @@ from constellation.base.errors import ConstellationError, Unavailable
 from constellation.kube.etcd import Etcd
 from constellation.kube.node_record import NODE_JSON, load_node_record
 from constellation.rpc.upgrade_client import SOCKET
+from constellation.services.kept_lists import kept_artifact_list
 from constellation.services.kept_policy import KeptPolicy
 from constellation.services.node_time import REAL_TIME
 from constellation.services.upgradeagent.agent import Agent
@@ -62,7 +63,7 @@ class _Policies:
     def artifact_list(self, version: str) -> bytes:
         if version == self._record.kubernetes_version:
             return self._record.artifact_list
-        raise Unavailable(f"no artifact list of Kubernetes {version} lies on this node")
+        return kept_artifact_list(self._kept, version)
 
 
 def _read(path: Path) -> bytes:

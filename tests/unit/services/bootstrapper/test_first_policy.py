@@ -20,6 +20,8 @@ from tests.fakes.upgrade_world import Upgrades
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from constellation.trust.cluster_policy import SignedPolicy
+
 
 def ticket_of(offered: OfferedPolicy) -> join_pb2.JoinTicket:
     ticket = join_pb2.JoinTicket(node_name="n")
@@ -36,16 +38,18 @@ async def test_a_control_plane_judges_the_release_and_a_worker_keeps_what_it_was
     said = of_offer(offered, fresh_at=int(NOW.timestamp()))
     accepted = sign_acceptance(said, OURS.join, cluster_id=OURS.document.cluster_id)
     offered = dataclasses.replace(offered, accepted=accepted)
-    judge, shown = world.judge(), offered.signed
-    assert first_policy(ticket_of(offered), shown, judge=judge) == offered
-    other = Upgrades(cluster=OURS, folder=tmp_path / "other")
+    shown, root = offered.signed, tmp_path / "root.json"
+
+    def first(ticket: join_pb2.JoinTicket, signed: SignedPolicy) -> OfferedPolicy:
+        return first_policy(ticket, signed, document=OURS.document, root=root, now=NOW)
+
+    with pytest.raises(Unavailable, match=r"root\.json"):
+        first(ticket_of(offered), shown)
+    root.write_bytes(world.maker.pinned_root)
+    assert first(ticket_of(offered), shown) == offered
+    root.write_bytes(Upgrades(cluster=OURS, folder=tmp_path / "other").maker.pinned_root)
     with pytest.raises(Untrusted, match="signature"):
-        first_policy(
-            ticket_of(offered),
-            shown,
-            judge=dataclasses.replace(judge, pinned_root=other.maker.pinned_root),
-        )
+        first(ticket_of(offered), shown)
     with pytest.raises(Unavailable, match="another cluster policy"):
-        first_policy(ticket_of(offered), OURS.policy(serial=1), judge=judge)
-    worker = join_pb2.JoinTicket(node_name="n")
-    assert first_policy(worker, shown, judge=judge) == OfferedPolicy(signed=shown)
+        first(ticket_of(offered), OURS.policy(serial=1))
+    assert first(join_pb2.JoinTicket(node_name="n"), shown) == OfferedPolicy(signed=shown)

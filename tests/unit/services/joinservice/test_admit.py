@@ -15,6 +15,7 @@ from constellation.services.joinservice.admit import (
     RejoinFacts,
     admit,
     admit_again,
+    with_slots,
 )
 from tests.fakes.members import asks, attested, digest, founded, machine
 
@@ -399,3 +400,12 @@ def test_a_control_plane_may_live_at_an_address_of_the_api_but_not_at_a_loopback
     inside = dataclasses.replace(SECOND, address="127.0.0.1")
     found = refusal(founded(), asks(inside), result=attested(inside), instances=(inside,))
     assert "127.0.0.1" in found[0]
+
+
+def test_the_owners_policy_says_how_many_slots_a_group_has() -> None:
+    none = with_slots(founded(), {"worker_default": 0, "worker-default": 0})
+    assert any("0 of 0 slots are taken" in line for line in refusal(none, asks(WORKER)))
+    more = with_slots(founded(), {"no such group": 0})
+    assert more == founded()
+    admission, _ = join(more)
+    assert admission.member.name == "worker-default-0"
