@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import hashlib
 import time
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ from constellation.rpc.stubs import join_pb2
 from constellation.rpc.stubs.join_grpc import PeerServiceStub
 from constellation.services.joinservice.housekeep import Observed
 from constellation.trust.channel_proof import JOIN_CHANNEL_LABEL, verify_join_channel
+from constellation.trust.cluster_policy import parse_policy, sign_policy
+from tests.fakes.cluster_machines import OURS
+from tests.fakes.cluster_machines import Cluster as Owned
 from tests.fakes.join_world import (
     CLUSTER_ID,
     Chip,
@@ -39,7 +43,7 @@ from tests.fakes.join_world import (
     server_of,
     write_control_plane,
 )
-from tests.fakes.members import asks, machine
+from tests.fakes.members import ARTIFACT_LIST, asks, machine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,8 +87,8 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def running(root: Path) -> AsyncIterator[Cluster]:
-    files, log = write_control_plane(root), SharedLog()
+async def running(root: Path, *, owned: Owned | None = None) -> AsyncIterator[Cluster]:
+    files, log = write_control_plane(root, cluster=owned), SharedLog()
     cluster = Cluster(files, log, ledger_of(files, log))
     started = asyncio.Event()
 
@@ -123,6 +127,33 @@ async def test_a_worker_gets_a_ticket_with_everything_it_needs(tmp_path: Path) -
     service = x509.load_pem_x509_certificate(ticket.service_certificate)
     assert parse_identity(uris(service), cluster_id=CLUSTER_ID).name == "worker-default-0"
     assert kinds == [Kind.FOUNDED, Kind.RESERVED]
+
+
+async def test_in_a_roll_out_tickets_name_the_oldest_api_servers_version(tmp_path: Path) -> None:
+    async with running(tmp_path, owned=OURS) as cluster:
+        kept, settled = cluster.files.kept_policy(), parse_policy(OURS.policy(serial=2).policy)
+        lists = {**settled.artifact_lists, "v1.36.3": bytes(32)}
+        rolling = dataclasses.replace(settled, artifact_lists=lists, kubernetes_version="v1.36.3")
+        kept.keep_first(sign_policy(rolling, OURS.owner))
+        ticket = await cluster.join(ALL[0])  # no API server answers in this test
+        assert (ticket.kubernetes_version, ticket.artifact_list) == ("v1.36.2", ARTIFACT_LIST)
+        with pytest.raises(GRPCError, match="no control plane joins before all are"):
+            await cluster.join(ALL[2])
+        kept.keep_first(sign_policy(settled, OURS.owner))
+        assert (await cluster.join(ALL[2])).kubernetes_version == "v1.36.2"
+
+
+async def test_the_owners_policy_says_how_many_slots_a_group_has(tmp_path: Path) -> None:
+    async with running(tmp_path, owned=OURS) as cluster:
+        kept, plain = cluster.files.kept_policy(), parse_policy(OURS.policy(serial=2).policy)
+        await cluster.join(ALL[0])
+        one = dataclasses.replace(plain, slots={ALL[1].group: 1})
+        kept.keep_first(sign_policy(one, OURS.owner))
+        with pytest.raises(GRPCError, match="1 of 1 slots are taken"):
+            await cluster.join(ALL[1])
+        two = dataclasses.replace(plain, slots={ALL[1].group: 2})
+        kept.keep_first(sign_policy(two, OURS.owner))
+        assert (await cluster.join(ALL[1])).node_name == "worker-default-1"
 
 
 async def test_a_control_plane_gets_keys_and_membership_beyond_that(tmp_path: Path) -> None:
