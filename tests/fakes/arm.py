@@ -101,7 +101,7 @@ class _Imds(RestService):
 class FakeAzure:
     """One resource group with two scale sets, one machine each."""
 
-    uid: str = "ab12cd34"
+    uid: str = "constell-ab12cd"
     sets: dict[str, _Set] = field(default_factory=dict)
     hidden: dict[str, int] = field(default_factory=dict)
     me: str = ""
@@ -122,10 +122,10 @@ class FakeAzure:
             ("control_plane_default", "control-plane"),
             ("worker_default", "worker"),
         ):
-            name = f"constell-{self.uid}-{group.replace('_', '-')}"
+            name = f"{self.uid}-{group.replace('_', '-')}"
             self.sets[name] = _Set(group=group, role=role, uid=self.uid)
             self.add(name)
-        self.me = f"constell-{self.uid}-control-plane-default_0"
+        self.me = f"{self.uid}-control-plane-default_0"
 
     def add(self, set_name: str) -> str:
         scale_set = self.sets[set_name]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeGce", "Vm"]
 
-PROJECT, ZONE = "project", "europe-west3-b"
+PROJECT, REGION, ZONE = "project", "europe-west3", "europe-west3-b"
 _V1 = "/compute/v1/projects/{project}"
 
 
@@ -37,7 +37,7 @@ class Vm:
     status: str = "RUNNING"
     manager: str = ""
     balanced: bool = True
-    uid: str = "ab12cd34"
+    uid: str = "constell-ab12cd"
 
 
 class _Metadata(RestService):
@@ -95,8 +95,8 @@ def _flavored(value: dict[str, Any]) -> web.Response:
 class FakeGce:
     """One project: machines, groups, operations."""
 
-    me: str = "constell-ab12cd34-control-plane-default-0001"
-    uid: str = "ab12cd34"
+    me: str = "constell-ab12cd-control-plane-default-0001"
+    uid: str = "constell-ab12cd"
     vms: dict[str, Vm] = field(default_factory=dict)
     managers: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> group, role
     hidden: dict[str, int] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class FakeGce:
             ("control_plane_default", "control-plane"),
             ("worker_default", "worker"),
         ):
-            self.managers[f"constell-{self.uid}-{group.replace('_', '-')}"] = (group, role)
+            self.managers[f"{self.uid}-{group.replace('_', '-')}"] = (group, role)
         self.add("control_plane_default", "0001")
         self.add("worker_default", "0001")
 
@@ -154,13 +154,13 @@ class _Compute(RestService):
     def __init__(self, cloud: FakeGce) -> None:
         super().__init__()
         self._cloud = cloud
-        zone = _V1 + "/zones/{zone}"
-        manager = zone + "/instanceGroupManagers/{group}"
+        region = _V1 + "/regions/{region}"
+        manager = region + "/instanceGroupManagers/{group}"
         self.route("GET", f"{_V1}/aggregated/instances", self._list)
         self.route("GET", f"{_V1}/aggregated/instanceGroupManagers", self._managers)
         self.route("POST", f"{manager}/createInstances", self._create)
         self.route("POST", f"{manager}/deleteInstances", self._delete)
-        self.route("GET", zone + "/operations/{operation}", self._operation)
+        self.route("GET", region + "/operations/{operation}", self._operation)
 
     def check(self, request: Request) -> None:
         wanted = f"Bearer ya29.{self._cloud.token_serial}"
@@ -170,7 +170,7 @@ class _Compute(RestService):
             raise Refusal(403, "Required permission for another project")
 
     def _list(self, request: Request) -> Any:
-        match = re.fullmatch(r"labels\.([a-z-]+)=([a-z0-9]+)", request.query.get("filter", ""))
+        match = re.fullmatch(r"labels\.([a-z-]+)=([a-z0-9-]+)", request.query.get("filter", ""))
         if match is None or match[1] != "constellation-uid":
             raise Refusal(400, "Invalid value for field 'filter'")
         shown = []
@@ -200,7 +200,7 @@ class _Compute(RestService):
                 "items": [
                     {
                         "key": "created-by",
-                        "value": f"projects/1/zones/{ZONE}/instanceGroupManagers/{vm.manager}",
+                        "value": f"projects/1/regions/{REGION}/instanceGroupManagers/{vm.manager}",
                     }
                 ]
                 if vm.manager
@@ -213,7 +213,11 @@ class _Compute(RestService):
         if match is None:
             raise Refusal(400, "Invalid value for field 'filter'")
         shown = [
-            {"name": name, "zone": f"https://x/projects/{PROJECT}/zones/{ZONE}", "targetSize": 1}
+            {
+                "name": name,
+                "region": f"https://x/projects/{PROJECT}/regions/{REGION}",
+                "targetSize": 1,
+            }
             for name in self._cloud.managers
             if re.fullmatch(match[1], name)
         ]
@@ -258,7 +262,7 @@ class _Compute(RestService):
         return self._done([])
 
     def _group(self, request: Request) -> str:
-        if request.parts["zone"] != ZONE or request.parts["group"] not in self._cloud.managers:
+        if request.parts["region"] != REGION or request.parts["group"] not in self._cloud.managers:
             raise Refusal(404, "The resource was not found")
         return self._cloud.managers[request.parts["group"]][0]
 

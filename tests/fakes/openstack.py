@@ -53,7 +53,7 @@ class Server:
 class FakeOpenStack:
     """One project in one region."""
 
-    uid: str = "ab12cd34"
+    uid: str = "constell-ab12cd"
     servers: dict[str, Server] = field(default_factory=dict)
     ports: dict[str, tuple[str, str]] = field(default_factory=dict)  # id -> name, address
     members: dict[str, str] = field(default_factory=dict)  # id -> address, of the API's pool
@@ -78,7 +78,7 @@ class FakeOpenStack:
     def add(self, group: str, role: str, *, uid: str = "", name: str = "") -> Server:
         number = len(self.ports)
         address = f"10.42.{1 + number // 200}.{10 + number % 200}"
-        name = name or f"constell-{self.uid}-{group.replace('_', '-')}-{number:04x}"
+        name = name or f"{self.uid}-{group.replace('_', '-')}-{number:04x}"
         self.ports[f"port-{number}"] = (name, address)
         server = Server(
             server_id=f"00000000-0000-4000-8000-{number:012x}",
@@ -104,7 +104,7 @@ class FakeOpenStack:
             pools = (Pool(pool_id=_API_POOL, port=6443),) if role is Role.CONTROL_PLANE else ()
             return Template(
                 role=role,
-                name_prefix=f"constell-{self.uid}",
+                name_prefix=f"{self.uid}",
                 flavor_id="m1a.4cd",
                 image_id="11111111-0000-4000-8000-000000000001",
                 network_id="net",

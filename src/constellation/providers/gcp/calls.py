@@ -29,28 +29,28 @@ LIST_GROUPS = Call(
     method="GET",
     path="/projects/{project}/aggregated/instanceGroupManagers",
     permission="compute.instanceGroupManagers.list",
-    why="the operator finds the managed instance group of a node group, and its zone",
+    why="the operator finds the managed instance group of a node group, and its region",
     repeatable=True,
 )
 # the caller names the instance, so that sending it twice is refused, not done twice
 CREATE_INSTANCES = Call(
     method="POST",
-    path="/projects/{project}/zones/{zone}/instanceGroupManagers/{group}/createInstances",
+    path="/projects/{project}/regions/{region}/instanceGroupManagers/{group}/createInstances",
     permission="compute.instanceGroupManagers.update",
     why="the operator adds one machine to a group",
     repeatable=True,
 )
 DELETE_INSTANCES = Call(
     method="POST",
-    path="/projects/{project}/zones/{zone}/instanceGroupManagers/{group}/deleteInstances",
+    path="/projects/{project}/regions/{region}/instanceGroupManagers/{group}/deleteInstances",
     permission="compute.instanceGroupManagers.update",
     why="the operator removes one machine, which drains it at the load balancer first",
     repeatable=True,
 )
 GET_OPERATION = Call(
     method="GET",
-    path="/projects/{project}/zones/{zone}/operations/{operation}",
-    permission="compute.zoneOperations.get",
+    path="/projects/{project}/regions/{region}/operations/{operation}",
+    permission="compute.regionOperations.get",
     why="the operator learns whether a group's change was accepted",
     repeatable=True,
 )

@@ -1,9 +1,9 @@
-"""Google Cloud as the operator sees it: managed instance groups, one zone each.
+"""Google Cloud as the operator sees it: regional managed instance groups.
 
 `create` names the new machine itself, so that a repeated request is refused, not done twice;
 `delete` asks the group to remove it, which first drains it at the load balancer (the module in
 `infra/gcp` sets a draining time) and makes the group smaller by one.
-Source: Compute Engine API v1, instanceGroupManagers.createInstances and .deleteInstances.
+Source: Compute Engine API v1, regionInstanceGroupManagers.createInstances and .deleteInstances.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _LONGEST_NAME = 63
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Manager:
-    """A managed instance group: its name and zone."""
+    """A managed instance group: its name and region."""
 
     name: str
-    zone: str
+    region: str
 
 
 class GcpNodeGroups:
@@ -99,7 +99,7 @@ class GcpNodeGroups:
         await self._change(
             DELETE_INSTANCES,
             own,
-            _Manager(name=found.manager, zone=found.zone),
+            _Manager(name=found.manager, region=found.zone.rpartition("-")[0]),
             body={"instances": [path], "skipInstancesOnValidationError": True},
             what=instance_id,
         )
@@ -113,26 +113,27 @@ class GcpNodeGroups:
 
     async def _manager(self, own: Self, group: str) -> _Manager:
         try:
-            suffix = f"-{own.uid}-{tags.resource_part(tags.checked_group(group, where='group'))}"
+            name = f"{own.uid}-{tags.resource_part(tags.checked_group(group, where='group'))}"
         except FormatError as error:
             raise UserError(str(error)) from None
-        query = {"filter": f"name eq .*{suffix}", "maxResults": "500"}
+        query = {"filter": f"name eq {name}", "maxResults": "500"}
         managers = [
             _Manager(
-                name=item.name("name"), zone=answers.last_part(item.text("zone"), where=item.where)
+                name=item.name("name"),
+                region=answers.last_part(item.text("region"), where=item.where),
             )
             async for scope in pages(self._compute, LIST_GROUPS, project=own.project, query=query)
             for item in scope.items("instanceGroupManagers")
-            if item.name("name").endswith(suffix)
+            if item.name("name") == name
         ]
         if len(managers) != 1:
-            raise Conflict(f"{len(managers)} managed instance groups are named *{suffix}, want one")
+            raise Conflict(f"{len(managers)} managed instance groups are named {name}, want one")
         return managers[0]
 
     async def _change(
         self, call: Call, own: Self, manager: _Manager, *, body: object, what: str
     ) -> None:
-        place = {"project": own.project, "zone": manager.zone}
+        place = {"project": own.project, "region": manager.region}
         answer = await self._compute.fields(call, parts=place | {"group": manager.name}, body=body)
         end = monotonic_s() + _DEADLINE_S
         while answer.text("status") != "DONE":

@@ -16,7 +16,7 @@ from tests.fakes.arm import GROUP_PATH, FakeAzure
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-WORKERS = "constell-ab12cd34-worker-default"
+WORKERS = "constell-ab12cd-worker-default"
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def test_a_machine_learns_who_it_is_and_who_its_peers_are(azure: FakeAzure
 
 
 async def test_scale_sets_of_other_clusters_are_not_ours(azure: FakeAzure) -> None:
-    azure.sets[WORKERS].uid = "0000ffff"
+    azure.sets[WORKERS].uid = "other-00ffff"
     assert [p.instance_id for p in await metadata(azure).peers()] == [azure.me]
 
 

@@ -39,7 +39,7 @@ async def test_a_machine_learns_who_it_is_and_who_its_peers_are(gce: FakeGce) ->
     assert (own.instance_id, own.role, own.group) == (
         gce.me, Role.CONTROL_PLANE, "control_plane_default",
     )  # fmt: skip
-    gce.add("worker_default", "else", uid="0000ffff")
+    gce.add("worker_default", "else", uid="other-00ffff")
     peers = await metadata(gce).peers()
     assert {p.address for p in peers} == {"10.42.1.10", "10.42.1.11"}
     assert {p.state for p in peers} == {"running"}
@@ -119,11 +119,11 @@ async def test_deleting_drains_and_can_be_repeated(gce: FakeGce) -> None:
 async def test_a_machine_of_no_group_is_left_alone(gce: FakeGce) -> None:
     gce.add("worker_default", "lone").manager = ""
     with pytest.raises(Conflict, match="no group made"):
-        await groups(gce).delete("constell-ab12cd34-worker-default-lone")
+        await groups(gce).delete("constell-ab12cd-worker-default-lone")
 
 
 async def test_a_machine_of_another_cluster_is_never_deleted(gce: FakeGce) -> None:
-    other = gce.add("worker_default", "else", uid="0000ffff")
+    other = gce.add("worker_default", "else", uid="other-00ffff")
     await groups(gce).delete(other.name)
     assert other.name in gce.vms
 

@@ -77,14 +77,16 @@ async def test_a_worker_knows_control_planes_only(cloud: FakeOpenStack, tmp_path
 
 
 async def test_a_control_plane_lists_all(cloud: FakeOpenStack, tmp_path: Path) -> None:
-    cloud.add("worker_default", "worker", uid="0000ffff")
+    cloud.add("worker_default", "worker", uid="other-00ffff")
     peers = await control_plane(cloud, tmp_path).peers()
     assert [p.address for p in peers] == ["10.42.1.10", "10.42.1.11"]
     assert [p.state for p in peers] == ["running", "running"]
 
 
 async def test_a_tag_alone_makes_no_server_ours(cloud: FakeOpenStack, tmp_path: Path) -> None:
-    cloud.add("worker_default", "worker", uid="0000ffff").tags.append("constellation-uid-ab12cd34")
+    cloud.add("worker_default", "worker", uid="other-00ffff").tags.append(
+        "constellation-uid-constell-ab12cd"
+    )
     assert len(await control_plane(cloud, tmp_path).peers()) == 2
 
 
@@ -161,7 +163,7 @@ async def test_a_machine_leaves_the_load_balancer_before_it_is_removed(
 
 
 async def test_a_machine_of_another_cluster_is_never_deleted(cloud: FakeOpenStack) -> None:
-    other = cloud.add("worker_default", "worker", uid="0000ffff")
+    other = cloud.add("worker_default", "worker", uid="other-00ffff")
     await groups(cloud).delete(other.server_id)
     assert other.server_id in cloud.servers
 
