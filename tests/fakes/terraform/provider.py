@@ -32,6 +32,16 @@ __all__ = ["Provider", "Resource", "provider", "reattach"]
 _SERVICE = "/tfplugin6.Provider"
 _UNKNOWN = msgspec.msgpack.Ext(0, b"\0")
 _LIST = 2
+# optional arguments that the real provider fills in when they are left out, as far as modules read
+# them: the schemas do not tell these from the others
+_FILLED_IN = frozenset(
+    {
+        ("google_compute_address", "address"),
+        ("openstack_networking_floatingip_v2", "address"),
+        ("openstack_lb_loadbalancer_v2", "vip_address"),
+        ("openstack_lb_loadbalancer_v2", "vip_port_id"),
+    }
+)
 _MANY = 1 << 20
 
 
@@ -98,7 +108,7 @@ class Provider:
         proposed, prior = _values(request[3][0]), _values(request[2][0])
         if proposed is None or prior is not None:
             return _bytes(1, _dynamic(proposed))
-        return _bytes(1, _dynamic(_mark(self.schema["resource_schemas"][kind], proposed)))
+        return _bytes(1, _dynamic(_mark(self.schema["resource_schemas"][kind], proposed, kind)))
 
     def _apply(self, request: dict[int, list[bytes]]) -> bytes:
         kind = request[1][0].decode()
@@ -176,12 +186,12 @@ def _of_state(block: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return read
 
 
-def _mark(block: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Say "known after apply" of strings that the provider may fill in; other kinds stay null."""
+def _mark(block: dict[str, Any], values: dict[str, Any], kind: str = "") -> dict[str, Any]:
+    """Say "known after apply" of what only the provider can know."""
     marked = dict(values)
     for name, attribute in block["attributes"].items():
         unset = values.get(name) is None
-        alone = not attribute["optional"] or name == "id"
+        alone = not attribute["optional"] or name == "id" or (kind, name) in _FILLED_IN
         if unset and attribute["computed"] and alone:
             marked[name] = _UNKNOWN
     for name, nested in block["block_types"].items():

@@ -1,0 +1,117 @@
+# The seam between `constellation` and this module: it writes constellation.auto.tfvars.json.
+
+variable "uid" {
+  type        = string
+  description = "Name of all resources: the cluster's name, a dash, six hexadecimal digits."
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,12}-[0-9a-f]{6}$", var.uid))
+    error_message = "The uid is the cluster's name (13 characters at most), a dash, six hexadecimal digits."
+  }
+}
+
+variable "region" {
+  type        = string
+  description = "Region, e.g. europe-west3."
+}
+
+variable "node_groups" {
+  type = map(object({
+    role            = string
+    size            = number
+    zones           = list(string)
+    instance_type   = string
+    state_disk_gb   = number
+    state_disk_type = string
+  }))
+  description = "Node groups by name: role (control-plane, worker), number of machines, availability zones, machine type, size in GiB and type of the state disk."
+  validation {
+    condition     = alltrue([for g in values(var.node_groups) : contains(["control-plane", "worker"], g.role) && g.size >= 0])
+    error_message = "A group has the role control-plane or worker, and a size of 0 or more."
+  }
+}
+
+variable "image" {
+  type        = string
+  description = "The node image: projects/PROJECT/global/images/NAME."
+}
+
+variable "node_document" {
+  type        = string
+  description = "The node document, base64: user data of every machine as it is. It is measured by the nodes and holds no secret."
+}
+
+variable "variant" {
+  type        = string
+  description = "How nodes attest: gcp-tdx makes TDX machines, gcp-sev-snp SEV-SNP machines, gcp-sev-es SEV machines."
+  validation {
+    condition     = contains(["gcp-tdx", "gcp-sev-snp", "gcp-sev-es"], var.variant)
+    error_message = "Google Cloud has gcp-tdx, gcp-sev-snp and gcp-sev-es."
+  }
+}
+
+variable "node_cidr" {
+  type        = string
+  description = "Addresses of the nodes; the network that is made has these."
+}
+
+variable "existing_network" {
+  type = object({
+    network    = string
+    subnetwork = string
+  })
+  description = "Self links of an existing network and subnetwork for the nodes and the internal load balancer; null: a network is made."
+  default     = null
+}
+
+variable "internal_load_balancer" {
+  type        = bool
+  description = "True: the cluster is reached from inside the network only."
+  default     = false
+}
+
+variable "access" {
+  type = object({
+    api        = list(string)
+    init       = list(string)
+    recovery   = list(string)
+    verify     = list(string)
+    policy     = list(string)
+    node_ports = list(string)
+  })
+  description = "Networks (CIDR) that may reach 6443, 9000, 9999, 30081, 30091 of the load balancer, and NodePorts 30100-32767 of the nodes. An empty list closes a port."
+}
+
+variable "initialised" {
+  type        = bool
+  description = "True: the cluster runs, so that port 9000 of the load balancer is closed."
+  default     = false
+}
+
+variable "custom_endpoint" {
+  type        = string
+  description = "Host name under which users reach the API server; its DNS record is yours. Empty: the load balancer's own address."
+  default     = ""
+}
+
+variable "extra_names" {
+  type        = list(string)
+  description = "More host names for the API server's certificate."
+  default     = []
+}
+
+variable "tags" {
+  type        = map(string)
+  description = "More labels for all resources."
+  default     = {}
+}
+
+variable "project" {
+  type        = string
+  description = "Project id."
+}
+
+variable "service_account" {
+  type        = string
+  description = "E-mail of the nodes' service account (infra/iam/gcp makes it). Empty: none, so that nodes neither find each other nor replace each other."
+  default     = ""
+}
