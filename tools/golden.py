@@ -10,6 +10,7 @@ from constellation.attestation.snp.appraise import dump_default_policy
 from constellation.cli.reference import dump_cli_reference
 from constellation.config.writer import dump_reference, dump_schema
 from tools.api_reference import dump_api_reference
+from tools.cloud_permissions import dump_access_rules, dump_permissions
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,6 +19,9 @@ FILES = {
     "docs/reference/cli.md": dump_cli_reference,
     "docs/reference/configuration.md": dump_reference,
     "docs/reference/configuration.schema.json": dump_schema,
+    "infra/iam/azure/permissions.tf.json": partial(dump_permissions, "azure"),
+    "infra/iam/gcp/permissions.tf.json": partial(dump_permissions, "gcp"),
+    "infra/iam/openstack/access-rules.json": dump_access_rules,
     "tests/golden/snp-default-policy.txt": dump_default_policy,
     **{
         f"tests/golden/policy-{variant}.txt": partial(defaults.dump_default_policy, variant)

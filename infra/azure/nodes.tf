@@ -75,7 +75,7 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
   }
 
   dynamic "identity" {
-    for_each = compact([var.identity])
+    for_each = compact([each.value.role == "control-plane" ? var.identity_control_planes : var.identity_workers])
     content {
       type         = "UserAssigned"
       identity_ids = [identity.value]

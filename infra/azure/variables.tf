@@ -114,9 +114,15 @@ variable "resource_group" {
   description = "Resource group for everything of this cluster; it exists (infra/iam/azure makes it)."
 }
 
-variable "identity" {
+variable "identity_control_planes" {
   type        = string
-  description = "Resource id of the nodes' user-assigned identity (infra/iam/azure makes it). Empty: none, so that nodes neither find each other nor replace each other."
+  description = "Resource id of the control planes' user-assigned identity (infra/iam/azure makes it). Empty: none, so that control planes neither find each other nor replace nodes."
+  default     = ""
+}
+
+variable "identity_workers" {
+  type        = string
+  description = "Resource id of the workers' user-assigned identity (infra/iam/azure makes it). Empty: none, so that workers do not find the cluster."
   default     = ""
 }
 

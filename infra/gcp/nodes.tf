@@ -73,7 +73,7 @@ resource "google_compute_instance_template" "this" {
   }
 
   dynamic "service_account" {
-    for_each = compact([var.service_account])
+    for_each = compact([each.value.role == "control-plane" ? var.service_account_control_planes : var.service_account_workers])
     content {
       email = service_account.value
       # what it may do is said by its role (infra/iam/gcp), not by scopes

@@ -110,8 +110,14 @@ variable "project" {
   description = "Project id."
 }
 
-variable "service_account" {
+variable "service_account_control_planes" {
   type        = string
-  description = "E-mail of the nodes' service account (infra/iam/gcp makes it). Empty: none, so that nodes neither find each other nor replace each other."
+  description = "E-mail of the control planes' service account (infra/iam/gcp makes it). Empty: none, so that control planes neither find each other nor replace nodes."
+  default     = ""
+}
+
+variable "service_account_workers" {
+  type        = string
+  description = "E-mail of the workers' service account (infra/iam/gcp makes it). Empty: none, so that workers do not find the cluster."
   default     = ""
 }

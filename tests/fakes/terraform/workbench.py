@@ -109,9 +109,7 @@ async def workbench(
     schema = await asyncio.to_thread(schemas, cloud, types_of(source))
     made = Provider(schema=schema)
     async with served(cloud, made) as environment:
-        bench = Workbench(
-            folder=folder, provider=made, environment={**os.environ, **environment}
-        )
+        bench = Workbench(folder=folder, provider=made, environment={**os.environ, **environment})
         bench.write(variables)
         ran = await bench.run("init", "-input=false", "-no-color")
         assert ran.code == 0, ran.said
