@@ -23,8 +23,9 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from constellation.base.errors import ConstellationError
-from constellation.providers.local.daemon import kernel, loops
-from constellation.providers.local.daemon.cgroups import Cgroups
+from constellation.providers.local.daemon import bpf, kernel, loops
+from constellation.providers.local.daemon.cgroups import NODE_DEVICES, Cgroups
+from constellation.providers.local.daemon.device_program import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,8 +81,8 @@ def _checks(folder: Path) -> tuple[tuple[str, str, Callable[[], None]], ...]:
     return (
         ("overlay", "modprobe overlay (CONFIG_OVERLAY_FS)", lambda: _overlay(folder)),
         ("loop devices", "modprobe loop (CONFIG_BLK_DEV_LOOP)", lambda: _loop(folder)),
-        ("squashfs", "modprobe squashfs (CONFIG_SQUASHFS)", lambda: _file_system(folder)),
-        ("ext4 encryption", "a kernel with CONFIG_FS_ENCRYPTION and ext4", _encryption),
+        ("squashfs", "modprobe squashfs (CONFIG_SQUASHFS)", lambda: _mounts(folder, "squashfs")),
+        ("ext4 encryption", "a kernel with CONFIG_FS_ENCRYPTION and ext4", lambda: _ext4(folder)),
         ("bridge", "modprobe bridge (CONFIG_BRIDGE)", lambda: _link("bridge")),
         ("veth", "modprobe veth (CONFIG_VETH)", lambda: _link("veth")),
         ("nf_tables", "modprobe nf_tables (CONFIG_NF_TABLES)", _nf_tables),
@@ -89,6 +90,7 @@ def _checks(folder: Path) -> tuple[tuple[str, str, Callable[[], None]], ...]:
         ("fuse", "modprobe fuse (CONFIG_FUSE_FS)", lambda: os.close(_open("/dev/fuse"))),
         ("kernel keyring", "a kernel with CONFIG_KEYS; allow keyctl", _keyctl),
         ("cgroup controllers", "enable cpu, memory and pids (cgroup_enable=memory)", _cgroups),
+        ("device programs", "a kernel with CONFIG_CGROUP_BPF", _device_programs),
         ("memory", f"a machine with {_MIN_MEMORY_BYTES // 1000**3} GB", _memory),
         ("disk", f"free {_MIN_DISK_BYTES // 1000**3} GB below /var/lib", _disk),
     )
@@ -125,11 +127,11 @@ def _loop(folder: Path) -> None:
     _device(folder).close()
 
 
-def _file_system(folder: Path) -> None:
+def _mounts(folder: Path, kind: str) -> None:
     device = _device(folder)
     try:
-        # zeros are no squashfs: EINVAL says that the kernel looked, ENODEV that it cannot
-        kernel.mount(str(device.path), folder, kind="squashfs", flags=kernel.MS_RDONLY)
+        # zeros are no file system: EINVAL says that the kernel looked, ENODEV that it cannot
+        kernel.mount(str(device.path), folder, kind=kind, flags=kernel.MS_RDONLY)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -137,7 +139,8 @@ def _file_system(folder: Path) -> None:
         device.close()
 
 
-def _encryption() -> None:
+def _ext4(folder: Path) -> None:
+    _mounts(folder, "ext4")  # loads the module, which then lists its features
     if not Path("/sys/fs/ext4/features/encryption").exists():
         raise _Missing("ext4 of this kernel does not list the feature 'encryption'")
 
@@ -179,9 +182,14 @@ def _cgroups() -> None:
     if groups.version == 1:
         have = {name for tree in groups.trees for name in tree.name.split(",")}
     else:
-        have = set(Path("/sys/fs/cgroup/cgroup.controllers").read_text().split())
+        have = set((groups.trees[0] / "cgroup.controllers").read_text().split())
     if lacking := [c for c in _CONTROLLERS if c not in have]:
         raise _Missing(f"missing: {', '.join(lacking)}")
+
+
+def _device_programs() -> None:
+    if Cgroups.find("constellation-preflight").version > 1:
+        os.close(bpf.load_device_program(program(NODE_DEVICES)))
 
 
 def _memory() -> None:

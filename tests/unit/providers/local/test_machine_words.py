@@ -78,9 +78,10 @@ def test_a_process_is_known_by_pid_and_start_time() -> None:
     assert not kernel.alive(0, 0)
 
 
-def test_the_unit_leaves_nodes_alone_when_the_daemon_ends() -> None:
-    words = launch.unit_command(Layout.of("mini"), ("python", "-m", "x"))
-    assert "--property=KillMode=process" in words
+def test_the_scope_is_the_cloud_s_own_and_given_away() -> None:
+    words = launch.scope_command(Layout.of("mini"), ("python", "-m", "x"))
+    assert "--scope" in words
+    assert "--unit=constellation-mini.scope" in words
     assert "--property=Delegate=yes" in words
     assert words[-3:] == ("python", "-m", "x")
 

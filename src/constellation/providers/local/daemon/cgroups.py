@@ -1,8 +1,10 @@
 """The cloud's control groups, on cgroup v1 (one tree a controller) and v2 (one tree).
 
 Each part of the cloud has its own group `NAME/PART`: processes are found and ended by it, and a
-node's systemd gets the group as the root of its own tree. Sources: cgroups(7),
-Documentation/admin-guide/cgroup-v1/{cpusets,devices}.rst, cgroup-v2.rst.
+node's systemd gets the group, or one that nspawn makes in it, as the root of its own tree. On v2
+the host's systemd owns the tree and has given us the group of a scope (`launch`): ours lie in it.
+Sources: cgroups(7), Documentation/admin-guide/cgroup-v1/{cpusets,devices}.rst, cgroup-v2.rst;
+systemd's docs/CGROUP_DELEGATION.md.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Unavailable
+from constellation.providers.local.daemon.bpf import attach_device_program
+from constellation.providers.local.daemon.device_program import program
 from constellation.providers.local.daemon.device_rules import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["NODE_DEVICES", "Cgroups"]
+__all__ = ["NODE_DEVICES", "Cgroups", "scope_name"]
+
+_SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 
 NODE_DEVICES = (
     "c *:* m",
@@ -42,17 +48,23 @@ NODE_DEVICES = (
 """What a node may touch; its state disk is added. Without this list CAP_MKNOD reads every disk."""
 
 
+def scope_name(name: str) -> str:
+    """Give the name of the unit that the cloud's processes are in, on a systemd host."""
+    return f"{name}.scope"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cgroups:
-    """The trees of this host and the cloud's folder in each; `trees` has one item on v2."""
+    """The trees of this host (v2: one) and the cloud's folder in each, below the group `within`."""
 
     version: int
     trees: tuple[Path, ...]
+    within: str
     name: str
 
     @classmethod
     def find(cls, name: str) -> Cgroups:
-        """Read from /proc what is mounted; on v2, `name` lies in our own (delegated) group.
+        """Read from /proc what is mounted; where systemd owns the tree, `within` is our scope.
 
         Raises:
             Unavailable: no cgroup tree with controllers is mounted.
@@ -70,17 +82,30 @@ class Cgroups:
         if v1:
             # a v2 tree beside v1's has no controllers, but nspawn makes groups in it too
             both = (*v1, v2) if v2 is not None else tuple(v1)
-            return cls(version=1, trees=both, name=name)
+            return cls(version=1, trees=both, within="", name=name)
         if v2 is None:
             raise Unavailable("no cgroup tree is mounted", hint="mount cgroup2 on /sys/fs/cgroup")
-        return cls(version=2, trees=(_unit_folder(v2, name),), name=name)
+        scope = f"system.slice/{scope_name(name)}" if _SYSTEMD.is_dir() else ""
+        return cls(version=2, trees=(v2,), within=scope, name=name)
+
+    def given(self) -> bool:
+        """Say whether the group that ours lie in is there; a scope goes with its last process."""
+        return all((tree / self.within).is_dir() for tree in self.trees)
 
     def folders(self, part: str = "") -> tuple[Path, ...]:
         """Give the cloud's folder, or a part's, in every tree."""
-        return tuple(tree / self.name / part for tree in self.trees)
+        return tuple(tree / self.within / self.name / part for tree in self.trees)
 
     def ensure(self, part: str) -> None:
-        """Make a part's group in every tree; where cpuset asks for it, with all CPUs and memory."""
+        """Make a part's group in every tree; where cpuset asks for it, with all CPUs and memory.
+
+        Raises:
+            Unavailable: the scope that it would lie in is not there.
+        """
+        if not self.given():
+            raise Unavailable(
+                f"there is no {self.within}", hint="start the daemon without --foreground"
+            )
         for folder in self.folders(part):
             for level in (folder.parent, folder):
                 level.mkdir(exist_ok=True)
@@ -92,10 +117,17 @@ class Cgroups:
                 _delegate(folder.parent)
 
     def restrict_devices(self, part: str, rules: Iterable[str]) -> None:
-        """Deny a part every device but these (v1; on v2 the daemon's unit has DevicePolicy).
+        """Deny a part every device but these, by rules (v1) or a program (v2).
 
         The part has no group below it yet.
+
+        Raises:
+            Unavailable: the kernel takes no program.
         """
+        if self.version == 2:  # noqa: PLR2004 - the version
+            (group,) = self.folders(part)
+            attach_device_program(group, program(rules))
+            return
         for folder in self.folders(part):
             if (folder / "devices.deny").exists():
                 _restrict(folder, tuple(rules))
@@ -106,7 +138,10 @@ class Cgroups:
             (folder / "cgroup.procs").write_text("0")
 
     def leave(self) -> None:
-        """Move the calling process to the root of each tree, so that its group can be removed."""
+        """Move the calling process to the root of each tree, so that its group can be removed.
+
+        On v2 only a leaf and the root itself may have processes, so it is not our scope.
+        """
         for tree in self.trees:
             (tree / "cgroup.procs").write_text("0")
 
@@ -182,14 +217,6 @@ def _removed(top: Path) -> bool:
         with contextlib.suppress(OSError):
             Path(folder).rmdir()
     return not top.exists()
-
-
-def _unit_folder(mount: Path, name: str) -> Path:
-    own = Path("/proc/self/cgroup").read_text().splitlines()
-    path = next((line[3:] for line in own if line.startswith("0::")), "/")
-    # once we moved into our own part the unit's group is above it
-    inner = f"/{name}/"
-    return mount / (path.partition(inner)[0] if inner in f"{path}/" else path).lstrip("/")
 
 
 def _delegate(folder: Path) -> None:

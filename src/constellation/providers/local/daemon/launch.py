@@ -1,8 +1,11 @@
-"""Starting the daemon so that it outlives its caller: a transient unit under systemd, else a fork.
+"""Starting the daemon so that it outlives its caller: in a session and, under systemd, a scope.
 
-Under systemd the unit has Delegate=yes (the cloud's cgroups lie in it), KillMode=process (nodes
-stay when the daemon ends) and a device policy, which cgroup v2 cannot be given by a file.
-Source: systemd-run(1), systemd.resource-control(5), systemd.kill(5).
+Where systemd owns the one tree of cgroup v2, processes of ours may only be in a group that it gave
+away: a transient scope with Delegate=yes. A scope lives as long as any process in it, so nodes keep
+it when the daemon ends, and the next daemon walks back in by itself (`Cgroups.enter`). A service
+would not do: systemd starts it in the unit's own group, which has groups below it and may
+therefore take no process any more.
+Source: systemd-run(1), systemd.scope(5), systemd.resource-control(5); docs/CGROUP_DELEGATION.md.
 """
 
 from __future__ import annotations
@@ -18,16 +21,17 @@ from typing import TYPE_CHECKING
 import constellation
 from constellation.base.errors import Unavailable
 from constellation.base.told import told
+from constellation.providers.local.daemon.cgroups import Cgroups, scope_name
 from constellation.providers.local.daemon.spawn import ENVIRONMENT
 
 if TYPE_CHECKING:
     from constellation.providers.local.daemon.layout import Layout
 
-__all__ = ["detached", "unit_command"]
+__all__ = ["detached", "scope_command"]
 
 _DEADLINE_S = 30.0
+_STOP_S = 10
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
-_DEVICES = ("/dev/fuse", "/dev/kmsg", "/dev/net/tun", "/dev/loop-control", "block-loop")
 
 
 def detached(where: Layout, arguments: list[str]) -> None:
@@ -42,8 +46,9 @@ def detached(where: Layout, arguments: list[str]) -> None:
         return
     python = (sys.executable, "-m", "constellation.providers.local.daemon.main")
     argv = (*python, "--foreground", *arguments)
-    if Path("/run/systemd/system").is_dir():
-        argv = unit_command(where, argv)
+    groups = Cgroups.find(where.name)
+    if not groups.given():
+        argv = scope_command(where, argv)
     with where.log.open("ab") as log:
         begin = log.tell()
         process = subprocess.Popen(
@@ -68,25 +73,18 @@ def detached(where: Layout, arguments: list[str]) -> None:
     process.returncode = 0  # it lives on, and is not ours to wait for
 
 
-def unit_command(where: Layout, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the words that start `argv` as a transient unit named after the cloud."""
+def scope_command(where: Layout, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the words that become `argv` in a new scope named after the cloud."""
     return (
         "systemd-run",
-        f"--unit={where.name}",
+        "--scope",
+        f"--unit={scope_name(where.name)}",
         "--collect",
         "--quiet",
-        "--property=Type=exec",
         "--property=Delegate=yes",
-        "--property=KillMode=process",
         "--property=TasksMax=infinity",
-        "--property=LimitNOFILE=1048576",
-        "--property=DevicePolicy=closed",
-        *(f"--property=DeviceAllow={device} rwm" for device in _DEVICES),
-        f"--property=StandardOutput=append:{where.log}",
-        f"--property=StandardError=append:{where.log}",
-        *(f"--setenv={name}={value}" for name, value in _python_path().items()),
-        # by name alone: a proxy's address may hold a password, and arguments are for all to read
-        *(f"--setenv={name}" for name in _network()),
+        # when the machine is switched off: nodes have their own systemd, which ends for no SIGTERM
+        f"--property=TimeoutStopSec={_STOP_S}",
         "--",
         *argv,
     )

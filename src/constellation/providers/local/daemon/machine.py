@@ -111,7 +111,8 @@ async def _power_on(
     disk = await _state_disk(layout, name, disk_bytes)
     try:
         await network.ensure_node(layout, name, node.index, node.address)
-        host.cgroups.ensure(name)
+        for part in (_keeper_part(name), name):
+            host.cgroups.ensure(part)
         own = f"b {disk.major}:{disk.minor} rwm"
         host.cgroups.restrict_devices(name, (*cgroups.NODE_DEVICES, own))
         keeper = _start(host, name, artifacts=artifacts, init=init, disk=disk)
@@ -149,6 +150,7 @@ def _start(host: Host, name: str, *, artifacts: Path, init: str, disk: loops.Loo
         part=name,
         log=layout.node_state(name) / "console.log",
         exit_file=_exit_file(layout, name),
+        keeper_part=_keeper_part(name),
         env=nspawn.environment(),
         # the node may not have mounted its disk when this daemon ends
         keep=(disk.handle,),
@@ -164,7 +166,7 @@ async def power_off(host: Host, node: NodeRecord, *, graceful: bool) -> NodeReco
             lambda: not kernel.alive(node.keeper.pid, node.keeper.started),
             deadline_s=_OFF_DEADLINE_S,
         )
-    for part in (name, _tpm_part(name)):
+    for part in (name, _keeper_part(name), _tpm_part(name)):
         await host.cgroups.kill(part, deadline_s=10)
         await host.cgroups.remove(part)
     kernel.umount(layout.node_run(name) / "root")
@@ -198,6 +200,10 @@ def _exit_file(layout: Layout, instance_id: str) -> Path:
 
 def _tpm_part(name: str) -> str:
     return f"{name}.tpm"
+
+
+def _keeper_part(name: str) -> str:
+    return f"{name}.keeper"
 
 
 async def _tpm(host: Host, name: str) -> Process:

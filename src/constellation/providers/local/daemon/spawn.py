@@ -2,7 +2,9 @@
 
 A few lines of shell stand between: they move into the cgroup, so that the program and all its
 children are there from the first instruction on, and write down how the program ended, which
-a daemon that was restarted meanwhile could not learn from the kernel.
+a daemon that was restarted meanwhile could not learn from the kernel. The shell that does the
+latter is in a group of its own: on cgroup v2 a group that has groups below it, as a node's has, may
+hold no process.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 _ENTER = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 125; shift; done; shift; '
 _EXEC = 'exec "$@"'
 # the shell stays, and with it the descriptors that it was given
-_KEEP = '"$@"; echo $? >"$0.new"; mv "$0.new" "$0"'
+_KEEP = f'({_ENTER}{_EXEC}); echo $? >"$0.new"; mv "$0.new" "$0"'
 
 _reaped: list[subprocess.Popen[bytes]] = []
 
@@ -43,26 +45,27 @@ def start(
     part: str,
     log: Path,
     exit_file: Path | None = None,
+    keeper_part: str = "",
     env: Mapping[str, str] = ENVIRONMENT,
     keep: tuple[int, ...] = (),
 ) -> Process:
     """Start a program in its own session; output is appended to `log`.
 
-    With `exit_file`, the process given back is the keeper that writes the exit code there as
-    decimal text, and holds the descriptors `keep` open until then.
+    With `exit_file`, the process given back is the keeper, in the group `keeper_part`, that writes
+    the exit code there as decimal text, and holds the descriptors `keep` open until then.
 
     Raises:
         Unavailable: it could not be started.
     """
     if exit_file is not None:
         exit_file.unlink(missing_ok=True)
+    parts = (part,) if exit_file is None else (keeper_part, part)
     words = (
         "/bin/sh",
         "-c",
         _ENTER + (_EXEC if exit_file is None else _KEEP),
         str(exit_file or "sh"),
-        *map(str, cgroups.folders(part)),
-        "--",
+        *(word for name in parts for word in (*map(str, cgroups.folders(name)), "--")),
         *argv,
     )
     for old in tuple(_reaped):
