@@ -13,10 +13,11 @@ import os
 import signal
 import subprocess
 import threading
-from typing import BinaryIO
+import time
 
 PORT = "/dev/virtio-ports/constellation.test"
 LINE_BYTES = 16 * 1024
+PAUSE_S = 0.2
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -25,13 +26,14 @@ ENVIRONMENT = {
 }
 
 
-def say(port: BinaryIO, word: dict[str, object]) -> None:
+def say(port: int, word: dict[str, object]) -> None:
     """Write one answer."""
-    port.write(json.dumps(word).encode() + b"\n")
-    port.flush()
+    data = json.dumps(word).encode() + b"\n"
+    while data:
+        data = data[os.write(port, data) :]
 
 
-def obey(port: BinaryIO, order: dict[str, object]) -> None:
+def obey(port: int, order: dict[str, object]) -> None:
     """Run one program to its end or deadline."""
     argv = [str(word) for word in order["argv"]]  # type: ignore[attr-defined]  # a list
     try:
@@ -64,15 +66,18 @@ def obey(port: BinaryIO, order: dict[str, object]) -> None:
 
 
 def main() -> None:
-    """Serve until the machine goes."""
-    with open(PORT, "rb", buffering=0) as orders, open(PORT, "wb", buffering=0) as answers:  # noqa: PTH123 - a port is no file
-        say(answers, {"line": "ready"})
-        buffer = b""
-        while True:
-            buffer += os.read(orders.fileno(), 65536)
-            while b"\n" in buffer:
-                line, _, buffer = buffer.partition(b"\n")
-                obey(answers, json.loads(line))
+    """Serve until the machine goes. The port can be opened once only."""
+    port = os.open(PORT, os.O_RDWR)
+    say(port, {"line": "ready"})
+    buffer = b""
+    while True:
+        data = os.read(port, 65536)
+        if not data:  # nobody is connected out there
+            time.sleep(PAUSE_S)
+        buffer += data
+        while b"\n" in buffer:
+            line, _, buffer = buffer.partition(b"\n")
+            obey(port, json.loads(line))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Unavailable
@@ -22,6 +21,7 @@ from constellation.base.tools_root import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 LINE_BYTES = 1024 * 1024
 KEPT_LINES = 100_000
@@ -46,6 +46,7 @@ def words(
 ) -> tuple[str, ...]:
     """Give QEMU's command line; console and port lie in `folder`."""
     share = emulator / "usr/share"
+    console = f"file,id=console,path={folder / 'console.log'}"
     drives = (
         word
         for number, disk in enumerate(disks)
@@ -56,14 +57,15 @@ def words(
     )
     return (
         *command(emulator, "qemu-system-x86_64"),
-        *("-L", str(share / "qemu"), "-L", str(share / "seabios"), "-nodefaults", "-no-user-config"),
+        *("-L", str(share / "qemu"), "-L", str(share / "seabios")),
+        *("-nodefaults", "-no-user-config"),
         *("-machine", "q35,accel=tcg", "-accel", "tcg,thread=multi,tb-size=1024"),
         *("-cpu", "max", "-smp", str(PROCESSORS), "-m", f"{MEMORY_MIB}M", "-display", "none"),
         *("-kernel", str(kernel), "-initrd", str(initrd)),
         *("-append", "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off audit=0"),
         *drives,
         *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
-        *("-chardev", f"file,id=console,path={folder / 'console.log'}", "-serial", "chardev:console"),
+        *("-chardev", console, "-serial", "chardev:console"),
         *("-chardev", f"socket,id=port,path={folder / 'port'},server=on,wait=off"),
         *("-device", "virtserialport,chardev=port,name=constellation.test"),
         "-no-reboot",

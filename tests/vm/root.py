@@ -22,7 +22,6 @@ from constellation.base.progress import Progress
 from constellation.base.tools_root import command
 from constellation.image import packages, root_build
 from constellation.image import wheels as wheels_room
-from constellation.image.base_root import cached, remember
 
 if TYPE_CHECKING:
     from constellation.base.progress import Report
@@ -91,14 +90,12 @@ async def ensure_root(folder: Path, *, tools: Path, clone: Path, report: Report)
         initrd=made / "initrd.img",
         environment=made / "env",
     )
-    if not made.is_dir() or not cached(root.disk):
-        shutil.rmtree(made, ignore_errors=True)
+    if not made.is_dir():
         with tempfile.TemporaryDirectory(dir=folder, prefix=".root-") as name:
             work = Path(name)
             await _download(clone / "requirements-runtime.lock", folder / "wheels", report)
             _install(work, found, clone=clone, wheels=folder / "wheels")
             await _pack(work, made, tools=tools)
-        remember(root.disk)
     return root
 
 

@@ -69,7 +69,9 @@ class World:
         """Run a script in a node that has to end well; give its output."""
         done = await self.in_node(group, script, timeout_s=timeout_s)
         if done.code != 0:
-            raise Failed(f"in {group}: {script[:200]!r} ended with {done.code}: {done.text[-2000:]}")
+            raise Failed(
+                f"in {group}: {script[:200]!r} ended with {done.code}: {done.text[-2000:]}"
+            )
         return done.text
 
 
@@ -142,7 +144,9 @@ async def create(world: World) -> dict[str, Any]:
     )
     equal("scopes", len(units.split()), 1)
     shown = await world.shell(f"systemctl show -p Delegate -p ActiveState -p Slice {units}")
-    equal("scope", sorted(shown.split()), ["ActiveState=active", "Delegate=yes", "Slice=system.slice"])
+    equal(
+        "scope", sorted(shown.split()), ["ActiveState=active", "Delegate=yes", "Slice=system.slice"]
+    )
     equal("nodes", sorted(await world.nodes()), ["control-planes", "workers"])
     return {"scope": units}
 
@@ -178,7 +182,9 @@ async def init(world: World) -> dict[str, Any]:
         equal("SystemdCgroup", "SystemdCgroup = true" in config, True)
         kubelet = await world.demand(group, "grep cgroupDriver /var/lib/kubelet/config.yaml")
         equal("kubelet's driver", kubelet, "cgroupDriver: systemd")
-        slices = await world.demand(group, "ls -d /sys/fs/cgroup/kubepods.slice/*/*/*.scope | wc -l")
+        slices = await world.demand(
+            group, "ls -d /sys/fs/cgroup/kubepods.slice/*/*/*.scope | wc -l"
+        )
         found[group] = int(slices)
     if not found["control-planes"]:
         raise Failed("no pod's container is in a scope of the node's systemd")
@@ -198,14 +204,12 @@ async def pod(world: World) -> dict[str, Any]:
         },
     }
     await world.shell(f"echo {shlex.quote(json.dumps(manifest))} | {kubectl} apply -f -")
-    await world.shell(
-        f"{kubectl} wait --for=condition=Ready --timeout=600s pod/one", timeout_s=700
-    )
+    await world.shell(f"{kubectl} wait --for=condition=Ready --timeout=600s pod/one", timeout_s=700)
     uid = await world.shell(f"{kubectl} get pod one -o jsonpath='{{.metadata.uid}}'")
     group = await world.demand(
         "workers", f"ls -d /sys/fs/cgroup/kubepods.slice/*/*{uid.replace('-', '_')}.slice"
     )
-    tasks = await world.demand("workers", "ctr -a /run/containerd/containerd.sock -n k8s.io tasks ls || /run/constellation/bin/ctr -n k8s.io tasks ls")
+    tasks = await world.demand("workers", "/run/constellation/bin/ctr -n k8s.io tasks ls")
     address = await world.shell(f"{kubectl} get pod one -o jsonpath='{{.status.podIP}}'")
     return {"group": group, "tasks": len(tasks.splitlines()) - 1, "address": address}
 
@@ -222,7 +226,9 @@ async def wireguard(world: World) -> dict[str, Any]:
         addresses[group] = link["addr_info"][0]["local"]
     if not all(addresses.values()):
         raise Failed(f"no address: {addresses}")
-    await world.demand("workers", f"""python3 - <<'END'
+    await world.demand(
+        "workers",
+        f"""python3 - <<'END'
 import socket, time
 end = time.monotonic() + 120
 while True:
@@ -233,7 +239,8 @@ while True:
         if time.monotonic() > end:
             raise
         time.sleep(1)
-END""")
+END""",
+    )
     seen = await world.demand("workers", "wg show wg0 transfer")
     received = int(seen.split()[1])
     if not received:

@@ -3,8 +3,8 @@
 The kernel asks it at each open and each mknod of a device, for every process in the group and
 below it; a group below may refuse more, never less. Instructions are the kernel's own form, eight
 bytes each, so that no compiler is needed and each can be read against its rule.
-Sources: linux/bpf.h (`struct bpf_insn`, `struct bpf_cgroup_dev_ctx`, BPF_DEVCG_*), linux/bpf_common.h;
-Documentation/admin-guide/cgroup-v2.rst, "Device controller".
+Sources: linux/bpf.h (`struct bpf_insn`, `struct bpf_cgroup_dev_ctx`, BPF_DEVCG_*),
+linux/bpf_common.h; Documentation/admin-guide/cgroup-v2.rst, "Device controller".
 """
 
 from __future__ import annotations
