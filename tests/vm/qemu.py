@@ -59,7 +59,7 @@ def words(
         *command(emulator, "qemu-system-x86_64"),
         *("-L", str(share / "qemu"), "-L", str(share / "seabios")),
         *("-nodefaults", "-no-user-config"),
-        *("-machine", "q35,accel=tcg", "-accel", "tcg,thread=multi,tb-size=1024"),
+        *("-machine", "q35", "-accel", "tcg,thread=multi,tb-size=1024"),
         *("-cpu", "max", "-smp", str(PROCESSORS), "-m", f"{MEMORY_MIB}M", "-display", "none"),
         *("-kernel", str(kernel), "-initrd", str(initrd)),
         *("-append", "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off audit=0"),

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalCloud", "LocalSupplies", "alone", "ensure_artifacts", "real_context"]
 
-_DAEMON_S = 60.0
+_DAEMON_S = 180.0
 _CONTENT_S = 900.0
 _DESTROY_S = 120.0
 _PAUSE_S = 0.2

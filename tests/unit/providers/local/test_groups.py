@@ -45,6 +45,23 @@ def test_controllers_are_handed_down_as_far_as_the_parts(tmp_path: Path) -> None
     assert (levels[1] / "node").is_dir()
 
 
+def test_a_group_with_processes_hands_nothing_down(tmp_path: Path) -> None:
+    # the kernel would take +cpu, and then let no process into the groups below
+    ours = groups(tmp_path, SCOPE)
+    scope = tmp_path / SCOPE
+    for level in (scope, scope / "constellation-mini"):
+        level.mkdir(parents=True)
+        (level / "cgroup.controllers").write_text("cpu memory\n")
+        (level / "cgroup.type").write_text("domain\n")
+        (level / "cgroup.procs").write_text("")
+    (scope / "cgroup.procs").write_text("4711\n")
+    ours.ensure("daemon")
+    assert not (scope / "cgroup.subtree_control").exists()
+    (scope / "cgroup.procs").write_text("")
+    ours.ensure("daemon")
+    assert (scope / "cgroup.subtree_control").exists()
+
+
 async def test_who_keeps_a_program_is_in_another_group_and_notes_its_end(tmp_path: Path) -> None:
     # groups of plain folders: a process that enters one leaves a 0 there
     ours = groups(tmp_path, "")

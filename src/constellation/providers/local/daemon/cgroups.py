@@ -220,7 +220,14 @@ def _removed(top: Path) -> bool:
 
 
 def _delegate(folder: Path) -> None:
+    """Hand all controllers down to the groups in `folder`, which has no process of its own.
+
+    With one, a controller like cpu would make it the root of a threaded tree, and groups below it
+    could take no process any more. The root of the whole tree is exempt, and has no cgroup.type.
+    """
     for level in (folder.parent, folder):
+        if (level / "cgroup.type").exists() and (level / "cgroup.procs").read_text().strip():
+            return
         have = (level / "cgroup.controllers").read_text().split()
         for controller in have:
             with contextlib.suppress(OSError):  # one that this level does not delegate

@@ -35,7 +35,7 @@ def settle(where: Layout, *, adopt_only: bool = False) -> Cgroups:
         where.run.mkdir(parents=True, exist_ok=True)
         groups.ensure("daemon")
         groups.enter("daemon")
-        groups.ensure("daemon")  # v2: controllers can be handed down once the parent is empty
+        groups.ensure("daemon")  # v2: controllers are handed down once we left the scope itself
     if living is not None:
         kernel.enter(living, kernel.CLONE_NEWNS)
         os.chdir("/")

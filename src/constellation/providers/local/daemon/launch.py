@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["detached", "scope_command"]
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 120.0
 _STOP_S = 10
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 
@@ -39,7 +39,7 @@ def detached(where: Layout, arguments: list[str]) -> None:
 
     Raises:
         ConstellationError: what ended it.
-        Unavailable: it did not come up in 30 s; the message has the end of its log.
+        Unavailable: it did not come up in 2 minutes; the message has the end of its log.
     """
     where.state.mkdir(parents=True, exist_ok=True)
     if _answers(where):
