@@ -4,13 +4,16 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test evidence every-bit flood fuzz golden bench bench-attestation docs stubs format
+.PHONY: check test test-vm evidence every-bit flood fuzz golden bench bench-attestation docs stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
 
 test: ## everything, the cluster tests on this machine included (root)
 	$(RUN) tools/test.py all
+
+test-vm: ## a Debian 13 machine (systemd, cgroup v2) under QEMU without KVM makes a cluster (root); writes bench/results/vm-debian-13.json
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.vm.run $(addprefix --step ,$(STEP))
 
 evidence: ## verify published evidence of real machines, and edits of it: CONSTELLATION_EVIDENCE or ../shared/evidence
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tests/evidence/run.py

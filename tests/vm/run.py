@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
@@ -107,6 +108,9 @@ async def main() -> int:
     parser.add_argument("--step", action="append", default=[], help="only this one (repeat)")
     parser.add_argument("--folder", type=Path, help="where disks and logs lie")
     chosen = parser.parse_args()
+    if os.geteuid() != 0:
+        words = ("sudo", "--preserve-env=PYTHONPATH", sys.executable, "-m", "tests.vm.run")
+        os.execvp(words[0], [*words, *sys.argv[1:]])  # noqa: S606 - this program, as root
     folder = chosen.folder or cache_folder() / "vm"
     folder.mkdir(parents=True, exist_ok=True)
     host = describe_host()
