@@ -27,7 +27,7 @@ from constellation.base.progress import silent
 from constellation.crypto.signing import generate_key, spki
 from constellation.image import build, tools
 from constellation.image.measure import local as predicted
-from constellation.providers.local.daemon import kernel, loops, scaling
+from constellation.providers.local.daemon import kernel, loops, scaling, tunables
 from constellation.providers.local.daemon.layout import Layout
 from constellation.providers.local.infrastructure import (
     LocalInfrastructure,
@@ -323,6 +323,18 @@ async def test_a_node_cannot_read_the_machines_disks(cloud: Running) -> None:
     refused = _in_node(pid, "systemd-run", "--wait", "--pipe", "--quiet", "sh", "-c", script)
     assert refused.returncode != 0
     assert "Operation not permitted" in refused.stderr
+
+
+async def test_a_node_finds_what_kubelet_demands_and_the_machine_keeps_its_own(
+    cloud: Running,
+) -> None:
+    pid = await _pid(cloud, "workers")
+    for name, value in tunables.TUNABLES.items():
+        path, before = Path("/proc/sys") / name, (Path("/proc/sys") / name).read_text()
+        assert _in_node(pid, "cat", str(path)).stdout.strip() == value
+        refused = _in_node(pid, "sh", "-c", f"echo 2 >{path}")
+        assert "Read-only file system" in refused.stderr
+        assert path.read_text() == before
 
 
 async def test_a_power_cycled_node_has_the_predicted_registers(cloud: Running) -> None:

@@ -37,6 +37,7 @@ from constellation.providers.local.daemon import (
     scaling,
     spawn,
     tpms,
+    tunables,
 )
 from constellation.providers.local.daemon.records import NodeRecord, Process
 
@@ -90,6 +91,7 @@ async def _power_on(
     layout.node_state(name).mkdir(parents=True, exist_ok=True)
     folder = layout.host_folder(name)
     scaling.write_token(folder)
+    tunables.write(folder)
     (folder / "artifacts" / "sha256").mkdir(parents=True, exist_ok=True)
     swtpm = await _tpm(host, name)
     if not node.manufactured:
@@ -273,11 +275,12 @@ def _is_init(pid: int) -> bool:
 
 
 def _open_up(mounts: str) -> None:
-    """In the node's mount namespace: writable cgroups for containerd, shared mounts for kubelet."""
+    """In the node's mount namespace: what its containerd and kubelet need to find there."""
     for line in mounts.splitlines():
         left, _, right = line.partition(" - ")
         target = left.split(" ")[4]
         if right.startswith("cgroup") and target.startswith("/sys/fs/cgroup"):
             # without MS_BIND the whole file system would be remounted: busy
             kernel.mount("none", Path(target), flags=kernel.MS_REMOUNT | kernel.MS_BIND)
+    tunables.show()
     kernel.mount("none", Path("/"), flags=kernel.MS_SHARED | kernel.MS_REC)
