@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +141,59 @@ def test_the_operator_shows_a_cluster_that_is_as_the_policy_says(rolled: Workspa
         ("control-plane", 1),
         ("worker", 1),
     }
+
+
+ASK_AGENT = """
+import asyncio, sys
+sys.path[:0] = ["/usr/lib/constellation/python"]
+from constellation.base.errors import ConstellationError
+from constellation.rpc.upgrade_client import UpgradeClient
+
+async def main():
+    agent = UpgradeClient()
+    before = await agent.describe()
+    target = {"serial": before.policy_serial, "kubernetes": before.kubernetes}
+    for name in ("snapshot", "upgrade", "core_dns", "rbac"):
+        await getattr(agent, name)(**target)
+        print(name, "done")
+    print("snapshot", (await agent.describe()).snapshot)
+    for wrong in ({"serial": 99}, {"kubernetes": "v1.37.0"}):
+        try:
+            await agent.upgrade(**(target | wrong))
+        except ConstellationError as error:
+            print(type(error).__name__)
+    try:
+        await agent.retire(node="another")
+    except ConstellationError as error:
+        print(type(error).__name__)
+
+asyncio.run(main())
+"""
+
+
+def test_the_upgrade_agent_runs_kubeadm_on_a_real_control_plane(rolled: Workspace) -> None:
+    """To the version that it has: every phase runs, and nothing is changed by it."""
+    pid = node_root(rolled, Role.CONTROL_PLANE).parent.name
+    done = subprocess.run(
+        ["nsenter", "-t", pid, "-a", "/usr/bin/python3", "-ISB", "-"],
+        input=ASK_AGENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:-1] == [
+        *("snapshot done", "upgrade done", "core_dns done", "rbac done"),
+        "snapshot True",
+        *("Conflict", "Rejected", "Conflict"),
+    ]
+    upgrade = node_root(rolled, Role.CONTROL_PLANE) / "var/lib/constellation/upgrade"
+    assert [p.name for p in upgrade.glob("*.db")] == ["etcd-1.db"]
+    bindings = rolled.objects("clusterrolebindings")
+    names = {str(b["metadata"]["name"]) for b in bindings}  # type: ignore[index] # JSON
+    assert "kubeadm:node-autoapprove-certificate-rotation" in names
+    assert not names & {"kubeadm:kubelet-bootstrap", "kubeadm:node-autoapprove-bootstrap"}
 
 
 def test_a_new_image_replaces_both_nodes_and_no_request_fails(
