@@ -256,6 +256,20 @@ def test_a_pod_reaches_nodes_on_two_ports_only(nodes: tuple[Node, Node]) -> None
             assert not answers(one.pod, target.place.mesh_address, 2379)
 
 
+@pytest.mark.parametrize("address", ["169.254.169.254", "168.63.129.16"])
+def test_a_pod_reaches_no_metadata_service_and_its_node_does(
+    nodes: tuple[Node, Node], address: str
+) -> None:
+    one, two = nodes
+    meet(one, two)
+    # the provider's address answers on the nodes' network, as a cloud's does
+    inside(two.space, "ip", "address", "add", f"{address}/32", "dev", "eth0")
+    inside(one.space, "ip", "route", "add", f"{address}/32", "dev", "eth0")
+    with listening(two.space, 80):
+        assert answers(one.space, address, 80)
+        assert not answers(one.pod, address, 80)
+
+
 def test_pod_traffic_outside_the_mesh_is_dropped_at_both_ends(
     nodes: tuple[Node, Node], tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from constellation.config.providers.catalogues import ProviderName
 from constellation.config.schema import Config
 from constellation.providers.aws.cloud import AwsCloud
 from constellation.providers.terraform.folder import Folder
+from constellation.providers.terraform.identities import Identities
 from constellation.providers.terraform.infrastructure import TerraformInfrastructure
 from constellation.providers.terraform.run import TerraformSettings
 from constellation.releases.site import Site, fetch_chain
@@ -50,6 +51,8 @@ __all__ = [
     "cloud_context",
     "cloud_of",
     "forgotten_context",
+    "iam_variables",
+    "identities_of",
     "infrastructure_of",
     "made_here",
     "terraform_of",
@@ -185,6 +188,39 @@ def forgotten_context(workspace: Workspace, *, report: Report) -> Context | None
         now=clock.now,
         report=report,
         wait_s=0.0,
+    )
+
+
+def iam_variables(config: Config) -> dict[str, object]:
+    """Give the variables of the provider's module of identities.
+
+    Raises:
+        Conflict: the provider has none.
+    """
+    provider = config.provider
+    if provider.aws is not None:
+        aws = provider.aws
+        return {"name": config.name, "region": aws.region, "tags": dict(aws.tags)}
+    raise Conflict(f"{provider.name} has no identities that this build makes")
+
+
+def identities_of(
+    workspace: Workspace, config: Config, *, confirm: Callable[[Plan], None]
+) -> Identities:
+    """Give what makes and removes the identities of the conf's nodes.
+
+    Raises:
+        Conflict: the provider has none.
+    """
+    iam_variables(config)
+    block = getattr(config.provider, config.provider.name)
+    return Identities(
+        config.provider.name,
+        config.name,
+        folder=workspace.terraform_iam,
+        program=block.terraform.program,
+        settings=terraform_of(workspace, config, log=""),
+        confirm=confirm,
     )
 
 

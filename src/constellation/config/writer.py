@@ -19,7 +19,7 @@ from constellation.config.schema import Config
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ["dump_example", "dump_reference", "dump_schema", "set_fields"]
+__all__ = ["dump_example", "dump_reference", "dump_schema", "set_fields", "set_provider_fields"]
 
 _WIDTH = 98
 
@@ -37,6 +37,15 @@ def set_fields(text: str, values: dict[str, str]) -> str:
     Raises:
         UserError: the text is not YAML.
     """
+    return _changed(text, (), values)
+
+
+def set_provider_fields(text: str, *, provider: str, values: dict[str, str]) -> str:
+    """Change fields of a provider's block, as `set_fields`."""
+    return _changed(text, ("provider", provider), values)
+
+
+def _changed(text: str, path: tuple[str, ...], values: dict[str, str]) -> str:
     yaml = YAML(typ="rt", pure=True)
     yaml.preserve_quotes = True
     yaml.width = 10_000
@@ -44,8 +53,11 @@ def set_fields(text: str, values: dict[str, str]) -> str:
         tree = yaml.load(text)
     except YAMLError as error:
         raise UserError(f"not YAML: {str(error)[:200]}") from None
+    block = tree
+    for key in path:
+        block = block[key]
     for key, value in values.items():
-        tree[key] = value
+        block[key] = value
     out = io.StringIO()
     yaml.dump(tree, out)
     return out.getvalue()

@@ -4,6 +4,7 @@ from constellation.cli.commands.about import completion, version
 from constellation.cli.commands.artifacts import artifacts
 from constellation.cli.commands.config import config
 from constellation.cli.commands.evidence import evidence
+from constellation.cli.commands.iam import iam
 from constellation.cli.commands.inspect import recover, status, verify
 from constellation.cli.commands.lifecycle import apply, create, init, terminate
 from constellation.cli.commands.log import log
@@ -14,6 +15,6 @@ from constellation.cli.commands.upgrade import upgrade
 __all__ = ["ALL"]
 
 ALL = (
-    *(mini, config, create, init, apply, status, verify, recover, upgrade, log, terminate),
+    *(mini, config, create, init, apply, status, verify, recover, upgrade, log, terminate, iam),
     *(evidence, artifacts, release, version, completion),
 )

@@ -10,6 +10,7 @@ from constellation.cli.output import Steps, result
 from constellation.cli.run import run, settings, standard_options
 
 if TYPE_CHECKING:
+    from constellation.attestation.model import Variant
     from constellation.base.progress import Report
     from constellation.cli.run import Settings
     from constellation.trust.release import ReleaseImage
@@ -22,15 +23,27 @@ def config() -> None:
     """Make and explain constellation-conf.yaml."""
 
 
+_PROVIDERS = ("local", "aws", "azure", "gcp", "openstack", "stackit", "baremetal")
+
+
 @config.command()
-@click.argument("provider", type=click.Choice(["local"]))
+@click.argument("provider", type=click.Choice(_PROVIDERS))
+@click.option("--attestation", help="The variant; without it, the provider's strongest.")
+@click.option("--accept-weaker", default="", help="Why a variant will do that trusts the cloud.")
 @standard_options
 @click.pass_context
-def generate(context: click.Context, /, provider: str, **chosen: Any) -> None:
+def generate(
+    context: click.Context,
+    /,
+    provider: str,
+    attestation: str | None,
+    accept_weaker: str,
+    **chosen: Any,
+) -> None:
     """Write constellation-conf.yaml for PROVIDER with a comment at every field."""
     from constellation.base.errors import Conflict
     from constellation.base.files import write_atomic
-    from constellation.config.schema import Config
+    from constellation.config.first import first_config
     from constellation.config.writer import dump_example
 
     chosen_settings = settings(context, chosen)
@@ -39,12 +52,67 @@ def generate(context: click.Context, /, provider: str, **chosen: Any) -> None:
         raise Conflict(
             f"{path} exists and is not overwritten", hint="move it away, or use another folder (-C)"
         )
-    write_atomic(path, dump_example(Config()).encode())
+    first = first_config(provider, variant=_variant(attestation), accept_weaker=accept_weaker)
+    write_atomic(path, dump_example(first).encode())
     result(
         {"config": str(path), "provider": provider},
         output=chosen_settings.output,
         text=lambda: f"Wrote {path}. Next: constellation create",
     )
+
+
+def _variant(text: str | None) -> Variant | None:
+    from constellation.attestation.model import Variant
+    from constellation.base.errors import UserError
+
+    if text is None:
+        return None
+    try:
+        return Variant(text)
+    except ValueError:
+        raise UserError(
+            f"{text[:40]!r} is no variant ({', '.join(Variant)})", where="--attestation"
+        ) from None
+
+
+@config.command("instance-types")
+@click.argument("provider", required=False, type=click.Choice(_PROVIDERS))
+@standard_options
+@click.pass_context
+def instance_types(context: click.Context, /, provider: str | None, **chosen: Any) -> None:
+    """List variants, machine types and disk types of each provider, or of PROVIDER."""
+    from constellation.config.first import PRESETS
+    from constellation.config.providers.catalogues import ProviderName, catalogue
+
+    names = list(ProviderName) if provider is None else [PRESETS[provider][0]]
+    found = [
+        {
+            "believes": offer.weak,
+            "disk_types": list(offer.disk_types),
+            "machines": [m.name for m in offer.machines],
+            "provider": str(name),
+            "regions": list(offer.regions),
+            "variant": str(offer.variant),
+        }
+        for name in names
+        for offer in catalogue(name).offers
+    ]
+    result(
+        {"offers": found},
+        output=settings(context, chosen).output,
+        text=lambda: "\n".join(line for offer in found for line in _offer_lines(offer)),
+    )
+
+
+def _offer_lines(offer: dict[str, Any]) -> list[str]:
+    lines = [f"{offer['provider']} {offer['variant']}"]
+    if offer["believes"]:
+        lines.append(f"  needs acceptWeaker: {offer['believes']}")
+    return lines + [
+        f"  {name.replace('_', ' ')}: {', '.join(offer[name])}"
+        for name in ("machines", "disk_types", "regions")
+        if offer[name]
+    ]
 
 
 @config.command()

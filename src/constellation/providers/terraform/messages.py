@@ -101,7 +101,8 @@ class Reader:
     def _tell(self, message: dict[str, Any], *, waiting: bool) -> None:
         address = _text(message, "hook", "resource", "addr")
         action = _text(message, "hook", "action")
-        since = message.get("hook", {}).get("elapsed_seconds", 0) if waiting else 0
+        hook = message.get("hook")
+        since = hook.get("elapsed_seconds") if waiting and isinstance(hook, dict) else 0
         shown = f"{_ACTS.get(action, action)} {address}"
         if isinstance(since, int | float) and since:
             shown += f" ({since:.0f} s)"

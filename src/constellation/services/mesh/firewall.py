@@ -22,8 +22,14 @@ DEVICE = "wg0"
 _POD_LINKS = "veth*"
 """Names of the host's ends of pods' links (CNI plugin ptp)."""
 
-_LINK_LOCAL = "169.254.0.0/16"
-"""Metadata, scaling groups and artifacts of the provider (RFC 3927)."""
+_PROVIDERS = "169.254.0.0/16, 168.63.129.16"
+"""Where providers answer their own machines: metadata, scaling groups, artifacts.
+
+169.254.169.254 on every cloud (RFC 3927), 169.254.169.253 (AWS' DNS), 169.254.169.123 (AWS' time);
+168.63.129.16 on Azure (its wire server, agents' settings and DNS: "What is IP address
+168.63.129.16"). IPv6 addresses of such services (AWS: fd00:ec2::254) are out of pods' reach: pods
+have IPv4 only, and nothing else is forwarded for them.
+"""
 
 _NODE_PORTS = "6443, 10250"
 """API server and kubelet: both demand TLS and credentials of their own."""
@@ -83,8 +89,9 @@ table inet constellation {{
     ip daddr @nodes tcp dport {{ {_NODE_PORTS} }} accept
     ip daddr @nodes drop
     ip daddr {place.mesh_cidr} drop
-    ip daddr {_LINK_LOCAL} meta l4proto {{ tcp, udp }} th dport 53 accept
-    ip daddr {_LINK_LOCAL} drop
+    ip daddr {{ {_PROVIDERS} }} meta l4proto {{ tcp, udp }} th dport 53 accept
+    ip daddr {{ {_PROVIDERS} }} drop
+    meta nfproto ipv6 drop
   }}
 
   chain masked {{

@@ -1,0 +1,17 @@
+# What `constellation iam create` writes into the configuration, by the names of its keys.
+
+output "configuration" {
+  value = {
+    instanceProfileControlPlanes = aws_iam_instance_profile.control_planes.name
+    instanceProfileWorkers       = aws_iam_instance_profile.workers.name
+  }
+  description = "Keys of provider.aws and their values."
+}
+
+output "policies" {
+  value = {
+    control_planes = data.aws_iam_policy_document.control_planes.json
+    workers        = data.aws_iam_policy_document.workers.json
+  }
+  description = "The policies, for people and tests."
+}

@@ -1,0 +1,186 @@
+"""AWS with the real Terraform and the real provider, against moto's server in a namespace.
+
+create, a changed group, terminate: what exists is what boto3 lists. The nodes' clients ask the same
+server. Where Terraform or the provider is missing the tests say so; on CI they are there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from constellation.providers.aws import calls
+from tests.fakes.aws_world import MISSING, AwsWorld, is_possible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(os.geteuid() != 0, reason="root makes the namespace"),
+    pytest.mark.skipif(not is_possible(), reason=MISSING),
+]
+
+CONTROL_PLANES, WORKERS = "control_plane_default", "worker_default"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[AwsWorld]:
+    opened = AwsWorld.open(tmp_path)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _state(world: AwsWorld) -> str:
+    return (world.folder / "constellation-state.yaml").read_text()
+
+
+def test_a_cluster_is_made_changed_and_removed_and_nothing_is_left(world: AwsWorld) -> None:
+    before = world.inventory()
+    assert not any(before[kind] for kind in ("vpcs", "instances", "groups", "balancers", "roles"))
+    world.configure(workers=2)
+
+    _identities(world)
+    created = json.loads(world.constellation("create", "--yes", "-o", "json").stdout)
+    _everything_is_there(world, created["uid"])
+    _nodes_ask(world)
+    _a_changed_group(world)
+    _removed(world, before)
+
+
+def _identities(world: AwsWorld) -> None:
+    """Make identities; their policies allow what the code calls, and no more."""
+    world.constellation("iam", "create", "--yes")
+    conf = (world.folder / "constellation-conf.yaml").read_text()
+    assert "cloudy-constellation-control-planes" in conf
+    assert "cloudy-constellation-workers" in conf
+    state = json.loads((world.folder / "constellation-iam-terraform/terraform.tfstate").read_text())
+    for role, caller in (
+        ("control_planes", calls.Caller.CONTROL_PLANE),
+        ("workers", calls.Caller.WORKER),
+    ):
+        policy = json.loads(state["outputs"]["policies"]["value"][role])
+        allowed = {a for s in policy["Statement"] for a in _list(s["Action"])}
+        assert allowed == {c.permission for c in calls.ALL if caller in c.by}
+        for statement in policy["Statement"]:
+            scoped = {c.permission for c in calls.ALL if c.scoped}
+            names = set(_list(statement["Action"]))
+            assert names <= scoped or not names & scoped
+            conditions = statement["Condition"]
+            assert conditions["StringEquals"]["aws:RequestedRegion"] == "eu-west-1"
+            if names <= scoped:
+                wanted = conditions["StringLike"]["aws:ResourceTag/constellation-uid"]
+                assert fnmatch("cloudy-0a1b2c", wanted)
+                assert not fnmatch("cloudy2-0a1b2c", wanted)
+
+
+def _list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _everything_is_there(world: AwsWorld, uid: str) -> None:
+    found = world.inventory()
+    assert found["groups"] == [
+        [f"{uid}-control-plane-default", 1, 1, 6, ["AZRebalance", "ReplaceUnhealthy"]],
+        [f"{uid}-worker-default", 2, 2, 0, ["AZRebalance", "ReplaceUnhealthy"]],
+    ]
+    assert [name for name, _ in found["balancers"]] == [uid, f"{uid}-inside"]
+    assert found["listeners"] == [
+        *[[uid, port] for port in (6443, 9000, 9999, 30081, 30091)],
+        [f"{uid}-inside", 6443],
+    ]
+    # closed lists are closed, and nothing but the load balancer is open
+    assert found["open"] == [
+        *[["0.0.0.0/0", port, port] for port in (6443, 30081, 30091)],
+        *[["192.0.2.0/24", port, port] for port in (9000, 9999)],
+    ]
+    marks = sorted((tags["constellation-node-group"], tags["constellation-role"])
+                   for _, _, tags in found["instances"])  # fmt: skip
+    assert marks == [(CONTROL_PLANES, "control-plane"), (WORKERS, "worker"), (WORKERS, "worker")]
+    assert {tags["constellation-uid"] for _, _, tags in found["instances"]} == {uid}
+    for name, template in found["templates"]:
+        assert template["MetadataOptions"]["HttpTokens"] == "required", name
+        assert template["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
+        assert template["CpuOptions"] == {"AmdSevSnp": "enabled"}
+        assert template["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
+        role = "control-planes" if "control" in name else "workers"
+        assert template["IamInstanceProfile"]["Name"] == f"cloudy-constellation-{role}"
+    _holds_no_secret(world)
+
+
+def _holds_no_secret(world: AwsWorld) -> None:
+    """Look for every secret of the workspace in everything that Terraform was given or keeps."""
+    secrets = json.loads((world.folder / "constellation-mastersecret.json").read_text())
+    words = [text for text in _texts(secrets) if len(text) > 30]
+    assert words
+    for path in (world.folder / "constellation-terraform").rglob("*"):
+        if path.is_file() and ".terraform/providers" not in str(path):
+            content = path.read_text(errors="replace")
+            assert not any(word in content for word in words), path
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _texts(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def _nodes_ask(world: AwsWorld) -> None:
+    """Let a control plane's programs ask metadata and change groups, on the very same server."""
+    machines = world.inventory()["instances"]
+    me = next(m for m in machines if m[2]["constellation-role"] == "control-plane")
+    world.become(me, user_data='{"the": "document"}')
+    assert (world.node("self")["instance_id"], world.node("self")["role"]) == (
+        me[0],
+        "control-plane",
+    )
+    assert {p["instance_id"] for p in world.node("peers")} == {m[0] for m in machines}
+    assert world.node("document") == '{"the": "document"}'
+
+    world.fail_next("ec2:DescribeInstances", status=503, code="RequestLimitExceeded", times=2)
+    made = world.node("create", WORKERS)
+    assert made["group"] == WORKERS
+    assert made["instance_id"] not in {m[0] for m in machines}
+    assert world.node("delete", made["instance_id"]) is None
+    assert world.node("delete", made["instance_id"]) is None
+    assert {m[0] for m in world.inventory()["instances"]} == {m[0] for m in machines}
+
+
+def _a_changed_group(world: AwsWorld) -> None:
+    """Enlarge a group, after a call was forbidden: nothing is rolled back, and it is named."""
+    profiles = {
+        "instanceProfileControlPlanes": "cloudy-constellation-control-planes",
+        "instanceProfileWorkers": "cloudy-constellation-workers",
+    }
+    world.configure(workers=3, **profiles)
+    world.fail_next("autoscaling:UpdateAutoScalingGroup", status=403, code="AccessDenied")
+    refused = world.constellation("create", "--yes", code=3)
+    assert "AccessDenied" in refused.stderr
+    assert "may not do that" in refused.stderr
+    # a later apply is never rolled back
+    assert len(world.inventory()["instances"]) == 3
+
+    world.constellation("create", "--yes")
+    assert [g[1:3] for g in world.inventory()["groups"]] == [[1, 1], [3, 3]]
+    assert _state(world).count("group: worker_default") == 3
+
+
+def _removed(world: AwsWorld, before: dict[str, list[Any]]) -> None:
+    done = world.constellation("terminate", "--yes")
+    assert "Removed machines, disks and network of cloudy-" in done.stdout
+    world.constellation("iam", "destroy", "--yes")
+    after = world.inventory()
+    assert after == before
+    left = sorted(p.name for p in world.folder.iterdir())
+    assert "constellation-terraform" not in left
+    assert "constellation-mastersecret.json" in left
+    assert "Nothing to remove." in world.constellation("terminate", "--yes").stdout
