@@ -52,6 +52,7 @@ _RETRY_S = 5.0
 class Work:
     """One thing that is being done; `node` is whom it is about, `step` how far it is."""
 
+    key: str
     node: str
     group: str
     step: str
@@ -73,7 +74,7 @@ class Executor:
         return bool(self._work)
 
     def begin_look(self) -> None:
-        """Note that a look begins: what ends from now on may not be in it yet."""
+        """Note that a look begins: what ends from now on may not be in it; once is enough."""
         self._finished = []
 
     def steps(self) -> dict[str, str]:
@@ -186,7 +187,8 @@ class Executor:
     ) -> None:
         failed = self._failed.get(key)
         waits = failed is not None and self._now_s() - failed[0] < _RETRY_S
-        if key in self._work or waits:
+        ended = any(w.key == key for w in self._finished)
+        if key in self._work or waits or ended:
             return
 
         def say(step: str) -> None:
@@ -205,7 +207,7 @@ class Executor:
                 self._finished.append(self._work.pop(key))
 
         task = asyncio.create_task(guarded())
-        work = Work(node=node, group=group, step=key.partition(" ")[0], task=task)
+        work = Work(key=key, node=node, group=group, step=key.partition(" ")[0], task=task)
         self._work[key] = work
 
 

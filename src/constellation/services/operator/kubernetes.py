@@ -82,7 +82,12 @@ class Kubernetes:
 
     async def is_leaving(self, name: str) -> bool:
         """Say whether a node is marked to be removed; absent: no."""
-        return any(n.leaving for n in await self.nodes() if n.name == name)
+        with raise_ours():
+            try:
+                return _node(await self._client.get(Node, name=name), name).leaving
+            except ApiError as error:
+                _unless(HTTPStatus.NOT_FOUND, error)
+                return False
 
     async def mark_leaving(self, name: str) -> None:
         """Cordon a node, taint and mark it."""

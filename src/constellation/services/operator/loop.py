@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Leadership", "Operator"]
 
-_LEASE_EVERY_S = 4.0
+_LEASE_EVERY_S = 3.0
 _LOOK_EVERY_S = 2.0
 _OWN_EVERY_S = 2.0
 _ACTS_FOR_S = DURATION_S * 2 / 3

@@ -1,0 +1,66 @@
+"""What a look shows may be older than what is done: nothing is done twice because of that."""
+
+from __future__ import annotations
+
+import asyncio
+
+from constellation.kube.cluster_release import dump_group
+from constellation.kube.rollout import CreateNode, NodeGroup, NodeRole, RemoveNode
+from constellation.services.operator.executor import Executor
+from constellation.services.operator.health import remember, views
+from constellation.services.operator.removal import Pace
+from tests.fakes.rollout_world import WORKERS, RolloutWorld
+
+WORKER = "worker-default-0"
+
+
+async def settle() -> None:
+    for _ in range(60):
+        await asyncio.sleep(0)
+
+
+def executor(world: RolloutWorld, *, at_s: list[float]) -> Executor:
+    return Executor(world, pace=Pace(notice_s=0, again_s=0), now_s=lambda: at_s[0])
+
+
+async def test_what_ended_after_the_look_began_is_not_begun_again() -> None:
+    world = RolloutWorld.running(control_planes=1, workers=2)
+    group = NodeGroup(name=WORKERS, role=NodeRole.WORKER, size=3)
+    world.groups[WORKERS] = group
+    assert dump_group(group)["size"] == 3
+    does = executor(world, at_s=[0.0])
+    does.begin_look()
+    facts = await world.look()
+    nodes = views(facts, remember(None, facts, now_s=0.0))
+    actions = (RemoveNode(node=WORKER), CreateNode(group=WORKERS))
+    does.start(actions, facts, nodes)
+    world.turn()
+    while does.busy:
+        await settle()
+        world.turn()
+    log = list(world.log)
+    assert log.count(f"delete node {WORKER}") == log.count(f"create {WORKERS}") == 1
+    does.start(actions, facts, nodes)  # planned from the look of before
+    await settle()
+    assert world.log == log
+    does.begin_look()
+    does.start((CreateNode(group=WORKERS),), await world.look(), nodes)
+    await settle()
+    assert world.log.count(f"create {WORKERS}") == 2
+
+
+async def test_what_failed_waits_before_it_is_tried_again_and_says_why() -> None:
+    world = RolloutWorld.running(control_planes=1, workers=1)
+    at_s = [0.0]
+    does = executor(world, at_s=at_s)
+    facts = await world.look()
+    nodes = views(facts, remember(None, facts, now_s=0.0))
+    for now_s, tries in ((0.0, 1), (1.0, 1), (6.0, 2)):
+        at_s[0] = now_s
+        does.begin_look()
+        does.start((CreateNode(group="nobody"),), facts, nodes)
+        await settle()
+        assert world.log.count("create nobody") == tries
+        assert does.failures() == {"create nobody 0": "there is no group nobody"}
+    await does.close()
+    assert does.failures() == {}
