@@ -38,12 +38,10 @@ from constellation.rpc.stubs.verify_grpc import VerificationServiceStub
 from constellation.rpc.stubs.verify_pb2 import GetEvidenceRequest
 from constellation.services.agent.allowed import DOORS
 from constellation.services.agent.server import serve as serve_agent
-from constellation.services.verificationservice.server import (
-    CALLS,
-    CONNECTIONS,
-    MAX_REQUEST_BYTES,
-    Verification,
-)
+from constellation.services.verificationservice.answers import CALLS, CONNECTIONS
+from constellation.services.verificationservice.answers import Answers as VerifyAnswers
+from constellation.services.verificationservice.http import HttpVerification
+from constellation.services.verificationservice.server import MAX_REQUEST_BYTES, Verification
 from constellation.trust.channel_proof import OWNER_CHANNEL_LABEL, prove_owner_channel
 from tests.fakes.cluster_machines import OURS
 from tests.fakes.join_world import (
@@ -168,19 +166,24 @@ class _Join:
 
 
 class _Verification:
-    """The VerificationService of a node: plain gRPC for everybody."""
+    """The VerificationService of a node for everybody: plain gRPC, or HTTP."""
 
-    attacks = attackers.GRPC
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, http: bool) -> None:
+        self.attacks = attackers.HTTP if http else attackers.GRPC
+        self._http = http
         self._machine = Maker().machine(pcr4=bytes(32))
         self._ca = folder / "ca.crt"
         write_control_plane(folder / "node")
         self._ca.write_bytes((folder / "node/pki/ca.crt").read_bytes())
 
     async def serve(self) -> str:
+        answers = VerifyAnswers(self._machine, cluster_ca=self._ca, node_name="w-0", limits=CALLS)
+        if self._http:
+            self._on = HttpVerification(answers)
+            await self._on.start(_HOST, 0)
+            return f"{_HOST}:{self._on.port}"
         opened = OpenServer(
-            [Verification(self._machine, cluster_ca=self._ca, node_name="w-0", limits=CALLS)],
+            [Verification(answers)],
             limits=CONNECTIONS,
             life_s=CONNECTIONS.handshake_s,
             max_message_bytes=MAX_REQUEST_BYTES,
@@ -190,6 +193,11 @@ class _Verification:
         return f"{_HOST}:{opened._server.sockets[0].getsockname()[1]}"  # type: ignore[union-attr]
 
     async def honest(self, where: str) -> None:
+        if self._http:
+            url = f"http://{where}/v1/evidence?nonce={bytes(32).hex()}"
+            async with ClientSession() as session, session.get(url) as answer:
+                assert (await answer.json())["node_name"] == "w-0"
+            return
         with contextlib.closing(BoundedChannel(_HOST, _port(where))) as channel:
             stub = VerificationServiceStub(channel)
             with raise_ours("node"):
@@ -206,8 +214,7 @@ class _Service:
         self._tls = identity(folder)
 
     async def serve(self) -> str:
-        context = mutual_tls.server_context(self._tls)
-        self._on = await mutual_tls.serve([Answers()], host=_HOST, port=0, context=context)
+        self._on = await mutual_tls.serve([Answers()], host=_HOST, port=0, tls=self._tls)
         return f"{_HOST}:{self._on.port}"
 
     async def honest(self, where: str) -> None:
@@ -250,7 +257,7 @@ class _Agent:
         assert where.endswith("verification/agent.sock")
         agent = await AgentClient.connect(agent_socket("verification", folder=self._folder))
         with contextlib.closing(agent):
-            await agent.attest_verify(nonce=bytes(32), cluster_ca_digest=bytes(32))
+            await agent.attest_verify(nonces_root=bytes(32), cluster_ca_digest=bytes(32))
 
 
 class _Daemon:
@@ -309,7 +316,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "recovery (9999)": lambda _: _Node("recover"),
     "join (30090)": lambda folder: _Join(folder, policy=False),
     "policy (30091)": lambda folder: _Join(folder, policy=True),
-    "verification (30081)": _Verification,
+    "verification (30081)": lambda folder: _Verification(folder, http=False),
+    "verification by HTTP (30080)": lambda folder: _Verification(folder, http=True),
     "key and peer services (9090, 9091)": _Service,
     "attestation agent (socket)": _Agent,
     "local cloud's daemon (socket)": _Daemon,

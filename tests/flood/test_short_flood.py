@@ -16,6 +16,7 @@ KINDS = (
     "init (9000)",
     "join (30090)",
     "verification (30081)",
+    "verification by HTTP (30080)",
     "key and peer services (9090, 9091)",
     "local cloud's daemon (socket)",
 )
