@@ -11,6 +11,7 @@ from constellation.cli.reference import dump_cli_reference
 from constellation.config.writer import dump_reference, dump_schema
 from tools.api_reference import dump_api_reference
 from tools.cloud_permissions import dump_access_rules, dump_permissions
+from tools.cloud_variables import dump_variables
 from tools.infrastructure_reference import dump_infrastructure_reference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,10 @@ FILES = {
     "infra/iam/gcp/permissions.tf.json": partial(dump_permissions, "gcp"),
     "infra/iam/openstack/access-rules.json": dump_access_rules,
     "docs/reference/infrastructure.md": dump_infrastructure_reference,
+    **{
+        f"tests/golden/variables-{cloud}.json": partial(dump_variables, cloud)
+        for cloud in ("azure", "gcp", "openstack")
+    },
     "tests/golden/snp-default-policy.txt": dump_default_policy,
     **{
         f"tests/golden/policy-{variant}.txt": partial(defaults.dump_default_policy, variant)

@@ -74,6 +74,9 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
     }
   }
 
+  # the console of a machine that does not come up, in storage of Azure's own
+  boot_diagnostics {}
+
   dynamic "identity" {
     for_each = compact([each.value.role == "control-plane" ? var.identity_control_planes : var.identity_workers])
     content {

@@ -111,6 +111,7 @@ class FakeAzure:
     quota: int = 1000
     page_size: int = 100
     slow_updates: int = 0
+    cores: tuple[int, int] = (100, 8)  # limit and current value
     user_data: bytes = b'{"document":1}'
     deleted: list[tuple[str, bool]] = field(default_factory=list)  # name, was it in a pool?
     imds: RestService = field(init=False)
@@ -167,17 +168,36 @@ class _Arm(RestService):
         self.route("GET", one + "/virtualMachines/{vm}", self._vm)
         self.route("PUT", one + "/virtualMachines/{vm}", self._update)
         self.route("POST", one + "/delete", self._delete)
+        self.route(
+            "POST", f"{one}/virtualMachines/{{vm}}/retrieveBootDiagnosticsData", self._console
+        )
+        subscription = "/subscriptions/{subscription}"
+        self.route(
+            "GET", f"{subscription}/resourceGroups/{{resource_group}}", lambda _: {"id": "x"}
+        )
+        usages = f"{subscription}/providers/Microsoft.Compute/locations/{{location}}/usages"
+        self.route("GET", usages, self._usages)
+        self.route("GET", "/blob", lambda _: web.Response(text="console"))
 
     def check(self, request: Request) -> None:
+        if not request.parts:
+            return  # storage: who has the address may read
         wanted = f"Bearer eyJ0.{self._azure.token_serial}"
         if request.headers.get("Authorization") != wanted or not self._azure.accepts_tokens:
             raise Refusal(401, "ExpiredAuthenticationToken: The access token expiry UTC time ...")
-        if (request.parts["subscription"], request.parts["resource_group"]) != (
-            SUBSCRIPTION, RESOURCE_GROUP,
-        ):  # fmt: skip
+        place = (SUBSCRIPTION, request.parts.get("resource_group", RESOURCE_GROUP))
+        if (request.parts["subscription"], RESOURCE_GROUP) != place:
             raise Refusal(404, "ResourceGroupNotFound")
-        if request.query.get("api-version") not in ("2024-07-01", "2018-10-01"):
+        if request.query.get("api-version") not in ("2024-07-01", "2018-10-01", "2021-04-01"):
             raise Refusal(400, "MissingApiVersionParameter")
+
+    def _usages(self, _request: Request) -> Any:
+        limit, current = self._azure.cores
+        return {"value": [{"name": {"value": "cores"}, "limit": limit, "currentValue": current}]}
+
+    def _console(self, request: Request) -> Any:
+        self._one(request)
+        return {"serialConsoleLogBlobUri": f"{self.url}/blob?sig=x"}
 
     def _set(self, request: Request) -> _Set:
         try:

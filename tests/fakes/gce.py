@@ -107,6 +107,9 @@ class FakeGce:
     page_size: int = 500
     user_data: bytes = b'{"document":1}'
     drained: list[str] = field(default_factory=list)
+    cpus: tuple[float, float] = (1000.0, 8.0)  # limit and usage of N2D_CPUS
+    features: tuple[str, ...] = ("UEFI_COMPATIBLE", "SEV_SNP_CAPABLE")
+    machine_types: tuple[str, ...] = ("n2d-standard-4",)
     metadata: RestService = field(init=False)
     compute: RestService = field(init=False)
 
@@ -161,6 +164,11 @@ class _Compute(RestService):
         self.route("POST", f"{manager}/createInstances", self._create)
         self.route("POST", f"{manager}/deleteInstances", self._delete)
         self.route("GET", region + "/operations/{operation}", self._operation)
+        zone = _V1 + "/zones/{zone}"
+        self.route("GET", region, self._region)
+        self.route("GET", zone + "/machineTypes/{kind}", self._machine_type)
+        self.route("GET", zone + "/instances/{instance}/serialPort", self._serial_port)
+        self.route("GET", _V1 + "/global/images/{image}", self._image)
 
     def check(self, request: Request) -> None:
         wanted = f"Bearer ya29.{self._cloud.token_serial}"
@@ -168,6 +176,29 @@ class _Compute(RestService):
             raise Refusal(401, "Request had invalid authentication credentials.")
         if request.parts["project"] != PROJECT:
             raise Refusal(403, "Required permission for another project")
+
+    def _region(self, request: Request) -> Any:
+        limit, usage = self._cloud.cpus
+        quotas = [
+            {"metric": "N2D_CPUS", "limit": limit, "usage": usage},
+            {"metric": "C3_CPUS", "limit": 0.0, "usage": 0.0},
+        ]
+        return {"name": request.parts["region"], "quotas": quotas}
+
+    def _machine_type(self, request: Request) -> Any:
+        if request.parts["kind"] not in self._cloud.machine_types:
+            raise Refusal(404, "The resource was not found")
+        return {"name": request.parts["kind"], "guestCpus": 4}
+
+    def _serial_port(self, request: Request) -> Any:
+        if request.query.get("port") != "1":
+            raise Refusal(400, "Invalid value for port")
+        return {"contents": f"console of {request.parts['instance']}\n", "next": "10"}
+
+    def _image(self, request: Request) -> Any:
+        if request.parts["image"] != "node":
+            raise Refusal(404, "The resource was not found")
+        return {"name": "node", "guestOsFeatures": [{"type": f} for f in self._cloud.features]}
 
     def _list(self, request: Request) -> Any:
         match = re.fullmatch(r"labels\.([a-z-]+)=([a-z0-9-]+)", request.query.get("filter", ""))

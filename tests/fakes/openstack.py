@@ -110,7 +110,7 @@ class FakeOpenStack:
                 network_id="net",
                 subnet_id="subnet",
                 security_group_ids=("nodes",),
-                availability_zone="eu01-1",
+                availability_zones=("eu01-1", "eu01-2"),
                 boot_volume_gb=10,
                 state_volume_gb=30,
                 volume_type="storage_premium_perf6",

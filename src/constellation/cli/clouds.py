@@ -19,10 +19,19 @@ from constellation.base import clock
 from constellation.base.errors import Conflict, UserError
 from constellation.cluster.context import Context, NodeImage
 from constellation.cluster.kubernetes import list_nodes
-from constellation.config.cloud_settings import aws_settings
+from constellation.config.cloud_settings import (
+    aws_settings,
+    azure_settings,
+    gcp_settings,
+    openstack_settings,
+)
+from constellation.config.clouds_yaml import find_clouds_yaml, parse_login
 from constellation.config.providers.catalogues import ProviderName
 from constellation.config.schema import Config
 from constellation.providers.aws.cloud import AwsCloud
+from constellation.providers.azure.cloud import AzureCloud
+from constellation.providers.gcp.cloud import GcpCloud
+from constellation.providers.openstack.cloud import OpenStackCloud, OpenStackInfrastructure
 from constellation.providers.terraform.folder import Folder
 from constellation.providers.terraform.identities import Identities
 from constellation.providers.terraform.infrastructure import TerraformInfrastructure
@@ -64,8 +73,8 @@ CLOUDS = (ProviderName.AWS, ProviderName.AZURE, ProviderName.GCP, ProviderName.O
 _MAX_ROOT_BYTES = 64 * 1024
 
 
-def cloud_of(config: Config) -> Cloud:
-    """Give the cloud that the configuration names.
+def cloud_of(config: Config, *, folder: Path) -> Cloud:
+    """Give the cloud that the configuration names; files that it names lie in `folder`.
 
     Raises:
         Conflict: this build cannot make machines there.
@@ -75,6 +84,15 @@ def cloud_of(config: Config) -> Cloud:
         settings = aws_settings(provider.aws, variant=config.attestation.variant)
         # the name that AWS' own tools and Terraform read for another server
         return AwsCloud(settings=settings, endpoint=os.environ.get("AWS_ENDPOINT_URL", ""))
+    variant = config.attestation.variant
+    if provider.azure is not None:
+        return AzureCloud(azure_settings(provider.azure, variant=variant))
+    if provider.gcp is not None:
+        return GcpCloud(settings=gcp_settings(provider.gcp, variant=variant))
+    if (block := provider.openstack) is not None:
+        path = find_clouds_yaml(block.clouds_yaml, folder=folder)
+        login = parse_login(path, cloud=block.cloud, region=block.region)
+        return OpenStackCloud(openstack_settings(block, variant=variant), login)
     raise Conflict(f"this build does not make machines on {provider.name}")
 
 
@@ -142,10 +160,11 @@ def infrastructure_of(
     workspace: Workspace, config: Config, *, run: TerraformRun
 ) -> Callable[[str], Infrastructure]:
     """Give what makes the infrastructure of a uid."""
-    cloud, block = cloud_of(config), getattr(config.provider, config.provider.name)
+    cloud = cloud_of(config, folder=workspace.folder)
+    block = getattr(config.provider, config.provider.name)
 
     def make(uid: str) -> Infrastructure:
-        return TerraformInfrastructure(
+        inner = TerraformInfrastructure(
             cloud,
             uid,
             folder=workspace.terraform,
@@ -154,6 +173,9 @@ def infrastructure_of(
             confirm=run.confirm,
             direct=block.access.internal,
         )
+        if isinstance(cloud, OpenStackCloud):
+            return OpenStackInfrastructure(inner, cloud, uid)
+        return inner
 
     return make
 

@@ -81,8 +81,10 @@ class Fields:
         return text
 
     def number(self, key: str, *, most: int) -> int:
-        """Give an integer from 0 on, digits in a text too. Raises FormatError."""
+        """Give an integer from 0 on, also as digits in a text or as 24.0. Raises FormatError."""
         value = self._get(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:  # noqa: PLR2004 - 2^64 has 20 digits
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:

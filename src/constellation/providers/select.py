@@ -63,8 +63,58 @@ def _aws_groups() -> NodeGroups:
     return AwsNodeGroups()
 
 
-_METADATA: dict[str, Callable[[], Metadata]] = {"local": _local_metadata, "aws": _aws_metadata}
-_NODE_GROUPS: dict[str, Callable[[], NodeGroups]] = {"local": _local_groups, "aws": _aws_groups}
+def _azure_metadata() -> Metadata:
+    from constellation.providers.azure.metadata import AzureMetadata  # noqa: PLC0415 - see above
+
+    return AzureMetadata()
+
+
+def _azure_groups() -> NodeGroups:
+    from constellation.providers.azure.node_groups import AzureNodeGroups  # noqa: PLC0415 - above
+
+    return AzureNodeGroups()
+
+
+def _gcp_metadata() -> Metadata:
+    from constellation.providers.gcp.metadata import GcpMetadata  # noqa: PLC0415 - see above
+
+    return GcpMetadata()
+
+
+def _gcp_groups() -> NodeGroups:
+    from constellation.providers.gcp.node_groups import GcpNodeGroups  # noqa: PLC0415 - see above
+
+    return GcpNodeGroups()
+
+
+def _openstack_metadata() -> Metadata:
+    from constellation.providers.openstack.metadata import (  # noqa: PLC0415 - see above
+        OpenStackMetadata,
+    )
+
+    return OpenStackMetadata()
+
+
+def _openstack_groups() -> NodeGroups:
+    from constellation.providers.openstack import node_groups  # noqa: PLC0415 - see above
+
+    return node_groups.of_this_node()
+
+
+_METADATA: dict[str, Callable[[], Metadata]] = {
+    "local": _local_metadata,
+    "aws": _aws_metadata,
+    "azure": _azure_metadata,
+    "gcp": _gcp_metadata,
+    "openstack": _openstack_metadata,
+}
+_NODE_GROUPS: dict[str, Callable[[], NodeGroups]] = {
+    "local": _local_groups,
+    "aws": _aws_groups,
+    "azure": _azure_groups,
+    "gcp": _gcp_groups,
+    "openstack": _openstack_groups,
+}
 
 
 def _known(table: dict[str, T], provider: str) -> T:

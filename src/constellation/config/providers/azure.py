@@ -32,14 +32,22 @@ class AzureProvider(Section):
     """Availability zones for the nodes, e.g. ["1", "2"]. Empty: the region has none."""
 
     resource_group: Annotated[str, Field(pattern=r"^[\w().-]{1,90}$")]
-    """Resource group for everything of this cluster. `constellation iam create` makes it."""
+    """Resource group for everything of this cluster. The module infra/iam/azure makes
+    it."""
 
     image: str = ""
     """The node image (resource id of an image version). Empty: the one that the release names."""
 
-    identity: str = ""
-    """Resource id of the user-assigned identity of the nodes. `constellation iam create` makes
+    identity_control_planes: str = ""
+    """Resource id of the control planes' user-assigned identity. The module infra/iam/azure makes
     it."""
+
+    identity_workers: str = ""
+    """Resource id of the workers' user-assigned identity. The module infra/iam/azure makes it."""
+
+    secure_boot: bool = False
+    """True: firmware starts only what its own keys have signed. What a node boots is measured
+    either way."""
 
     node_network: Annotated[str, Field(pattern=r"^[0-9./]*$")] = "10.42.0.0/16"
     """Addresses of the nodes (IPv4)."""

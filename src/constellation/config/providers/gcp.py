@@ -32,14 +32,20 @@ class GcpProvider(Section):
     image: str = ""
     """The node image (projects/…/global/images/…). Empty: the one that the release names."""
 
-    service_account: str = ""
-    """Service account (e-mail) of the nodes. `constellation iam create` makes it."""
+    service_account_control_planes: str = ""
+    """Service account (e-mail) of control planes. The module infra/iam/gcp makes it."""
+
+    service_account_workers: str = ""
+    """Service account (e-mail) of workers. The module infra/iam/gcp makes it."""
 
     node_network: Annotated[str, Field(pattern=r"^[0-9./]*$")] = "10.42.0.0/16"
     """Addresses of the nodes (IPv4)."""
 
+    network: str = ""
+    """Self link of an existing network, with a subnetwork. Empty: both are made."""
+
     subnetwork: str = ""
-    """Self link of an existing subnetwork for the nodes. Empty: network and subnetwork are made."""
+    """Self link of an existing subnetwork for the nodes, in that network."""
 
     access: Access = Access()
     """Who may reach what from outside."""
@@ -55,4 +61,6 @@ class GcpProvider(Section):
         for zone in self.zones:
             if zone.rpartition("-")[0] != self.region:
                 raise ValueError(f"expected zones of {self.region}, found {zone}")
+        if bool(self.network) != bool(self.subnetwork):
+            raise ValueError("expected network and subnetwork both, or neither")
         return self

@@ -19,7 +19,8 @@ class OpenStackProvider(Section):
     """Name of the cloud in clouds.yaml."""
 
     clouds_yaml: Annotated[str, Field(alias="cloudsYAML")] = ""
-    """Path of clouds.yaml. Empty: where OpenStack's tools look for it."""
+    """Path of clouds.yaml. Empty: where OpenStack's tools look for it. The cloud's entry has an
+    application credential (auth_type v3applicationcredential), no password."""
 
     region: Annotated[str, Field(pattern=r"^[\w-]{0,64}$")] = ""
     """Region. Empty: the one of clouds.yaml."""
@@ -45,6 +46,9 @@ class OpenStackProvider(Section):
 
     network: str = ""
     """Id of an existing network for the nodes. Empty: network, subnet and router are made."""
+
+    subnet: str = ""
+    """Id of that network's subnet."""
 
     access: Access = Access()
     """Who may reach what from outside."""

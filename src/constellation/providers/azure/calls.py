@@ -13,15 +13,19 @@ from constellation.providers.calls import Call
 
 __all__ = [
     "API_VERSIONS",
+    "CONSOLE",
     "DELETE_VMS",
+    "GET_GROUP",
     "GET_VM",
     "LIST_INTERFACES",
     "LIST_SETS",
+    "LIST_USAGES",
     "LIST_VMS",
     "METADATA_CALLS",
     "NODE_GROUP_CALLS",
     "RESIZE_SET",
     "UPDATE_VM",
+    "WORKSTATION_CALLS",
 ]
 
 _SETS = (
@@ -89,6 +93,29 @@ DELETE_VMS = Call(
     repeatable=True,
 )
 
+# what `constellation` asks with the user's own credentials, beside what Terraform does
+GET_GROUP = Call(
+    method="GET",
+    path="/subscriptions/{subscription}/resourceGroups/{resource_group}",
+    permission="Microsoft.Resources/subscriptions/resourceGroups/read",
+    why="whether the resource group is there, before anything is made",
+    repeatable=True,
+)
+LIST_USAGES = Call(
+    method="GET",
+    path="/subscriptions/{subscription}/providers/Microsoft.Compute/locations/{location}/usages",
+    permission="Microsoft.Compute/locations/usages/read",
+    why="whether the quotas have room for the machines, before anything is made",
+    repeatable=True,
+)
+CONSOLE = Call(
+    method="POST",
+    path=_SETS + "/{scale_set}/virtualMachines/{vm}/retrieveBootDiagnosticsData",
+    permission=f"{_ACTION}/virtualMachines/retrieveBootDiagnosticsData/action",
+    why="what a machine that does not come up has printed",
+    repeatable=True,
+)
+
 _COMPUTE: Final = "2024-07-01"
 API_VERSIONS: Final = {
     LIST_SETS: _COMPUTE,
@@ -98,7 +125,11 @@ API_VERSIONS: Final = {
     GET_VM: _COMPUTE,
     UPDATE_VM: _COMPUTE,
     DELETE_VMS: _COMPUTE,
+    GET_GROUP: "2021-04-01",
+    LIST_USAGES: _COMPUTE,
+    CONSOLE: _COMPUTE,
 }
 
 METADATA_CALLS = (LIST_SETS, LIST_VMS, LIST_INTERFACES)
 NODE_GROUP_CALLS = (*METADATA_CALLS, RESIZE_SET, GET_VM, UPDATE_VM, DELETE_VMS)
+WORKSTATION_CALLS = (*METADATA_CALLS, GET_GROUP, LIST_USAGES, CONSOLE)

@@ -34,7 +34,9 @@ class AzureMetadata:
 
     async def peers(self) -> tuple[Instance, ...]:
         """List the machines of this cluster. Raises Unavailable, Denied, FormatError."""
-        manager = ResourceManager(self._imds, await self._imds.self_(), url=self._arm_url)
+        manager = ResourceManager.of_machine(
+            self._imds, await self._imds.self_(), url=self._arm_url
+        )
         return tuple(f.instance for f in await manager.machines(await manager.sets()))
 
     async def user_data(self) -> bytes:

@@ -92,7 +92,7 @@ class AzureNodeGroups:
         return tuple(f.instance for f in await manager.machines(await manager.sets()))
 
     async def _manager(self) -> ResourceManager:
-        return ResourceManager(self._imds, await self._imds.self_(), url=self._arm_url)
+        return ResourceManager.of_machine(self._imds, await self._imds.self_(), url=self._arm_url)
 
     async def _detach(self, manager: ResourceManager, found: Found) -> None:
         place = {"scale_set": found.scale_set, "vm": found.number}

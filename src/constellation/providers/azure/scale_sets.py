@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from constellation.base.rest import Answer
     from constellation.providers.answers import Fields
-    from constellation.providers.azure.imds import Imds, Self
-    from constellation.providers.calls import Call
+    from constellation.providers.azure.imds import Imds
+    from constellation.providers.azure.imds import Self as MachineSelf
+    from constellation.providers.calls import Call, Signer
     from constellation.providers.protocols import Role
 
 __all__ = ["ARM_URL", "Found", "ResourceManager", "ScaleSet"]
@@ -66,14 +67,34 @@ class Found:
 
 
 class ResourceManager:
-    """Azure Resource Manager, for the resource group and cluster that `own` names."""
+    """Azure Resource Manager, for one resource group and one cluster (its uid) in it."""
 
-    def __init__(self, imds: Imds, own: Self, *, url: str) -> None:
+    def __init__(
+        self,
+        signer: Signer,
+        *,
+        subscription: str,
+        resource_group: str,
+        uid: str,
+        url: str,
+        expired_hint: str = _EXPIRED,
+    ) -> None:
         self._caller = Caller(
-            service="Azure Resource Manager", base_url=url, signer=imds, expired_hint=_EXPIRED
+            service="Azure Resource Manager", base_url=url, signer=signer, expired_hint=expired_hint
         )
-        self._place = {"subscription": own.subscription, "resource_group": own.resource_group}
-        self._uid = own.uid
+        self._place = {"subscription": subscription, "resource_group": resource_group}
+        self._uid = uid
+
+    @classmethod
+    def of_machine(cls, imds: Imds, own: MachineSelf, *, url: str) -> ResourceManager:
+        """Make the one that this machine reaches with its own identity."""
+        return cls(
+            imds,
+            subscription=own.subscription,
+            resource_group=own.resource_group,
+            uid=own.uid,
+            url=url,
+        )
 
     async def sets(self) -> tuple[ScaleSet, ...]:
         """List the cluster's scale sets. Raises as `Caller.call`, and FormatError."""
@@ -112,8 +133,9 @@ class ResourceManager:
 
     async def call(self, call: Call, parts: Mapping[str, str], body: Any = None) -> Answer:
         """Send one call below the resource group; see `Caller.call`."""
+        place = {k: v for k, v in self._place.items() if k in call.parts}
         return await self._caller.call(
-            call, parts=self._place | dict(parts), query=_version(call), body=body
+            call, parts=place | dict(parts), query=_version(call), body=body
         )
 
     async def _list(

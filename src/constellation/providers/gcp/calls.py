@@ -9,13 +9,18 @@ from __future__ import annotations
 from constellation.providers.calls import Call
 
 __all__ = [
+    "CONSOLE",
     "CREATE_INSTANCES",
     "DELETE_INSTANCES",
+    "GET_IMAGE",
+    "GET_MACHINE_TYPE",
     "GET_OPERATION",
+    "GET_REGION",
     "LIST_GROUPS",
     "LIST_INSTANCES",
     "METADATA_CALLS",
     "NODE_GROUP_CALLS",
+    "WORKSTATION_CALLS",
 ]
 
 LIST_INSTANCES = Call(
@@ -63,3 +68,34 @@ NODE_GROUP_CALLS = (
     DELETE_INSTANCES,
     GET_OPERATION,
 )
+
+# what `constellation` asks with the user's own credentials, beside what Terraform does
+GET_REGION = Call(
+    method="GET",
+    path="/projects/{project}/regions/{region}",
+    permission="compute.regions.get",
+    why="whether the quotas have room for the machines, before anything is made",
+    repeatable=True,
+)
+GET_MACHINE_TYPE = Call(
+    method="GET",
+    path="/projects/{project}/zones/{zone}/machineTypes/{kind}",
+    permission="compute.machineTypes.get",
+    why="whether a zone has the machines, before anything is made",
+    repeatable=True,
+)
+GET_IMAGE = Call(
+    method="GET",
+    path="/projects/{project}/global/images/{image}",
+    permission="compute.images.get",
+    why="whether the node image is there and for confidential machines",
+    repeatable=True,
+)
+CONSOLE = Call(
+    method="GET",
+    path="/projects/{project}/zones/{zone}/instances/{instance}/serialPort",
+    permission="compute.instances.getSerialPortOutput",
+    why="what a machine that does not come up has printed",
+    repeatable=True,
+)
+WORKSTATION_CALLS = (LIST_INSTANCES, GET_REGION, GET_MACHINE_TYPE, GET_IMAGE, CONSOLE)

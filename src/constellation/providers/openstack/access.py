@@ -42,7 +42,7 @@ class Template:
     network_id: str
     subnet_id: str
     security_group_ids: tuple[str, ...]
-    availability_zone: str
+    availability_zones: tuple[str, ...]
     boot_volume_gb: int
     state_volume_gb: int
     volume_type: str

@@ -14,6 +14,7 @@ import asyncio
 import base64
 import secrets
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constellation.base.clock import monotonic_s
@@ -21,6 +22,7 @@ from constellation.base.errors import Conflict, Unavailable
 from constellation.base.rest import Missing, Refused
 from constellation.providers import tags
 from constellation.providers.openstack import calls
+from constellation.providers.openstack.access import ACCESS_FILE, read_access
 from constellation.providers.openstack.identity import Cloud
 from constellation.providers.openstack.metadata import CONTROL_PLANES, dump_addresses
 from constellation.providers.openstack.servers import list_servers, server_tag
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
     from constellation.providers.openstack.servers import Found
     from constellation.providers.protocols import Instance, NodeGroups
 
-__all__ = ["OpenStackNodeGroups"]
+__all__ = ["OpenStackNodeGroups", "of_this_node"]
 
 _DEADLINE_S = 300.0
 _DRAIN_S = 10.0
 _IMMUTABLE = 409
+_NODE_DOCUMENT = Path("/run/constellation/node-document.json")
+_MAX_DOCUMENT = 64 * 1024
 
 
 class OpenStackNodeGroups:
@@ -135,17 +139,11 @@ class OpenStackNodeGroups:
     async def _create_server(
         self, name: str, group: str, template: Template, port_id: str
     ) -> Instance:
-        control_planes = dump_addresses(
-            tuple(
-                f.instance.address
-                for f in await self._servers()
-                if f.instance.role is Role.CONTROL_PLANE and f.instance.address
-            )
-        )
+        servers = await self._servers()
+        control_planes = _control_planes(servers)
         server: dict[str, Any] = {
             "name": name,
             "flavorRef": template.flavor_id,
-            "availability_zone": template.availability_zone,
             "networks": [{"port": port_id}],
             "user_data": base64.b64encode(self._document).decode(),
             "config_drive": True,
@@ -158,6 +156,11 @@ class OpenStackNodeGroups:
             },
             "block_device_mapping_v2": list(_volumes(template)),
         }
+        if template.availability_zones:
+            # spread by count: what was removed from a zone is made there again sooner or later
+            there = sum(f.instance.group == group for f in servers)
+            zones = template.availability_zones
+            server["availability_zone"] = zones[there % len(zones)]
         await self._fields(calls.CREATE_SERVER, body={"server": server})
         end = monotonic_s() + _DEADLINE_S
         while True:
@@ -216,13 +219,7 @@ class OpenStackNodeGroups:
     async def _tell_addresses(self) -> None:
         """Write into every machine's metadata which addresses control planes have now."""
         servers = await self._servers()
-        addresses = dump_addresses(
-            tuple(
-                f.instance.address
-                for f in servers
-                if f.instance.role is Role.CONTROL_PLANE and f.instance.address
-            )
-        )
+        addresses = _control_planes(servers)
         for found in servers:
             with suppress(Missing):
                 await self._call(
@@ -250,6 +247,39 @@ class OpenStackNodeGroups:
         if monotonic_s() + self._pause_s > end:
             raise Unavailable(f"{what} after {_DEADLINE_S:g} s")
         await asyncio.sleep(self._pause_s)
+
+
+def of_this_node(
+    access_file: Path = ACCESS_FILE, document: Path = _NODE_DOCUMENT
+) -> OpenStackNodeGroups:
+    """Give the groups for the operator of this control plane, by what lies on its disks.
+
+    Raises:
+        Conflict: the owner has given this node no access to the cloud's API.
+        Unavailable, FormatError: it cannot be read.
+    """
+    access = read_access(access_file)
+    if access is None:
+        raise Conflict(
+            f"{access_file}: this node has no access to OpenStack's API",
+            hint="groups stay as they are: give control planes an application credential",
+        )
+    try:
+        with document.open("rb") as file:
+            data = file.read(_MAX_DOCUMENT)
+    except OSError as error:
+        raise Unavailable(f"{document}: {error.strerror}") from error
+    return OpenStackNodeGroups(access, node_document=data)
+
+
+def _control_planes(servers: tuple[Found, ...]) -> str:
+    return dump_addresses(
+        tuple(
+            f.instance.address
+            for f in servers
+            if f.instance.role is Role.CONTROL_PLANE and f.instance.address
+        )
+    )
 
 
 def _volumes(template: Template) -> tuple[dict[str, Any], ...]:

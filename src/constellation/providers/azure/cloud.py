@@ -1,0 +1,160 @@
+"""Azure as the workstation sees it: `providers.terraform.infrastructure.Cloud`.
+
+Machines are listed by Azure Resource Manager with the user's own credentials; what Terraform makes
+is in the module `infra/azure`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from constellation.base import rest
+from constellation.base.errors import Conflict
+from constellation.base.rest import Missing
+from constellation.providers import answers
+from constellation.providers.azure import calls
+from constellation.providers.azure.catalogue import AZURE
+from constellation.providers.azure.credentials import HINT, WorkstationToken
+from constellation.providers.azure.scale_sets import ARM_URL, ResourceManager
+from constellation.providers.terraform.variables import Shared, shared_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from constellation.providers.calls import Signer
+    from constellation.providers.protocols import Desired, Instance
+    from constellation.providers.terraform.infrastructure import Cloud, Outputs
+
+__all__ = ["AzureCloud", "AzureSettings"]
+
+_MAX_CONSOLE_BYTES = 1024 * 1024
+_CONSOLE_S = 30.0
+_MOST = 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureSettings:
+    """What the configuration says about Azure, beside groups and image.
+
+    `subnet` empty: network and subnet are made.
+    """
+
+    shared: Shared
+    subscription: str
+    tenant: str
+    resource_group: str
+    identity_control_planes: str
+    identity_workers: str
+    subnet: str
+    secure_boot: bool
+
+
+class AzureCloud:
+    """Azure with one configuration; `signer` and `arm_url` are for tests."""
+
+    def __init__(
+        self, settings: AzureSettings, *, signer: Signer | None = None, arm_url: str = ARM_URL
+    ) -> None:
+        self._settings, self._arm_url = settings, arm_url
+        self._signer: Signer = signer or WorkstationToken(settings.tenant)
+
+    @property
+    def provider(self) -> str:
+        """Give its name, which is its module's as well."""
+        return "azure"
+
+    def variables(self, uid: str, desired: Desired) -> Mapping[str, object]:
+        """Give the module's variables; see infra/azure/variables.tf."""
+        own = self._settings
+        return {
+            **shared_variables(
+                own.shared, uid, desired, network={"subnet_id": own.subnet} if own.subnet else None
+            ),
+            "subscription": own.subscription,
+            "resource_group": own.resource_group,
+            "identity_control_planes": own.identity_control_planes,
+            "identity_workers": own.identity_workers,
+            "secure_boot": own.secure_boot,
+        }
+
+    async def preflight(self, uid: str, desired: Desired) -> None:
+        """Look at credentials, resource group and quotas; all that is missing is told at once.
+
+        Raises:
+            Conflict: with everything that speaks against `create`.
+            Unavailable, Denied: Azure does not answer, or not to these credentials.
+        """
+        manager, own = self._manager(uid), self._settings
+        try:
+            await manager.call(calls.GET_GROUP, {})
+        except Missing:
+            raise Conflict(
+                f"no resource group {own.resource_group} in subscription {own.subscription}",
+                hint="infra/iam/azure makes it with the nodes' identities; nothing was made",
+            ) from None
+        findings = await self._quotas(manager, desired)
+        if await manager.sets():
+            findings.append(f"scale sets of {uid} exist already, and this workspace has no state")
+        if findings:
+            lines = "\n".join(f"  {line}" for line in findings)
+            raise Conflict(f"Azure, {own.shared.region}:\n{lines}", hint="nothing was made")
+
+    async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
+        """List the machines. Raises Unavailable, Denied, FormatError."""
+        manager = self._manager(outputs.uid)
+        return tuple(f.instance for f in await manager.machines(await manager.sets()))
+
+    async def leftovers(self, uid: str) -> tuple[str, ...]:
+        """Name scale sets that still have the cluster's tag."""
+        return tuple(s.name for s in await self._manager(uid).sets())
+
+    async def console(self, instance_id: str) -> bytes:
+        """Give the end of a machine's console. Raises Missing, Unavailable."""
+        scale_set, _, number = instance_id.rpartition("_")
+        answer = await self._manager("").call(calls.CONSOLE, {"scale_set": scale_set, "vm": number})
+        found = answers.parse(answer.body, what="boot diagnostics")
+        # an address of Azure's storage that is signed for this one file, for some minutes
+        console = await rest.send(
+            "GET",
+            found.text("serialConsoleLogBlobUri"),
+            headers={},
+            body=None,
+            timeout_s=_CONSOLE_S,
+            max_bytes=8 * _MAX_CONSOLE_BYTES,
+        )
+        return rest.accept(console, what="boot diagnostics").body[-_MAX_CONSOLE_BYTES:]
+
+    async def _quotas(self, manager: ResourceManager, desired: Desired) -> list[str]:
+        offer = AZURE.of(self._settings.shared.variant)
+        machines = [
+            (offer.machine(group.instance_type), group.size) if offer is not None else (None, 0)
+            for group in desired.groups
+        ]
+        needed = sum(machine.vcpus * size for machine, size in machines if machine is not None)
+        answer = await manager.call(calls.LIST_USAGES, {"location": self._settings.shared.region})
+        for usage in answers.parse(answer.body, what="usages").items("value"):
+            if usage.fields("name").text_or("value", "") == "cores":
+                limit, used = (
+                    usage.number("limit", most=_MOST),
+                    usage.number("currentValue", most=_MOST),
+                )
+                if used + needed > limit:
+                    return [
+                        f"quota of cores: {limit} of which {used} are used, {needed} more needed"
+                    ]
+        return []
+
+    def _manager(self, uid: str) -> ResourceManager:
+        return ResourceManager(
+            self._signer,
+            subscription=self._settings.subscription,
+            resource_group=self._settings.resource_group,
+            uid=uid,
+            url=self._arm_url,
+            expired_hint=HINT,
+        )
+
+
+if TYPE_CHECKING:
+    _: type[Cloud] = AzureCloud

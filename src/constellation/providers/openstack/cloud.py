@@ -1,0 +1,232 @@
+"""OpenStack as the workstation sees it: Terraform for what machines stand in, our calls for them.
+
+OpenStack has no groups of machines, and Terraform would make a replaced machine anew. So the module
+`infra/openstack` makes network, security groups and load balancer, and the same code makes the
+first machines here that makes later ones on control planes (`node_groups`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from constellation.base.errors import Conflict, FormatError
+from constellation.base.progress import Progress
+from constellation.providers.openstack import calls
+from constellation.providers.openstack.access import Access, Pool, Template
+from constellation.providers.openstack.identity import Cloud as Region
+from constellation.providers.openstack.node_groups import OpenStackNodeGroups
+from constellation.providers.openstack.servers import list_servers
+from constellation.providers.protocols import Role
+from constellation.providers.terraform.variables import Shared, shared_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from constellation.base.progress import Report
+    from constellation.base.secret import Secret
+    from constellation.providers.protocols import (
+        Desired,
+        Infrastructure,
+        InfrastructureState,
+        Instance,
+    )
+    from constellation.providers.terraform.infrastructure import Cloud, Outputs
+
+__all__ = ["Login", "OpenStackCloud", "OpenStackInfrastructure", "OpenStackSettings"]
+
+_BOOT_VOLUME_GB = 10
+_STEP = "Machines"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """The user's own application credential, out of clouds.yaml; see `access.Access`."""
+
+    auth_url: str
+    region: str
+    credential_id: str
+    credential_secret: Secret
+    certificates: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenStackSettings:
+    """What the configuration says about OpenStack, beside groups and image.
+
+    `network` empty: network and subnet are made; else `subnet` lies in it.
+    """
+
+    shared: Shared
+    cloud: str
+    external_network: str
+    network: str
+    subnet: str
+
+
+class OpenStackCloud:
+    """OpenStack with one configuration; `pause_s` and `drain_s` are for tests."""
+
+    def __init__(
+        self,
+        settings: OpenStackSettings,
+        login: Login,
+        *,
+        pause_s: float = 2.0,
+        drain_s: float = 10.0,
+    ) -> None:
+        self._settings, self._login = settings, login
+        self._pause_s, self._drain_s = pause_s, drain_s
+        self._outputs: Outputs | None = None
+
+    @property
+    def provider(self) -> str:
+        """Give its name, which is its module's as well."""
+        return "openstack"
+
+    def variables(self, uid: str, desired: Desired) -> Mapping[str, object]:
+        """Give the module's variables; see infra/openstack/variables.tf."""
+        own = self._settings
+        network = {"network_id": own.network, "subnet_id": own.subnet}
+        return {
+            **shared_variables(own.shared, uid, desired, network=network if own.network else None),
+            "cloud": own.cloud,
+            "external_network": own.external_network,
+        }
+
+    async def preflight(self, uid: str, desired: Desired) -> None:
+        """Look at credentials and what exists. Raises Conflict, Denied, Unavailable."""
+        del desired
+        if await self._list(uid):
+            raise Conflict(
+                f"machines of {uid} exist already, and this workspace has no state",
+                hint="nothing was made",
+            )
+
+    async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
+        """List the machines, and note where the module has put them."""
+        self._outputs = outputs
+        return await self._list(outputs.uid)
+
+    async def leftovers(self, uid: str) -> tuple[str, ...]:
+        """Name machines that still have the cluster's tag."""
+        return tuple(i.instance_id for i in await self._list(uid))
+
+    async def console(self, instance_id: str) -> bytes:
+        """Refuse: Nova's console log is not among the calls of an application credential."""
+        raise Conflict(f"{instance_id[:80]}: look at its console with `openstack console log show`")
+
+    async def make_missing(self, uid: str, desired: Desired, *, report: Report) -> None:
+        """Make machines until each group has its size, control planes first.
+
+        Raises:
+            Conflict, Unavailable: one could not be made; those that were stay.
+        """
+        if self._outputs is None:
+            raise ValueError("the module was not applied")
+        access = self._access(uid, desired, self._outputs)
+        groups = OpenStackNodeGroups(
+            access,
+            node_document=desired.node_document,
+            pause_s=self._pause_s,
+            drain_s=self._drain_s,
+        )
+        there = await groups.list_instances()
+        total = sum(g.size for g in desired.groups)
+        for group in sorted(desired.groups, key=lambda g: g.role is not Role.CONTROL_PLANE):
+            have = sum(i.group == group.name for i in there)
+            for number in range(have, group.size):
+                detail = f"{group.name}: {number + 1} of {group.size}"
+                report(Progress(step=_STEP, detail=detail, total=total, unit="machines"))
+                await groups.create(group.name)
+        report(Progress(step=_STEP, finished=True))
+
+    async def remove_all(self, uid: str, *, report: Report) -> None:
+        """Remove every machine of a cluster; none there is no error."""
+        groups = OpenStackNodeGroups(
+            self._plain_access(uid), node_document=b"", pause_s=self._pause_s, drain_s=0.0
+        )
+        for instance in await groups.list_instances():
+            report(Progress(step="Remove machines", detail=instance.instance_id))
+            await groups.delete(instance.instance_id)
+
+    async def _list(self, uid: str) -> tuple[Instance, ...]:
+        compute = await Region(self._plain_access(uid)).caller(calls.COMPUTE)
+        return tuple(f.instance for f in await list_servers(compute, uid=uid))
+
+    def _plain_access(self, uid: str) -> Access:
+        login = self._login
+        return Access(
+            auth_url=login.auth_url,
+            region=login.region,
+            credential_id=login.credential_id,
+            credential_secret=login.credential_secret,
+            certificates=login.certificates,
+            uid=uid,
+            groups={},
+        )
+
+    def _access(self, uid: str, desired: Desired, outputs: Outputs) -> Access:
+        details = outputs.details
+        try:
+            pools = tuple(
+                Pool(pool_id=str(p["pool_id"]), port=int(p["port"]))
+                for p in json.loads(details["pools"]).values()
+            )
+            groups = {
+                group.name: Template(
+                    role=group.role,
+                    name_prefix=uid,
+                    flavor_id=group.instance_type,
+                    image_id=desired.image_path,
+                    network_id=details["network"],
+                    subnet_id=details["subnet"],
+                    security_group_ids=(
+                        details[f"security_group_{str(group.role).replace('-', '_')}"],
+                    ),
+                    availability_zones=group.zones,
+                    boot_volume_gb=_BOOT_VOLUME_GB,
+                    state_volume_gb=group.state_disk_gb,
+                    volume_type=group.state_disk_type,
+                    pools=pools if group.role is Role.CONTROL_PLANE else (),
+                )
+                for group in desired.groups
+            }
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise FormatError("outputs of the module: details are not complete") from None
+        return dataclasses.replace(self._plain_access(uid), groups=groups)
+
+
+class OpenStackInfrastructure:
+    """`providers.protocols.Infrastructure`: Terraform's part within, machines around it."""
+
+    def __init__(self, inner: Infrastructure, cloud: OpenStackCloud, uid: str) -> None:
+        self._inner, self._cloud, self._uid = inner, cloud, uid
+
+    async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
+        """Create what is missing; see the protocol."""
+        # Terraform's part waits for no machines
+        empty = tuple(dataclasses.replace(g, size=0) for g in desired.groups)
+        state = await self._inner.apply(dataclasses.replace(desired, groups=empty), report=report)
+        await self._cloud.make_missing(self._uid, desired, report=report)
+        return await self._inner.observe() or state
+
+    async def observe(self) -> InfrastructureState | None:
+        """Say what exists; None where nothing does."""
+        return await self._inner.observe()
+
+    async def destroy(self, *, report: Report) -> None:
+        """Remove everything, machines first: they hold ports of the network."""
+        await self._cloud.remove_all(self._uid, report=report)
+        await self._inner.destroy(report=report)
+
+    async def console(self, instance_id: str) -> bytes:
+        """Give the end of a machine's console; see the protocol."""
+        return await self._inner.console(instance_id)
+
+
+if TYPE_CHECKING:
+    _: type[Cloud] = OpenStackCloud
+    __: type[Infrastructure] = OpenStackInfrastructure
