@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Op = dict[str, Any]
 
-__all__ = ["ON_BYTES", "of_collateral", "of_events", "of_lines"]
+__all__ = ["ON_BYTES", "bundles", "of_collateral", "of_events", "of_lines"]
 
 _P384_ORDER = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
@@ -164,12 +164,13 @@ def _flipped(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
-def _bundles(case: Case) -> list[tuple[dict[str, Any], Collateral]]:
+def bundles(case: Case) -> list[tuple[dict[str, Any], Collateral]]:
+    """Give the entries of all collateral in the folder, and what they hold."""
     found = []
-    for _, item in case.folder.items("intel-tdx"):
+    for platform, item in case.folder.items():
         if item["kind"].startswith("collateral"):
-            data = case.folder.case("intel-tdx", item).get("bundle")
-            found.append((item["values"], Collateral.parse(data)))
+            data = case.folder.case(platform, item).get("bundle")
+            found.append((item, Collateral.parse(data)))
     return found
 
 
@@ -197,7 +198,11 @@ _PARTS = {
 def of_collateral(case: Case, change: str) -> bytes | None:
     """Change collateral as a word says; parts of other platforms come from other entries."""
     base, values = Collateral.parse(case.get("bundle")), case.values
-    others = [(v, c) for v, c in _bundles(case) if v["fmspc"].lower() != values["fmspc"].lower()]
+    others = [
+        (item["values"], c)
+        for item, c in bundles(case)
+        if item["values"]["fmspc"].lower() != values["fmspc"].lower()
+    ]
 
     def of(tee: str) -> Collateral:
         """Give collateral of another platform, of a time as near as there is."""

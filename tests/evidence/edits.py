@@ -160,8 +160,8 @@ def _collateral(case: Case, edit: Edit, op: Edit) -> Case:
     changed = changes.of_collateral(case, op["change"])
     if changed is None:
         raise NotKnownError(f"change {op['change']!r} of collateral")
-    quote = case.folder.named("intel-tdx", edit["with_quote"], also="quote-")
-    data = case.folder.case("intel-tdx", quote).get("quote")
+    quote = case.folder.named(case.platform, edit["with_quote"], also="quote-")
+    data = case.folder.case(case.platform, quote).get("quote")
     return replace(case, expect={**case.expect, "collateral": changed, "quote": data})
 
 

@@ -315,14 +315,14 @@ def _compare_nitro(case: Case, found: Verdict) -> None:
 
 PROCEDURES: tuple[tuple[str, str, Procedure], ...] = (
     (".*", "root-chain|root", chips.root_chain),
-    ("azure", "Azure SNP evidence.*", Procedure(_judge_azure_snp, _compare_azure)),
-    ("azure", "Azure TDX evidence.*", Procedure(_judge_azure_tdx, _compare_azure)),
-    ("azure", "HCL report.*", Procedure(_judge_hcl, _compare_azure)),
-    ("azure", "vTPM quote.*", Procedure(_judge_quote, _compare_quote)),
-    ("azure", "vTPM AK certificate.*", Procedure(_judge_azure_ak, _compare_certificate)),
-    ("gcp", "GCE [AE]K certificate.*", Procedure(_judge_gce_certificate, _compare_gce)),
-    ("gcp", "GCE vTPM attestation.*", Procedure(_judge_gce_banks, _compare_gce_banks)),
-    ("gcp", "GCE vTPM quote.*", Procedure(_judge_gce_quote, _compare_gce_quote)),
-    ("aws", "Nitro.*", Procedure(_judge_nitro, _compare_nitro)),
+    (".*", "Azure SNP evidence.*", Procedure(_judge_azure_snp, _compare_azure)),
+    (".*", "Azure TDX evidence.*", Procedure(_judge_azure_tdx, _compare_azure)),
+    (".*", "HCL report.*", Procedure(_judge_hcl, _compare_azure)),
+    (".*", "vTPM quote.*", Procedure(_judge_quote, _compare_quote)),
+    (".*", "vTPM AK certificate.*", Procedure(_judge_azure_ak, _compare_certificate)),
+    (".*", "GCE [AE]K certificate.*", Procedure(_judge_gce_certificate, _compare_gce)),
+    (".*", "GCE vTPM attestation.*", Procedure(_judge_gce_banks, _compare_gce_banks)),
+    (".*", "GCE vTPM quote.*", Procedure(_judge_gce_quote, _compare_gce_quote)),
+    (".*", "Nitro.*", Procedure(_judge_nitro, _compare_nitro)),
 )
 """Platform, kind (regular expressions), procedure."""

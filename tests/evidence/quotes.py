@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from constellation.attestation import chain
 from constellation.attestation.roots import intel
 from constellation.attestation.tdx.appraise import claims as td_claims
+from constellation.attestation.tdx.chain import verify_crl
 from constellation.attestation.tdx.endorsements import Collateral, signed_json
+from constellation.attestation.tdx.pck import load_certificate
 from constellation.attestation.tdx.quote import EnclaveReport, TdReport10, TdReport15, parse_quote
 from constellation.attestation.tdx.verify import verify, verify_collateral, verify_signatures
 from constellation.base.errors import Untrusted
 from constellation.crypto.certificate import RevocationList
+from tests.evidence.changes import bundles
 from tests.evidence.chips import Procedure, ask
 from tests.evidence.folder import Case, at, same
 from tests.evidence.reasons import REFUSALS, fits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["PROCEDURES", "same_fields"]
 
@@ -69,8 +77,8 @@ def same_fields(ours: Any, values: dict[str, Any]) -> None:
 
 def _one_status(case: Case, quote: Any, wanted: dict[str, Any]) -> None:
     """Verify a quote with one collateral at one time."""
-    item = case.folder.named("intel-tdx", wanted["collateral"], also="collateral-")
-    given = Collateral.parse(case.folder.case("intel-tdx", item).get("bundle"))
+    item = case.folder.named(case.platform, wanted["collateral"], also="collateral-")
+    given = Collateral.parse(case.folder.case(case.platform, item).get("bundle"))
     now = at(wanted["verify_at"])
     if wanted["verdict"] == "reject":
         try:
@@ -163,19 +171,20 @@ def _compare_collateral(case: Case, found: Any) -> None:
 def _judge_statement(case: Case) -> None:
     """Verify an answer of Intel's service by the signing certificates of all collateral here."""
     (file,) = case.files
-    body, signature = signed_json(file.data, name="tcbInfo")
+    name, field, what = (
+        ("tcbInfo", "tcb_info", "TCB info")
+        if b'"tcbInfo"' in file.data[:200]
+        else ("enclaveIdentity", "qe_identity", "QE identity")
+    )
+    body, signature = signed_json(file.data, name=name)
     error: Untrusted | None = None
-    for _, item in case.folder.items("intel-tdx"):
-        if not item["kind"].startswith("collateral"):
-            continue
-        start = Collateral.parse(case.folder.case("intel-tdx", item).get("bundle"))
-        fields = {n: getattr(start, n) for n in Collateral.__slots__}
-        changed = Collateral(**(fields | {"tcb_info": body, "tcb_info_signature": signature}))
+    for item, start in bundles(case):
+        changed = replace(start, **{field: body, f"{field}_signature": signature})
         try:
             verify_collateral(changed, roots=intel.ROOTS, now=at(item["verify_at"]))
         except Untrusted as refused:
             error = refused
-            if "TCB info: signature" not in str(refused):
+            if f"{what}: signature" not in str(refused):
                 return  # the signature holds; it is of another time than the rest
             continue
         return
@@ -183,9 +192,34 @@ def _judge_statement(case: Case) -> None:
     raise error
 
 
+def _judge_list(case: Case) -> None:
+    """Verify a revocation list of Intel's by the authorities of the folder's chains."""
+    (file,) = case.files
+    error: Untrusted | None = None
+    for issuer in _authorities(case):
+        try:
+            verify_crl(file.data, issuer=issuer, now=case.now, what="CRL")
+        except Untrusted as refused:
+            if error is None or "CRL: of " in str(error):
+                error = refused  # one by its issuer says more than one by another
+            continue
+        return
+    assert error is not None
+    raise error
+
+
+def _authorities(case: Case) -> Iterator[Any]:
+    yield load_certificate(intel.SGX_ROOT_CA, what="root")
+    for platform, item in case.folder.items():
+        if item["kind"] == "root-chain" and platform == case.platform:
+            for file in case.folder.case(platform, item).files:
+                yield from chain.load_all(file.data, what=file.path)
+
+
 PROCEDURES: tuple[tuple[str, str, Procedure], ...] = (
-    ("intel-tdx", r"(TDX|SGX) quote.*", Procedure(_judge_quote, _compare_quote)),
-    ("intel-tdx", r"collateral.*", Procedure(_judge_collateral, _compare_collateral)),
-    ("intel-tdx", r"TCB info.*", Procedure(_judge_statement)),
+    (".*", r"(TDX|SGX) quote(?! \+ JSON).*", Procedure(_judge_quote, _compare_quote)),
+    (".*", r"collateral.*", Procedure(_judge_collateral, _compare_collateral)),
+    (".*", r"(TCB info|QE identity|TD_QE identity).*", Procedure(_judge_statement)),
+    (".*", r"(PCK|[Rr]oot( CA)?|Intel) CRL.*", Procedure(_judge_list)),
 )
 """Platform, kind (regular expressions), procedure."""

@@ -16,7 +16,7 @@ from constellation.attestation.tdx.quote import TdReport10, parse_quote
 from constellation.attestation.tdx.verify import verify_signatures
 from constellation.attestation.tpm import forms, quote, replay
 from constellation.attestation.tpm.eventlog import EventLog
-from constellation.attestation.tpm.structures import Alg, Attest
+from constellation.attestation.tpm.structures import Alg, Attest, parse_signature
 from constellation.base.errors import FormatError, Untrusted
 from tests.evidence.chips import Procedure, ask
 from tests.evidence.folder import NotKnownError, same
@@ -216,6 +216,13 @@ def nonce_of_tools(case: Case, message: bytes) -> bytes:
     return bytes.fromhex(values["extra_data"]) if values else Attest.parse(message).extra_data
 
 
+def _judge_public(case: Case) -> Any:
+    found = forms.parse_ak(case.get("tpmt_public", "tpm2b_public", "ak"))
+    if isinstance(found, quote.Public) and (name := case.values.get("name")):
+        assert found.name().hex() == name
+    return found
+
+
 # --- IMA
 
 
@@ -253,27 +260,29 @@ def _compare_ima(case: Case, found: Verdict) -> None:
 
 
 PROCEDURES: tuple[tuple[str, str, Procedure], ...] = (
-    ("tpm-eventlog", "TCG event log.*", Procedure(_judge_log, _compare_log)),
-    ("tpm-eventlog", "CCEL.*", Procedure(_judge_ccel, _compare_log)),
-    ("tpm-eventlog", r"TPM 2\.0 quote.*", Procedure(_judge_quote_and_log, _compare_quote_and_log)),
+    (".*", "TCG event log.*", Procedure(_judge_log, _compare_log)),
+    (".*", "CCEL.*", Procedure(_judge_ccel, _compare_log)),
+    (".*", r"TPM 2\.0 quote.*", Procedure(_judge_quote_and_log, _compare_quote_and_log)),
     (
-        "tpm-eventlog",
+        ".*",
         r"TDX quote \+ JSON event log.*",
         Procedure(_judge_runtime_log, _compare_runtime_log),
     ),
     (".*", r"TPM 1\.2.*", Procedure(_refused)),
     (
-        "tpm-quote",
+        ".*",
         "TPMS_ATTEST.*",
         Procedure(
             _judge_attest, lambda c, f: same_attest(f.pack(), c.values.get("tpms_attest", {}))
         ),
     ),
     (
-        "tpm-quote",
+        ".*",
         "tpm2-tools quote files.*",
         Procedure(_judge_tpm2_tools, lambda c, f: same_registers(f, c.values.get("pcrs_sha256"))),
     ),
-    ("ima", "IMA.*", Procedure(_judge_ima, _compare_ima)),
+    (".*", "TPMT_SIGNATURE.*", Procedure(lambda c: parse_signature(c.get("tpmt_signature")))),
+    (".*", "(TPMT|TPM2B)_PUBLIC.*|AK public.*", Procedure(_judge_public)),
+    (".*", "IMA.*", Procedure(_judge_ima, _compare_ima)),
 )
 """Platform, kind (regular expressions), procedure."""
