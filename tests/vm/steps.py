@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 CLONE = "/srv/content/clone"
 WORK = "/root/cluster"
-SHORT_S, LONG_S = 300.0, 3600.0
+SHORT_S, BOOT_S, LONG_S = 300.0, 1200.0, 3600.0
+ATTEMPTS, UNAVAILABLE = 6, 6  # exit code 6: try again (design, section 4)
 
 
 class Failed(Exception):
@@ -44,34 +45,60 @@ class World:
             raise Failed(f"{script[:200]!r} ended with {done.code}: {done.text[-2000:]}")
         return done.text
 
-    async def tool(self, *arguments: str, timeout_s: float = LONG_S) -> str:
-        """Run the clone's `constellation`, printing its progress as it comes."""
+    async def tool(self, *arguments: str) -> str:
+        """Run the clone's `constellation`, which has to end well; gives its output."""
+        code, text = await self.attempt(*arguments)
+        if code != 0:
+            raise Failed(f"constellation {' '.join(arguments)} ended with {code}: {text[-1000:]}")
+        return text
+
+    async def until_done(self, *arguments: str) -> int:
+        """Run the tool again for as long as it says "unavailable, try again" (6); gives how often.
+
+        Raises:
+            Failed: another end, or `ATTEMPTS` without one.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            code, text = await self.attempt(*arguments)
+            if code == 0:
+                return attempt
+            if code != UNAVAILABLE:
+                break
+        raise Failed(f"constellation {' '.join(arguments)} ended with {code}: {text[-1000:]}")
+
+    async def attempt(self, *arguments: str) -> tuple[int, str]:
+        """Run the clone's `constellation`, printing its progress as it comes; code and output."""
         done = await self.machine.run(
             f"{CLONE}/constellation", "-C", WORK, *arguments,
-            timeout_s=timeout_s, on_line=lambda line: print(f"  {line}", flush=True),
+            timeout_s=LONG_S, on_line=lambda line: print(f"  {line}", flush=True),
         )  # fmt: skip
-        if done.code != 0:
-            raise Failed(f"constellation {' '.join(arguments)} ended with {done.code}")
-        return done.text
+        return done.code, done.text
 
     async def nodes(self) -> dict[str, int]:
-        """Give the nodes by group, with the pid of each one's init."""
+        """Give the nodes by role, with the pid of each one's init."""
         record = json.loads(await self.shell("cat /var/lib/constellation/*/state.json"))
-        return {node["group"]: node["init"]["pid"] for node in record["nodes"]}
+        return {node["role"]: node["init"]["pid"] for node in record["nodes"]}
 
-    async def in_node(self, group: str, script: str, *, timeout_s: float = SHORT_S) -> Done:
+    async def booted(self, role: str) -> str:
+        """Wait until a node's systemd has started all it starts; gives what it says then."""
+        pid = (await self.nodes())[role]
+        look = f"nsenter -t {pid} -a systemctl is-system-running 2>/dev/null || true"
+        wait = f"while [ $n -gt 0 ]; do s=$({look}); case $s in running|degraded) break; esac"
+        return await self.shell(
+            f"n={int(BOOT_S / 5)}; {wait}; sleep 5; n=$((n - 1)); done; echo $s", timeout_s=BOOT_S
+        )
+
+    async def in_node(self, role: str, script: str, *, timeout_s: float = SHORT_S) -> Done:
         """Run a script in a node, as one of its services: in its cgroup and namespaces."""
-        pid = (await self.nodes())[group]
+        pid = (await self.nodes())[role]
         words = ("systemd-run", "--wait", "--pipe", "--quiet", "--collect", "sh", "-euc", script)
         return await self.run("nsenter", "-t", str(pid), "-a", *words, timeout_s=timeout_s)
 
-    async def demand(self, group: str, script: str, *, timeout_s: float = SHORT_S) -> str:
+    async def demand(self, role: str, script: str, *, timeout_s: float = SHORT_S) -> str:
         """Run a script in a node that has to end well; give its output."""
-        done = await self.in_node(group, script, timeout_s=timeout_s)
+        done = await self.in_node(role, script, timeout_s=timeout_s)
         if done.code != 0:
-            raise Failed(
-                f"in {group}: {script[:200]!r} ended with {done.code}: {done.text[-2000:]}"
-            )
+            raise Failed(f"in {role}: {script[:200]!r} ended with {done.code}: {done.text[-2000:]}")
         return done.text
 
 
@@ -147,48 +174,48 @@ async def create(world: World) -> dict[str, Any]:
     equal(
         "scope", sorted(shown.split()), ["ActiveState=active", "Delegate=yes", "Slice=system.slice"]
     )
-    equal("nodes", sorted(await world.nodes()), ["control-planes", "workers"])
+    equal("nodes", sorted(await world.nodes()), ["control-plane", "worker"])
     return {"scope": units}
 
 
 async def node(world: World) -> dict[str, Any]:
     """A node has its own tree of cgroup v2 with the controllers, and few devices."""
-    for group in await world.nodes():
-        state = await world.demand(group, "systemctl is-system-running --wait || true")
-        if state not in ("running", "degraded"):
-            raise Failed(f"{group}: expected running, found {state}")
-        equal("cgroup tree", await world.demand(group, "stat -fc %T /sys/fs/cgroup"), "cgroup2fs")
-        equal("its root", await world.demand(group, "head -1 /proc/1/cgroup"), "0::/init.scope")
-        have = (await world.demand(group, "cat /sys/fs/cgroup/cgroup.controllers")).split()
+    for role in await world.nodes():
+        equal(f"state of {role}", await world.booted(role), "running")
+        equal("cgroup tree", await world.demand(role, "stat -fc %T /sys/fs/cgroup"), "cgroup2fs")
+        equal("its root", await world.demand(role, "head -1 /proc/1/cgroup"), "0::/init.scope")
+        have = (await world.demand(role, "cat /sys/fs/cgroup/cgroup.controllers")).split()
         equal("controllers", {"cpu", "cpuset", "memory", "pids"} - set(have), set())
         for number in ("b 254 0", "c 1 1", "b 7 200"):
             opened = await world.in_node(
-                group, f"rm -f /dev/theirs; mknod /dev/theirs {number}; head -c 1 /dev/theirs"
+                role, f"rm -f /dev/theirs; mknod /dev/theirs {number}; head -c 1 /dev/theirs"
             )
             if opened.code == 0 or "Operation not permitted" not in opened.text:
-                raise Failed(f"{group} opens {number}: {opened.text}")
-        await world.demand(group, "head -c 1 /dev/zero >/dev/null; echo x >/dev/null")
+                raise Failed(f"{role} opens {number}: {opened.text}")
+        await world.demand(role, "head -c 1 /dev/zero >/dev/null; echo x >/dev/null")
     return {"controllers": have}
 
 
 async def init(world: World) -> dict[str, Any]:
-    """The nodes are attested, their disks opened, Kubernetes runs."""
-    await world.tool("init", "--yes")
+    """The nodes are attested, their disks opened, Kubernetes runs.
+
+    On an emulated processor a wait of init's may end before the API server is up: the same command
+    again goes on, as everywhere.
+    """
+    attempts = await world.until_done("init", "--yes")
     found = {}
-    for group in await world.nodes():
-        disk = await world.demand(group, "cat /run/constellation/disk.json")
-        equal(f"disk of {group}", json.loads(disk)["state"], "open")
-        config = await world.demand(group, "cat /run/constellation/containerd/config.toml")
+    for role in await world.nodes():
+        disk = await world.demand(role, "cat /run/constellation/disk.json")
+        equal(f"disk of {role}", json.loads(disk)["state"], "open")
+        config = await world.demand(role, "cat /run/constellation/containerd/config.toml")
         equal("SystemdCgroup", "SystemdCgroup = true" in config, True)
-        kubelet = await world.demand(group, "grep cgroupDriver /var/lib/kubelet/config.yaml")
+        kubelet = await world.demand(role, "grep cgroupDriver /var/lib/kubelet/config.yaml")
         equal("kubelet's driver", kubelet, "cgroupDriver: systemd")
-        slices = await world.demand(
-            group, "ls -d /sys/fs/cgroup/kubepods.slice/*/*/*.scope | wc -l"
-        )
-        found[group] = int(slices)
-    if not found["control-planes"]:
+        slices = await world.demand(role, "ls -d /sys/fs/cgroup/kubepods.slice/*/*/*.scope | wc -l")
+        found[role] = int(slices)
+    if not found["control-plane"]:
         raise Failed("no pod's container is in a scope of the node's systemd")
-    return {"containers_in_scopes": found}
+    return {"attempts": attempts, "containers_in_scopes": found}
 
 
 async def pod(world: World) -> dict[str, Any]:
@@ -207,9 +234,9 @@ async def pod(world: World) -> dict[str, Any]:
     await world.shell(f"{kubectl} wait --for=condition=Ready --timeout=600s pod/one", timeout_s=700)
     uid = await world.shell(f"{kubectl} get pod one -o jsonpath='{{.metadata.uid}}'")
     group = await world.demand(
-        "workers", f"ls -d /sys/fs/cgroup/kubepods.slice/*/*{uid.replace('-', '_')}.slice"
+        "worker", f"ls -d /sys/fs/cgroup/kubepods.slice/*/*{uid.replace('-', '_')}.slice"
     )
-    tasks = await world.demand("workers", "/run/constellation/bin/ctr -n k8s.io tasks ls")
+    tasks = await world.demand("worker", "/run/constellation/bin/ctr -n k8s.io tasks ls")
     address = await world.shell(f"{kubectl} get pod one -o jsonpath='{{.status.podIP}}'")
     return {"group": group, "tasks": len(tasks.splitlines()) - 1, "address": address}
 
@@ -217,23 +244,23 @@ async def pod(world: World) -> dict[str, Any]:
 async def wireguard(world: World) -> dict[str, Any]:
     """The mesh is the kernel's, and carries packets from one node to the other."""
     addresses = {}
-    for group in await world.nodes():
-        shown = await world.demand(group, "ip -j -d address show dev wg0")
+    for role in await world.nodes():
+        shown = await world.demand(role, "ip -j -d address show dev wg0")
         link = json.loads(shown)[0]
         equal("kind of wg0", link["linkinfo"]["info_kind"], "wireguard")
-        none = await world.demand(group, "ls /run/wireguard /var/run/wireguard 2>/dev/null | wc -l")
+        none = await world.demand(role, "ls /run/wireguard /var/run/wireguard 2>/dev/null | wc -l")
         equal("sockets of wireguard-go", none, "0")
-        addresses[group] = link["addr_info"][0]["local"]
+        addresses[role] = link["addr_info"][0]["local"]
     if not all(addresses.values()):
         raise Failed(f"no address: {addresses}")
     await world.demand(
-        "workers",
+        "worker",
         f"""python3 - <<'END'
 import socket, time
 end = time.monotonic() + 120
 while True:
     try:
-        socket.create_connection(("{addresses["control-planes"]}", 10250), timeout=10).close()
+        socket.create_connection(("{addresses["control-plane"]}", 10250), timeout=10).close()
         break
     except OSError:
         if time.monotonic() > end:
@@ -241,7 +268,7 @@ while True:
         time.sleep(1)
 END""",
     )
-    seen = await world.demand("workers", "wg show wg0 transfer")
+    seen = await world.demand("worker", "wg show wg0 transfer")
     received = int(seen.split()[1])
     if not received:
         raise Failed(f"nothing came through the mesh: {seen}")
@@ -268,6 +295,9 @@ async def down(world: World) -> dict[str, Any]:
     await world.tool("mini", "down", "--yes")
     await world.shell("udevadm settle; sleep 5")
     after = json.loads(await world.shell(f"python3 -c {shlex.quote(_LOOK)}"))
+    # modules that were loaded meanwhile bring settings of their own; the others keep their values
+    known = {line.partition(" = ")[0] for line in world.before["sysctls"]}
+    after["sysctls"] = [x for x in after["sysctls"] if x.partition(" = ")[0] in known]
     changed = {
         key: {"gone": [x for x in value if x not in after[key]],
               "new": [x for x in after[key] if x not in value]}

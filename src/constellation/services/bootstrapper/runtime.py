@@ -49,7 +49,7 @@ _MTU = 1400
 """Room for the mesh's headers (WireGuard over IPv4: 60 bytes) in a 1500 byte link."""
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _SHORT_S = 30.0
-_CONTAINERD_S = 60.0
+_CONTAINERD_S = 240.0
 
 
 def cgroup_version() -> int:
