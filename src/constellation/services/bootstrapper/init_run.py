@@ -92,6 +92,8 @@ class InitRun:
             Step(name="kubelet certificates", do=self._certify_kubelet),
             Step(name="pod network", do=self._start_network, volatile=True),
             *(phase(p) for p in rest),
+            # they load while the API server starts, and wait for what the last steps write
+            Step(name="static pods", do=self._place_pods, volatile=True),
             Step(name="kubelet", do=runtime.ensure_kubelet, volatile=True),
             Step(name="API server", do=self._wait_for_api, volatile=True),
             *(phase(p) for p in kubeadm.PHASES_AFTER_API),
@@ -232,13 +234,15 @@ class InitRun:
     async def _start_proxy(self) -> None:
         await runtime.start_kube_proxy(self._record())
 
+    async def _place_pods(self) -> None:
+        runtime.place_static_pods(self._record().role, paths=self._paths)
+
     async def _start_services(self) -> None:
         policy = self._paths.kept_policy(self._document).verified()
         first = dataclasses.replace(self._member(), image=first_node.only_image(policy))
         value = membership.found(self._settings, first)
         write_atomic(self._paths.keys / "membership.json", decode.dump(value), mode=0o600)
         await runtime.start_upgrade_agent()
-        runtime.place_static_pods(self._record().role, paths=self._paths)
 
     async def _write_record(self) -> None:
         write_atomic(self._paths.state / "node.json", dump_node_record(self._record()), mode=0o600)

@@ -33,6 +33,7 @@ _STATE = Path("/var/lib/constellation")
 _KUBERNETES = Path("/etc/kubernetes")
 _RUN = Path("/run/constellation")
 _FILES_WITHIN_S = 300.0
+_LOOK_EVERY_S = 0.3
 _log = logging.getLogger(__name__)
 
 
@@ -79,7 +80,7 @@ async def _serve() -> None:
 def main() -> None:
     """Run until stopped; what is missing on the disk is waited for, 5 minutes at most."""
     logs.set_up("joinservice")
-    asyncio.run(until_available(_serve, deadline_s=_FILES_WITHIN_S))
+    asyncio.run(until_available(_serve, deadline_s=_FILES_WITHIN_S, longest_pause_s=_LOOK_EVERY_S))
 
 
 if __name__ == "__main__":

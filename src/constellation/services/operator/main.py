@@ -29,6 +29,7 @@ _KUBERNETES = Path("/etc/kubernetes")
 _STATE = Path("/var/lib/constellation")
 _DOCUMENT = Path("/run/constellation/node-document.json")
 _FILES_WITHIN_S = 300.0
+_LOOK_EVERY_S = 0.3
 
 
 async def _run() -> None:
@@ -67,7 +68,7 @@ def _read(path: Path) -> bytes:
 def main() -> None:
     """Run until stopped; what is missing on the disk is waited for, 5 minutes at most."""
     logs.set_up("operator")
-    asyncio.run(until_available(_run, deadline_s=_FILES_WITHIN_S))
+    asyncio.run(until_available(_run, deadline_s=_FILES_WITHIN_S, longest_pause_s=_LOOK_EVERY_S))
 
 
 if __name__ == "__main__":

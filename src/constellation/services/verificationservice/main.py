@@ -24,6 +24,7 @@ __all__ = ["main"]
 
 _CLUSTER_CA = Path("/etc/kubernetes/pki/ca.crt")
 _FILES_WITHIN_S = 300.0
+_LOOK_EVERY_S = 0.3
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +58,7 @@ async def _serve() -> None:
 def main() -> None:
     """Run until stopped; what is missing is waited for, 5 minutes at most."""
     logs.set_up("verificationservice")
-    asyncio.run(until_available(_serve, deadline_s=_FILES_WITHIN_S))
+    asyncio.run(until_available(_serve, deadline_s=_FILES_WITHIN_S, longest_pause_s=_LOOK_EVERY_S))
 
 
 if __name__ == "__main__":
