@@ -176,6 +176,17 @@ def test_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "Nothing to remove.\n")
 
 
+def test_a_configuration_of_the_present_format_needs_no_migration(tmp_path: Path) -> None:
+    run(tmp_path, "config", "generate", "local")
+    done = run(tmp_path, "config", "migrate", "-o", "json")
+    assert json.loads(done.stdout)["migrated"] is False
+    conf = tmp_path / "constellation-conf.yaml"
+    conf.write_text(conf.read_text().replace("version: 1", "version: 2", 1))
+    refused = run(tmp_path, "config", "migrate")
+    assert refused.returncode == 3
+    assert "version: expected 1, found 2" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("what", "verb", "remove"),
     [

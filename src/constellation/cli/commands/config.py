@@ -126,6 +126,23 @@ def schema(context: click.Context, /, **chosen: Any) -> None:
     click.echo(dump_schema(), nl=False)
 
 
+@config.command()
+@standard_options
+@click.pass_context
+def migrate(context: click.Context, /, **chosen: Any) -> None:
+    """Bring constellation-conf.yaml to the present format; version 1 is the only one so far."""
+    from constellation.config.reader import read_config
+
+    chosen_settings = settings(context, chosen)
+    path = chosen_settings.workspace().config
+    found = read_config(path)  # refuses what another program version wrote
+    result(
+        {"config": str(path), "migrated": False, "version": found.version},
+        output=chosen_settings.output,
+        text=lambda: f"{path} has the present format, version {found.version}: nothing to do.",
+    )
+
+
 @config.command("kubernetes-versions")
 @standard_options
 @click.pass_context
