@@ -18,6 +18,9 @@ test-vm: ## a Debian 13 machine (systemd, cgroup v2) under QEMU without KVM make
 evidence: ## verify published evidence of real machines, and edits of it: CONSTELLATION_EVIDENCE or ../shared/evidence
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tests/evidence/run.py
 
+evidence-of-packages: ## the same of the test data that Google's Go modules carry (the Go module proxy)
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tests/evidence/packages.py
+
 every-bit: ## flip every bit of one published report and quote of each kind: none may be accepted
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -W ignore tests/evidence/every_bit.py
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.evidence.folder import BESIDE, Folder
+from tests.evidence.packages import fields
 from tests.evidence.run import Outcome, main, results
 
 if TYPE_CHECKING:
@@ -115,6 +116,13 @@ def test_an_item_that_is_not_as_published_is_told_with_why(tmp_path: Path) -> No
         Outcome.NOT_COVERED,
         Outcome.ANOTHER,
     ]
+
+
+def test_a_protocol_buffer_is_taken_apart() -> None:
+    message = b"\x08\x96\x01" + b"\x12\x02hi" + b"\x12\x00"
+    assert list(fields(message)) == [(1, 150), (2, b"hi"), (2, b"")]
+    with pytest.raises(AssertionError, match="wire type 1"):
+        list(fields(b"\x09" + bytes(8)))
 
 
 def test_the_last_line_is_one_of_numbers(
