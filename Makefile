@@ -30,6 +30,9 @@ fuzz: ## coverage-guided fuzzing of every parser: SECONDS of each, TARGET=name f
 flood: ## 100,000 bad connections against each server that listens before it knows its peer: TARGET=word for some
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.flood.run $(addprefix --connections ,$(CONNECTIONS)) $(addprefix --target ,$(TARGET))
 
+interruptions: ## init cut off after each of its steps on real clusters (root): HOW=word for one way
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.cluster.interruptions $(addprefix --how ,$(HOW))
+
 golden: ## write generated files anew; then read the diff
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tools/golden.py
 

@@ -97,6 +97,15 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 
 @pytest.fixture(scope="session")
+def web(mini: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Give the 1+1 cluster with what `tests.cluster.web` says, deployed once."""
+    from tests.cluster.web import deploy  # noqa: PLC0415 - it imports from here
+
+    deploy(mini, tmp_path_factory.mktemp("web"))
+    return mini
+
+
+@pytest.fixture(scope="session")
 def ha(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """Give a running 3+2 cluster, made step by step; `terminate` removes it."""
     workspace = Workspace(folder=tmp_path_factory.mktemp("ha"))

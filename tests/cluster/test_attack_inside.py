@@ -21,8 +21,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from constellation.base.secret import Secret
+from constellation.crypto.derive import MasterSecret, derive_key
+from constellation.disk.state_disk import inspect
 from constellation.providers.local.daemon.layout import RUN_ROOT, STATE_ROOT
 from constellation.providers.local.infrastructure import LocalInfrastructure
+from tests.cluster.machines import disk_of, machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,13 +70,18 @@ asyncio.run(main(*sys.argv[1:]))
 
 CONNECT = """
 import socket, sys
-for target in sys.argv[1:]:
+from concurrent.futures import ThreadPoolExecutor
+
+def state(target):
     host, port = target.rsplit(":", 1)
     try:
         socket.create_connection((host, int(port)), timeout=1.5).close()
-        print(target, "open")
+        return target + " open"
     except OSError:
-        print(target, "closed")
+        return target + " closed"
+
+with ThreadPoolExecutor(32) as threads:
+    print(*threads.map(state, sys.argv[1:]), sep="\\n")
 """
 
 
@@ -273,20 +282,134 @@ def _holds(path: Path, words: list[bytes]) -> bool:
             tail, position = chunk[-512:], position + len(chunk)
 
 
-def test_the_owners_secrets_lie_in_one_file_alone(mini: Workspace, tmp_path: Path) -> None:
-    file = mini.folder / "constellation-mastersecret.json"
+def _owners(file: Path) -> list[bytes]:
+    """Give the owner key, and key and salt of each master secret."""
     content = json.loads(file.read_bytes())
     secrets = [base64.b64decode(content["owner_key"])]
     for generation in content["master_secrets"]:
         secrets += [base64.b64decode(generation[name]) for name in ("key", "salt")]
-    # the scanner must find what was planted: in a file and in a process's arguments
+    return secrets
+
+
+def _derived(mini: Workspace, file: Path) -> list[bytes]:
+    """Derive every key that this cluster can have: one for each id of the grammar in use."""
+    (generation,) = json.loads(file.read_bytes())["master_secrets"]
+    key, salt = (Secret(base64.b64decode(generation[name])) for name in ("key", "salt"))
+    master = MasterSecret(key=key, salt=salt)
+    disks = (
+        inspect(disk_of(mini, machine(mini, role).instance_id)).uuid.hex()
+        for role in ("control-plane", "worker")
+    )
+    keys = [derive_key(master, f"state-disk/{uuid}", size_bytes=64).reveal() for uuid in disks]
+    others = ("measurementSecret", "ssh-ca", *(f"etcd/{n}" for n in range(3)))
+    keys += [derive_key(master, name, size_bytes=32).reveal() for name in others]
+    # the first half is what a cipher of 32 bytes would get
+    return [*keys, *(key[:32] for key in keys if len(key) == 64)]
+
+
+def _of_control_planes(mini: Workspace) -> list[bytes]:
+    """Give the private keys that control planes alone have: P-256 numbers, big-endian."""
+    root = Path(f"/proc/{init_pid(mini, 'control')}/root")
+    files = (
+        *(root / "var/lib/constellation/keys" / name for name in ("join.pem", "services-ca.key")),
+        *(root / "etc/kubernetes/pki" / name for name in ("ca.key", "etcd/ca.key", "sa.key")),
+    )
+    return [_number(path.read_bytes()) for path in files]
+
+
+def _number(pem: bytes) -> bytes:
+    key = serialization.load_pem_private_key(pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key.private_numbers().private_value.to_bytes(32, "big")
+
+
+def test_the_owners_secrets_and_all_derived_keys_lie_in_one_file_alone(
+    mini: Workspace, tmp_path: Path
+) -> None:
+    file = mini.folder / "constellation-mastersecret.json"
+    owners, derived = _owners(file), _derived(mini, file)
+    etcd = Path(f"/proc/{init_pid(mini, 'control')}/root/var/lib/etcd")
+    # the scanner must find what was planted: in a file, in arguments, in etcd, on a host's disk
     planted = tmp_path / "planted"
-    planted.write_bytes(b"x" * 1000 + base64.b64encode(secrets[1]))
-    code = ("import time; time.sleep(600)", secrets[1].hex())
+    planted.write_bytes(b"x" * 1000 + base64.b64encode(derived[0]))
+    code = ("import time; time.sleep(600)", derived[1].hex())
+    word = os.urandom(32)
+    made = mini.kubectl("create", "configmap", "planted", f"--from-literal=word={word.hex()}")
+    assert made.returncode == 0, made.stderr
     with subprocess.Popen([sys.executable, "-c", *code]) as canary:
         try:
-            hits = _hits(secrets, mini, (tmp_path,))
+            secrets = [*owners, *derived, *_of_control_planes(mini), word]
+            hits = _hits(secrets, mini, (tmp_path, etcd))
         finally:
             canary.kill()
-    found = {str(file), str(planted), f"/proc/{canary.pid}/cmdline"}
-    assert hits == found
+    mini.kubectl("delete", "configmap", "planted")
+    in_etcd = {h for h in hits if h.startswith(str(etcd))}
+    assert in_etcd, "etcd's files are scanned"
+    assert not any(_holds(Path(h), [f for s in secrets[:-1] for f in _forms(s)]) for h in in_etcd)
+    assert hits - in_etcd == {str(file), str(planted), f"/proc/{canary.pid}/cmdline"}
+
+
+def test_no_program_of_ours_may_dump_its_memory(mini: Workspace) -> None:
+    seen = set()
+    for group in ("control", "worker"):
+        init = init_pid(mini, group)
+        cgroups = {Path(f"/proc/{init}/ns/cgroup").readlink()}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                ours = any(b"/constellation/" in w and b"/bin/" in w for w in words[:4])
+                if not ours or (folder / "ns/cgroup").readlink() not in cgroups:
+                    continue
+                name = next(w for w in words if b"/bin/" in w and b"constellation" in w)
+                limits = (folder / "limits").read_text().splitlines()
+                core = next(line for line in limits if line.startswith("Max core file size"))
+                assert core.split()[4:6] == ["0", "0"], f"{name!r}: {core}"
+                seen.add(name.rpartition(b"/")[2].decode())
+    assert {"agent", "mesh", "keyservice", "bootstrapper"} <= seen, seen
+
+
+ASK_KEYS = """
+import asyncio, sys
+sys.path[:0] = ["/usr/lib/constellation/python"]
+from pathlib import Path
+from grpclib.exceptions import GRPCError
+from constellation.rpc.mutual_tls import ServiceTls, channel
+from constellation.rpc.stubs.key_grpc import KeyServiceStub
+from constellation.rpc.stubs.key_pb2 import GetDataKeyRequest
+
+async def main(ids):
+    keys = Path("/var/lib/constellation/keys")
+    tls = ServiceTls(certificate=keys / "service.crt", private_key=keys / "service.pem",
+                     ca=keys / "services-ca.crt")
+    for id_ in ids:
+        connection = channel("10.42.1.10", 9090, tls=tls)
+        try:
+            request = GetDataKeyRequest(id=id_, size_bytes=64)
+            reply = await KeyServiceStub(connection).GetDataKey(request, timeout=10)
+            print(id_, "given", len(reply.key))
+        except GRPCError as error:
+            print(id_, "refused", error.status.name)
+        connection.close()
+
+asyncio.run(main(sys.argv[1:]))
+"""
+
+
+def test_one_service_gets_no_other_ones_key(mini: Workspace) -> None:
+    disks = [
+        f"state-disk/{inspect(disk_of(mini, machine(mini, role).instance_id)).uuid.hex()}"
+        for role in ("control-plane", "worker")
+    ]
+    others = ["measurementSecret", "etcd/0", "ssh-ca", "volume/a", f"state-disk/{'0' * 32}"]
+
+    def asked(group: str) -> dict[str, str]:
+        argv = ("python3", "-I", "-", *disks, *others)
+        said = inside(init_pid(mini, group), *argv, stdin=ASK_KEYS)
+        return dict(line.split(" ", 1) for line in said.splitlines())
+
+    # root on a worker has its service's certificate and key
+    worker = asked("worker")
+    assert set(worker) == {*disks, *others}, worker
+    assert all(answer.startswith("refused") for answer in worker.values()), worker
+    control = asked("control")
+    assert {i for i, a in control.items() if a == "given 64"} == set(disks), control

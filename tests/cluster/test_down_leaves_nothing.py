@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
-import socket
-import subprocess
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
 from constellation.providers.local.infrastructure import workspaces
-from tests.cluster.conftest import Workspace
+from tests.cluster.conftest import Workspace, eventually
+from tests.cluster.traces import traces
+from tests.cluster.web import NODE_PORT, address_of, deploy, serves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,52 +37,44 @@ def second(tmp_path: Path) -> Iterator[Workspace]:
     workspace.constellation("mini", "down", "--yes")
 
 
-def _said(*argv: str) -> list[str]:
-    if shutil.which(argv[0]) is None:
-        return []
-    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines()
+class Probe:
+    """Asks a NodePort without a pause, each time on a fresh connection, no retries."""
 
+    def __init__(self, host: str, port: int) -> None:
+        self._where = (host, port)
+        self.answers: list[bool] = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
 
-def _machine(uid: str) -> dict[str, list[str]]:
-    """Look at everything that a cluster makes on its machine; `uid` picks what is its own."""
-    folders = (f"{base}/constellation/{uid}" for base in ("/run", "/var/lib"))
-    return {
-        "cgroups": [str(p) for p in Path("/sys/fs/cgroup").glob(f"**/*{uid}*")],
-        "firewall": _said("nft", "list", "ruleset"),
-        "folders": [folder for folder in folders if Path(folder).exists()],
-        "links": sorted(name for _, name in socket.if_nameindex()),
-        "loops": [
-            str(p.parent.parent.name)
-            for p in Path("/sys/block").glob("loop*/loop/backing_file")
-            if uid in _read(p)
-        ],
-        "mounts": sorted(
-            line.split(" ")[4]
-            for line in Path("/proc/self/mountinfo").read_text().splitlines()
-            if "/constellation" in line or uid in line
-        ),
-        "namespaces": [str(p) for p in Path("/run/netns").glob(f"*{uid}*")],
-        "programs": [line for line in _said("ps", "-eo", "args") if f"/{uid}" in line],
-        "sockets": [line for line in _read(Path("/proc/net/unix")).splitlines() if uid in line],
-    }
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
+    def _run(self) -> None:
+        while not self._end.wait(0.05):
+            self.answers.append(serves(*self._where))
 
 
 def test_a_cluster_without_state_file_and_daemon_goes_and_no_other(
-    mini: Workspace, second: Workspace
+    web: Workspace, second: Workspace, tmp_path: Path
 ) -> None:
+    mini = web
     assert second.folder not in workspaces().values()
-    before = _machine("second-cluster-is-not-there-yet")
+    before = traces("second-cluster-is-not-there-yet")
     up = second.constellation("mini", "up", "--yes", timeout_s=1200)
     assert up.returncode == 0, up.stderr
     (uid,) = (uid for uid, folder in workspaces().items() if folder == second.folder)
-    assert any(_machine(uid)["cgroups"])
+    assert any(traces(uid)["cgroups"])
+
+    # the same NodePort on both
+    deploy(second, tmp_path)
+    assert address_of(second) != address_of(mini)
+    for both in (mini, second):
+        assert eventually(lambda both=both: serves(address_of(both), NODE_PORT), seconds=30)  # type: ignore[misc]
 
     state = second.folder / "constellation-state.yaml"
     state.write_bytes(state.read_bytes()[:100])
@@ -97,14 +89,17 @@ def test_a_cluster_without_state_file_and_daemon_goes_and_no_other(
     }
     os.kill(daemon, signal.SIGKILL)
 
-    down = second.constellation("mini", "down", "--yes", timeout_s=300)
+    with Probe(address_of(mini), NODE_PORT) as probe:
+        down = second.constellation("mini", "down", "--yes", timeout_s=300)
     assert down.returncode == 0, down.stderr
+    assert len(probe.answers) > 10
+    assert all(probe.answers), f"{probe.answers.count(False)} of {len(probe.answers)} failed"
     assert re.search(rf"^Removed machines, disks and network of {uid}$", down.stdout, re.MULTILINE)
     assert not second.folder.exists()
     end = time.monotonic() + _WAIT_S
-    while _machine(uid) != before and time.monotonic() < end:
+    while traces(uid) != before and time.monotonic() < end:
         time.sleep(0.2)
-    assert _machine(uid) == before
+    assert traces(uid) == before
     assert second.folder not in workspaces().values()
     assert mini.folder in workspaces().values()
     assert len(mini.objects("nodes")) == 2

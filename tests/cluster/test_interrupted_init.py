@@ -1,22 +1,29 @@
-"""An init that is killed or interrupted half-way: the same command again completes it."""
+"""An init that is cut off half-way, with three control planes waiting: it completes, once.
+
+Then two control planes join at once, and one is destroyed between its etcd member's addition and
+its promotion: the other one joins. `make interruptions` cuts after each step of the code's list.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
-import signal
 import subprocess
-import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from constellation.config.state import read_state
-from tests.cluster.conftest import ROOT, Workspace
+from constellation.providers.local.infrastructure import LocalInfrastructure
+from tests.cluster import interruptions
+from tests.cluster.conftest import Workspace, eventually
+from tests.cluster.machines import inside, is_ready, machine, power
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from constellation.config.state import ChosenNode
 
 pytestmark = [
     pytest.mark.cluster,
@@ -24,56 +31,96 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="root makes the nodes"),
 ]
 
+FIRST_LEARNER = """
+import asyncio, sys
+sys.path[:0] = ["/usr/lib/constellation/python"]
+from pathlib import Path
+from constellation.base.errors import ConstellationError
+from constellation.kube.etcd import Etcd
+
+async def main():
+    etcd = Etcd(Path("/etc/kubernetes/pki"))
+    while True:
+        try:
+            for member in await etcd.members():
+                if member.learner or "members" in sys.argv:
+                    print(member.address, "learner" if member.learner else "voter", flush=True)
+            if "members" in sys.argv:
+                return
+        except ConstellationError:
+            pass
+        await asyncio.sleep(0.05)
+
+asyncio.run(main())
+"""
+
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    """Give a workspace whose machines wait for `init`."""
-    made = Workspace(folder=tmp_path / "cluster")
+    """Give a workspace whose machines wait for `init`: three control planes, one worker."""
+    folder = tmp_path / "cluster"
     try:
-        for words in (("config", "generate", "local"), ("create", "--yes")):
-            done = made.constellation(*words, timeout_s=900)
-            assert done.returncode == 0, done.stderr
-        yield made
+        yield interruptions.create(folder, control_planes=3)
     finally:
-        down = made.constellation("terminate", "--yes")
+        down = Workspace(folder=folder).constellation("terminate", "--yes")
     assert down.returncode == 0, down.stderr
 
 
-def _init_until(workspace: Workspace, step: str, number: signal.Signals) -> tuple[int, list[str]]:
-    """Start `init`, send it a signal when it says `step`; give exit code and what it said."""
+def _chosen(workspace: Workspace) -> tuple[ChosenNode | None, bytes]:
+    state = read_state(workspace.folder / "constellation-state.yaml")
+    assert state is not None
+    return state.init, state.cluster_id
+
+
+def _members(workspace: Workspace) -> dict[str, str]:
+    """Give etcd's members as the first control plane knows them: address and part."""
+    pid = machine(workspace, "control-plane").pid
+    said = inside(pid, "python3", "-I", "-", "members", stdin=FIRST_LEARNER)
+    return dict(line.split() for line in said.splitlines())
+
+
+def _destroy_first_learner(workspace: Workspace) -> tuple[str, str]:
+    """Wait for a learner, take its machine's power, then delete it; gives its and the other's."""
+    planes = [machine(workspace, "control-plane", index) for index in range(3)]
     with subprocess.Popen(
-        [sys.executable, "-m", "constellation.cli.main", "-C", str(workspace.folder), "init"],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        ["nsenter", "-t", str(planes[0].pid), "-a", "python3", "-I", "-c", FIRST_LEARNER],
+        stdout=subprocess.PIPE,
         text=True,
-    ) as process:
-        timer = threading.Timer(300, process.kill)
-        timer.start()
-        assert process.stderr is not None
-        said = []
-        for line in process.stderr:
-            said.append(line.strip())
-            if step in line:
-                process.send_signal(number)
-        timer.cancel()
-    return process.returncode, said
+    ) as watch:
+        try:
+            assert watch.stdout is not None
+            address = watch.stdout.readline().split()[0]
+        finally:
+            watch.kill()
+    victim = next(p for p in planes[1:] if p.address == address)
+    power(workspace, victim.instance_id, "kill")
+    asyncio.run(LocalInfrastructure(workspace.uid).delete(victim.instance_id))
+    return address, next(p.address for p in planes[1:] if p.address != address)
 
 
-def test_the_same_command_again_completes_a_killed_and_an_interrupted_init(
+def test_an_interrupted_init_completes_and_a_lost_learner_keeps_nobody_out(
     workspace: Workspace,
 ) -> None:
-    path = workspace.folder / "constellation-state.yaml"
-    code, said = _init_until(workspace, "kubeadm kubelet-start", signal.SIGKILL)
-    assert code == -signal.SIGKILL, said
-    killed = read_state(path)
-    assert killed is not None
-    assert killed.init is not None
+    code, said = interruptions.interrupted(
+        workspace, "Start the cluster: kubeadm certs all: done", "bootstrapper killed"
+    )
+    assert code not in (0, 1), said
+    first = _chosen(workspace)
+    assert first[0] is not None
 
-    code, said = _init_until(workspace, "its steps follow", signal.SIGINT)
+    code, said = interruptions.interrupted(
+        workspace, "Start the cluster: kubeadm etcd local: done", "node power-cycled"
+    )
+    assert code not in (0, 1), said
+
+    code, said = interruptions.interrupted(
+        workspace, "Start the cluster: kubeadm kubelet-start", "command killed"
+    )
+    assert code == -9, said
+
+    code, said = interruptions.interrupted(workspace, "its steps follow", "command interrupted")
     if code == 0:
-        # the node had gone on alone and was finished when the second init asked
+        # the node had gone on alone and was finished when the command asked again
         assert any("Nodes Ready" in line for line in said)
     else:
         assert code == 130, said
@@ -81,14 +128,19 @@ def test_the_same_command_again_completes_a_killed_and_an_interrupted_init(
         assert said[-2].endswith(" init")
         assert said[-1].endswith(f"-C {workspace.folder} terminate")
 
+    with interruptions.begin(workspace):
+        lost, other = _destroy_first_learner(workspace)
+        kept = machine(workspace, "control-plane").address
+        assert eventually(
+            lambda: _members(workspace) == {kept: "voter", other: "voter"}, seconds=240
+        ), _members(workspace)
+        assert eventually(lambda: is_ready(workspace, other), seconds=60)
+    assert _chosen(workspace) == first, "there was never another cluster"
+    assert lost not in workspace.kubectl("get", "nodes", "-o", "wide").stdout
     done = workspace.constellation("init")
     assert done.returncode == 0, done.stderr
-    finished = read_state(path)
-    assert finished is not None
-    assert finished.init == killed.init
-    assert finished.cluster_id == killed.cluster_id
-    nodes = workspace.objects("nodes")
-    assert len(nodes) == 2
-    status = workspace.constellation("status")
-    assert status.returncode == 0
-    assert "All is well." in status.stdout
+    assert len(workspace.objects("nodes")) == 3
+    # the state file still names the machine that was destroyed, and it alone does not answer
+    verified = workspace.constellation("verify")
+    assert verified.returncode == 6, verified.stderr
+    assert verified.stderr.count("Error: ") == 1, verified.stderr
