@@ -46,14 +46,9 @@ KMS_SOCKET_DIR: Final = "/run/constellation/kms"
 
 PATCHES: Final = "patches"
 """Folder below `CONSTELLATION_DIR`: what kubeadm lays over its own manifests, each time anew."""
-_SHUTDOWN_DELAY = "5s"
-"""How long an API server that was told to end still serves while `/readyz` says no.
-
-A load balancer must notice in less than half of it: the local one asks every 0.5 s and three
-times, 1.5 s."""
-_API_SERVER_GRACE_S = 90
-"""Until kubelet kills an API server that was told to end: the delay, then requests that run (60 s
-at most, `--request-timeout`)."""
+_REQUESTS_END_S = 85
+"""What an API server that ends has beyond its delay: requests run 60 s at most
+(`--request-timeout`), then it closes. After that kubelet kills it."""
 
 _CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 _PKI = "/etc/kubernetes/pki"
@@ -122,13 +117,18 @@ IGNORED_PREFLIGHT_ERRORS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings:
-    """What is the same on every node; `endpoint` is host:port, `api_sans` names and addresses."""
+    """What is the same on every node; `endpoint` is host:port, `api_sans` names and addresses.
+
+    `shutdown_delay_s`: for so long an API server that was told to end still serves while `/readyz`
+    says no: at least twice what the load balancer needs to notice.
+    """
 
     name: str
     kubernetes_version: str
     endpoint: str
     api_sans: tuple[str, ...]
     service_cidr: str
+    shutdown_delay_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,9 +189,9 @@ def upgrade_configuration(kubernetes_version: str, *, etcd_upgrade: bool) -> byt
     )
 
 
-def patches() -> dict[str, bytes]:
+def patches(*, shutdown_delay_s: int) -> dict[str, bytes]:
     """Give the patches by file name (kubeadm: "Customizing with patches"): grace to end in."""
-    grace = {"spec": {"terminationGracePeriodSeconds": _API_SERVER_GRACE_S}}
+    grace = {"spec": {"terminationGracePeriodSeconds": shutdown_delay_s + _REQUESTS_END_S}}
     return {"kube-apiserver+merge.json": json.dumps(grace).encode()}
 
 
@@ -235,7 +235,7 @@ def _cluster_configuration(cluster: ClusterSettings) -> dict[str, Any]:
                     "encryption-provider-config": f"{CONSTELLATION_DIR}/encryption.json",
                     "profiling": "false",
                     # in this time a load balancer sees that the server ends; it serves all along
-                    "shutdown-delay-duration": _SHUTDOWN_DELAY,
+                    "shutdown-delay-duration": f"{cluster.shutdown_delay_s}s",
                     "shutdown-send-retry-after": "false",
                 }
             ),

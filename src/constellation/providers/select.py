@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
     from constellation.providers.protocols import Metadata, NodeGroups
 
-__all__ = ["metadata", "node_groups"]
+__all__ = ["balancer_notices_s", "metadata", "node_groups"]
 
 T = TypeVar("T")
+
+_LOCAL_NOTICES_S = 2
+_CLOUD_NOTICES_S = 30
+"""Two checks of 10 s that failed, and what it takes until that is so everywhere (`infra/`)."""
 
 
 def metadata(provider: str) -> Metadata:
@@ -37,6 +41,14 @@ def node_groups(provider: str) -> NodeGroups:
         FormatError: this build knows no such provider.
     """
     return _known(_NODE_GROUPS, provider)()
+
+
+def balancer_notices_s(provider: str) -> int:
+    """Say within how many seconds its load balancer sends nothing to who says no to its checks.
+
+    The local one asks every 0.5 s (API) or 1 s (NodePorts), and believes three or two answers.
+    """
+    return _LOCAL_NOTICES_S if provider == "local" else _CLOUD_NOTICES_S
 
 
 def _local_metadata() -> Metadata:

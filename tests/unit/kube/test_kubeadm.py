@@ -10,6 +10,8 @@ from typing import Any
 from constellation.kube import kubeadm
 from constellation.providers.local.daemon import balancer
 from constellation.providers.local.daemon.records import CloudRecord
+from constellation.providers.select import balancer_notices_s
+from constellation.services.bootstrapper.kubernetes import shutdown_delay_s
 
 CLUSTER = kubeadm.ClusterSettings(
     name="mini",
@@ -17,6 +19,7 @@ CLUSTER = kubeadm.ClusterSettings(
     endpoint="10.42.0.1:6443",
     api_sans=("127.0.0.1", "10.42.0.1"),
     service_cidr="10.96.0.0/12",
+    shutdown_delay_s=shutdown_delay_s("local"),
 )
 
 
@@ -135,5 +138,11 @@ def test_each_run_of_kubeadm_is_given_the_patches_again() -> None:
     folder = {"directory": "/etc/kubernetes/constellation/patches"}
     assert init["patches"] == join["patches"] == folder
     assert upgrade["UpgradeConfiguration"]["node"] == {"etcdUpgrade": False, "patches": folder}
-    (patch,) = kubeadm.patches().values()
+    (patch,) = kubeadm.patches(shutdown_delay_s=5).values()
     assert json.loads(patch)["spec"]["terminationGracePeriodSeconds"] > 65
+
+
+def test_where_balancers_notice_late_an_api_server_serves_longer() -> None:
+    for provider in ("local", "aws", "azure", "gcp", "openstack"):
+        assert shutdown_delay_s(provider) > 2 * balancer_notices_s(provider)
+    assert balancer_notices_s("aws") >= 2 * 10, "infra/: two checks, 10 s apart"

@@ -10,6 +10,7 @@ from constellation.kube import api_server, kubeadm, units
 from constellation.kube.kubeconfigs import kubelet_kubeconfig
 from constellation.kube.membership import NodeRole
 from constellation.kube.objects import cluster_dns_address, first_objects
+from constellation.providers.select import balancer_notices_s
 from constellation.services import node_tools
 from constellation.services.bootstrapper.runtime import RESOLV_CONF, cgroup_version
 
@@ -27,6 +28,7 @@ __all__ = [
     "join_phase",
     "kubelet_endpoint",
     "node_settings",
+    "shutdown_delay_s",
     "wait_for_api",
     "write_api_configuration",
     "write_discovery",
@@ -48,7 +50,13 @@ def cluster_settings(
         endpoint=record.endpoint,
         api_sans=api_sans,
         service_cidr=record.service_cidr,
+        shutdown_delay_s=shutdown_delay_s(record.provider),
     )
+
+
+def shutdown_delay_s(provider: str) -> int:
+    """Give what an API server waits before it closes: more than twice what the balancer needs."""
+    return 2 * balancer_notices_s(provider) + 1
 
 
 def node_settings(record: NodeRecord) -> kubeadm.NodeSettings:
@@ -69,7 +77,8 @@ def write_api_configuration(*, paths: Paths) -> None:
     folder = paths.kubernetes / "constellation"
     write_atomic(folder / "admission.json", kubeadm.admission_configuration(), mode=0o600)
     write_atomic(folder / "encryption.json", kubeadm.encryption_configuration(), mode=0o600)
-    for name, patch in kubeadm.patches().items():
+    delay_s = shutdown_delay_s(paths.provider)
+    for name, patch in kubeadm.patches(shutdown_delay_s=delay_s).items():
         write_atomic(folder / kubeadm.PATCHES / name, patch, mode=0o600)
 
 

@@ -12,7 +12,7 @@ from constellation.kube.client import connect
 from constellation.kube.etcd import Etcd
 from constellation.kube.log_copy import LogCopy
 from constellation.kube.node_record import NODE_JSON, load_node_record
-from constellation.providers.select import node_groups
+from constellation.providers.select import balancer_notices_s, node_groups
 from constellation.rpc.upgrade_client import UpgradeClient
 from constellation.services.kept_policy import KeptPolicy
 from constellation.services.operator.kubernetes import Kubernetes
@@ -53,7 +53,7 @@ async def _run() -> None:
             client, me=record.name, leaving=lambda: kubernetes.is_leaving(record.name)
         ),
         own=OwnNode(record.name, orders=OwnOrders(record.name, kubernetes=kubernetes), agent=agent),
-        pace=Pace(),
+        pace=Pace(notice_s=2 * balancer_notices_s(record.provider) + 1),
     )
     await operator.run()
 

@@ -49,7 +49,7 @@ class Leaving:
 class Pace:
     """Times in seconds: the load balancer notices, a look again, an API server's end at most."""
 
-    notice_s: float = 5.0
+    notice_s: float
     again_s: float = 1.0
     retire_s: float = 180.0
 
