@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -98,7 +99,7 @@ def tls(tmp_path: Path) -> mutual_tls.ServiceTls:
 
 @contextlib.asynccontextmanager
 async def serving(
-    tls: mutual_tls.ServiceTls, bounds: Limits
+    tls: mutual_tls.ServiceTls, bounds: Limits, *, life_s: float = mutual_tls.LIFE_S
 ) -> AsyncIterator[mutual_tls.TlsServer]:
     listening = await mutual_tls.serve(
         [Answers()],
@@ -106,6 +107,7 @@ async def serving(
         port=0,
         tls=tls,
         limits=bounds,
+        life_s=life_s,
     )
     try:
         yield listening
@@ -202,6 +204,55 @@ async def test_the_bearer_of_a_certificate_holds_a_share_of_the_connections(
         finally:
             for channel in channels:
                 channel.close()
+
+
+async def idle(port: int, tls: mutual_tls.ServiceTls, address: str) -> asyncio.StreamReader:
+    """Connect with a good certificate from an address, and say nothing more."""
+    context = ssl.create_default_context(cafile=tls.ca)
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(tls.certificate, tls.private_key)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, local_addr=(address, 0)
+    )
+    OPEN.append(writer)
+    return reader
+
+
+OPEN: list[asyncio.StreamWriter] = []
+
+
+async def ended(connections: list[asyncio.StreamReader]) -> int:
+    """Count connections that the server has ended."""
+    count = 0
+    for reader in connections:
+        try:
+            async with asyncio.timeout(0.05):
+                while await reader.read(4096):
+                    pass
+            count += 1
+        except TimeoutError:
+            pass
+        except OSError:
+            count += 1
+    return count
+
+
+async def test_bearers_of_certificates_that_hold_all_connections_keep_nobody_out(
+    tls: mutual_tls.ServiceTls,
+) -> None:
+    async with serving(tls, limits(), life_s=1.5) as listening:
+        held = [
+            await idle(listening.port, tls, f"127.0.0.{number}")
+            for number in (2, 3)
+            for _ in range(3)
+        ]
+        assert await ended(held) == 0
+        assert await ask_tls(listening.port, tls) == GOOD, "6 of 6 places were taken"
+        assert await ended(held) == 1
+        await asyncio.sleep(1.5)
+        assert await ended(held) == 6, "nobody holds a connection for as long as it likes"
+    while OPEN:
+        OPEN.pop().close()
 
 
 async def test_addresses_that_hold_all_handshakes_of_an_attested_port_keep_nobody_out(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from constellation.atls.limits import Place
 
 __all__ = [
+    "LIFE_S",
     "ServiceTls",
     "TlsServer",
     "channel",
@@ -48,6 +49,8 @@ __all__ = [
     "serve",
 ]
 
+LIFE_S = 120.0
+"""Longest life of a connection: our callers make a new one for each call, of 30 s at most."""
 _BACKLOG = 256
 _PAUSE_S = 0.1
 _SHUTDOWN_S = 1.0
@@ -79,8 +82,11 @@ async def serve(
     port: int,
     tls: ServiceTls,
     limits: Limits = USUAL,
+    life_s: float = LIFE_S,
 ) -> TlsServer:
     """Listen for callers with a certificate of the services' CA; see `TlsServer`.
+
+    A connection is ended `life_s` after its handshake, whatever its caller does with it.
 
     Raises:
         Unavailable: the address is taken or not this machine's, or a file of `tls` is not there
@@ -92,7 +98,7 @@ async def serve(
     except OSError as error:
         raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
     listener.setblocking(False)
-    return TlsServer(handlers, listener=listener, identity=identity, limits=limits)
+    return TlsServer(handlers, listener=listener, identity=identity, limits=limits, life_s=life_s)
 
 
 class _ServerIdentity:
@@ -124,7 +130,8 @@ class TlsServer:
     """A gRPC server behind mutual TLS; made by `serve`.
 
     A connection counts before its TLS handshake begins, by `limits` as on aTLS ports, and one that
-    is known counts on: a certificate of the CA does not make its bearer unlimited.
+    is known counts on: a certificate of the CA does not make its bearer unlimited. Where no place
+    is left, the address that has most gives its oldest up for a newcomer.
     """
 
     def __init__(
@@ -134,11 +141,12 @@ class TlsServer:
         listener: socket.socket,
         identity: _ServerIdentity,
         limits: Limits,
+        life_s: float,
     ) -> None:
         self._grpc = OpenServer(
             handlers,
             limits=limits,
-            life_s=None,
+            life_s=life_s,
             max_message_bytes=MAX_MESSAGE_BYTES,
             max_unread_bytes=MAX_UNREAD_BYTES,
         )
