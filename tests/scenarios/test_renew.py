@@ -332,6 +332,13 @@ async def test_a_node_renews_at_half_of_a_day_and_the_log_tells(
     assert cluster.ledger.membership.peers_serial < cluster.ledger.membership.sequence
     assert (tmp_path / "node" / "said.json").exists(), "the time in its ticket"
     assert worker.kubelet_starts == []
+    cluster.later_s = 26 * HOUR
+    assert await renewal.once()
+    assert len(cluster.entries(Kind.RENEWED)) == 1, "the same evidence again is no news"
+    cluster.files.kept_policy().take_shown(OURS.policy(serial=2))
+    cluster.later_s = 40 * HOUR
+    assert await renewal.once()
+    assert len(cluster.entries(Kind.RENEWED)) == 2, "judged by another policy"
 
 
 async def test_a_laptop_that_slept_for_eight_days_gets_kubelet_s_client_certificate_too(
@@ -468,7 +475,7 @@ async def test_a_node_that_asks_again_and_again_fills_no_log(
         with pytest.raises(Unavailable, match="too often"):
             await worker.renews()
     await asyncio.sleep(0.1)
-    assert len(cluster.entries(Kind.RENEWED)) == 4
+    assert len(cluster.entries(Kind.RENEWED)) == 1
     assert cluster.entries(Kind.REFUSED) == []
 
 

@@ -24,7 +24,7 @@ from constellation.rpc.stubs import join_pb2
 from constellation.rpc.stubs.join_grpc import JoinServiceBase
 from constellation.services.joinservice import admit, entries
 from constellation.services.joinservice.kubernetes_version import kubernetes_for
-from constellation.services.joinservice.renew import RenewFacts, RenewRates, renew
+from constellation.services.joinservice.renew import Renewals, RenewFacts, renew
 from constellation.trust.channel_proof import JOIN_CHANNEL_LABEL, prove_join_channel
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class JoinHandlers(JoinServiceBase):
     refusals: Refusals
     publish: Callable[[Membership], Awaitable[None]]
     versions: ApiVersions
-    rates: RenewRates = field(default_factory=RenewRates)
+    renewals: Renewals = field(default_factory=Renewals)
 
     async def Introduce(  # noqa: N802 - the protocol's name
         self, stream: Stream[join_pb2.IntroduceRequest, join_pb2.Introduction]
@@ -302,13 +302,12 @@ class JoinHandlers(JoinServiceBase):
             instance_id=request.instance_id,
             address=request.address,
         )
-        policy, now = self.kept.verified(), _seconds()
+        policy, now, now_s = self.kept.verified(), _seconds(), clock.monotonic_s()
         membership = self.ledger.membership
-        self.rates.take(
-            renew(membership, facts, result=result),
-            membership=membership,
-            now_s=clock.monotonic_s(),
-        )
+        member = renew(membership, facts, result=result)
+        self.renewals.take(member, membership=membership, now_s=now_s)
+        if not self.renewals.is_news(result, policy_serial=policy.serial, now_s=now_s):
+            return member
         renewing: list[Member] = []
 
         def decide(membership: Membership) -> Entry:
@@ -318,6 +317,7 @@ class JoinHandlers(JoinServiceBase):
             )
 
         await self.ledger.write_later(decide, now=now)
+        self.renewals.tell(result, policy_serial=policy.serial, now_s=now_s)
         return renewing[0]
 
     def _refused(

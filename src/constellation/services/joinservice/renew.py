@@ -18,9 +18,17 @@ if TYPE_CHECKING:
     from constellation.attestation.model import AttestationResult
     from constellation.kube.membership import Member, Membership
 
-__all__ = ["RenewFacts", "RenewRates", "renew"]
+__all__ = ["RenewFacts", "Renewals", "renew"]
 
 _AT_ONCE, _PER_SECOND = 4, 1 / 900
+_TELL_EVERY_S = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    claims: dict[str, bytes | int | str]
+    policy_serial: int
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +74,17 @@ def renew(membership: Membership, facts: RenewFacts, *, result: AttestationResul
     return member
 
 
-class RenewRates:
-    """How often one node gets new certificates: 4 times at once, each quarter of an hour later on.
+class Renewals:
+    """What this JoinService remembers of renewals, by AK of live members: how many, what it told.
 
-    A node asks twice a day. Each renewal is a record of the join log.
+    A node asks twice a day; it may 4 times at once and each quarter of an hour later on. The join
+    log tells of a renewal where the evidence is news, or a week after it last did: the log's size
+    is bounded, and records of nodes that merely live on must not push out who joined.
     """
 
     def __init__(self) -> None:
         self._rates: dict[bytes, Rate] = {}
+        self._told: dict[bytes, _Told] = {}
 
     def take(self, member: Member, *, membership: Membership, now_s: float) -> None:
         """Count a renewal; `now_s` of a steady clock.
@@ -83,6 +94,7 @@ class RenewRates:
         """
         live = {m.attester_id for m in membership.nodes}
         self._rates = {ak: rate for ak, rate in self._rates.items() if ak in live}
+        self._told = {ak: told for ak, told in self._told.items() if ak in live}
         rate = self._rates.setdefault(
             member.attester_id, Rate(burst=_AT_ONCE, per_second=_PER_SECOND, now_s=now_s)
         )
@@ -91,6 +103,21 @@ class RenewRates:
                 f"{member.name} renewed its certificates too often",
                 hint="a node may do so every 15 minutes",
             )
+
+    def is_news(self, result: AttestationResult, *, policy_serial: int, now_s: float) -> bool:
+        """Say whether the log is to tell of a renewal with this evidence."""
+        told = self._told.get(result.attester_id)
+        return (
+            told is None
+            or now_s - told.at_s >= _TELL_EVERY_S
+            or (told.claims, told.policy_serial) != (dict(result.claims), policy_serial)
+        )
+
+    def tell(self, result: AttestationResult, *, policy_serial: int, now_s: float) -> None:
+        """Remember that the log has told."""
+        self._told[result.attester_id] = _Told(
+            claims=dict(result.claims), policy_serial=policy_serial, at_s=now_s
+        )
 
 
 def _given(result: AttestationResult) -> tuple[str, ...]:

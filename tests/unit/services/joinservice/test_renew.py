@@ -10,7 +10,7 @@ import pytest
 from constellation.base.errors import Rejected, Unavailable
 from constellation.kube import membership as members
 from constellation.services.joinservice.admit import admit
-from constellation.services.joinservice.renew import RenewFacts, RenewRates, renew
+from constellation.services.joinservice.renew import Renewals, RenewFacts, renew
 from tests.fakes.members import asks, attested, founded, machine
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def test_a_node_that_was_not_given_to_the_cluster_gets_none() -> None:
 
 
 def test_a_node_renews_four_times_at_once_and_then_each_quarter_of_an_hour() -> None:
-    rates, (first, worker) = RenewRates(), SETTLED.nodes
+    rates, (first, worker) = Renewals(), SETTLED.nodes
     for _ in range(4):
         rates.take(worker, membership=SETTLED, now_s=1000)
     with pytest.raises(Unavailable, match="too often"):
@@ -89,3 +89,19 @@ def test_a_node_renews_four_times_at_once_and_then_each_quarter_of_an_hour() -> 
     rates.take(worker, membership=SETTLED, now_s=1901)
     with pytest.raises(Unavailable, match="too often"):
         rates.take(worker, membership=SETTLED, now_s=1901)
+
+
+def test_the_log_tells_of_new_evidence_and_once_a_week() -> None:
+    book, week = Renewals(), 7 * 86_400.0
+    assert book.is_news(GIVEN, policy_serial=1, now_s=0)
+    book.tell(GIVEN, policy_serial=1, now_s=0)
+    assert not book.is_news(GIVEN, policy_serial=1, now_s=week - 1)
+    assert book.is_news(GIVEN, policy_serial=1, now_s=week)
+    assert book.is_news(GIVEN, policy_serial=2, now_s=1)
+    changed = dataclasses.replace(GIVEN, claims={**GIVEN.claims, "pcr4": bytes(32)})
+    assert book.is_news(changed, policy_serial=1, now_s=1)
+    other = dataclasses.replace(GIVEN, attester_id=bytes(32))
+    assert book.is_news(other, policy_serial=1, now_s=1), "each node for itself"
+    without = members.remove(SETTLED, "worker-default-0")
+    book.take(SETTLED.nodes[0], membership=without, now_s=2)
+    assert book.is_news(GIVEN, policy_serial=1, now_s=3), "who is gone is forgotten"
