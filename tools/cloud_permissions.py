@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from constellation.providers.calls import Call
 
-__all__ = ["dump_access_rules", "dump_permissions"]
+__all__ = ["dump_access_rules", "dump_permissions", "permission_lines"]
 
 _TABLES = {
     "azure": (azure.NODE_GROUP_CALLS, azure.METADATA_CALLS),
@@ -33,6 +33,41 @@ def dump_permissions(cloud: str) -> str:
 def dump_access_rules() -> str:
     """Write infra/iam/openstack/access-rules.json, as `openstack` takes them."""
     return json.dumps(openstack.access_rules(), indent=2) + "\n"
+
+
+def permission_lines() -> list[str]:
+    """Write the permissions for docs/reference/infrastructure.md."""
+    lines: list[str] = []
+    for name, table, workstation in (
+        ("Azure", _TABLES["azure"], azure.WORKSTATION_CALLS),
+        ("Google Cloud", _TABLES["gcp"], gcp.WORKSTATION_CALLS),
+    ):
+        lines += ["", f"## Permissions on {name}", ""]
+        groups = (
+            ("Control planes:", table[0]),
+            ("Workers:", table[1]),
+            ("The workstation, beside what Terraform needs:", workstation),
+        )
+        for title, calls in groups:
+            lines += [title, "", "| permission | call | why |", "|---|---|---|"]
+            lines += [_line(call) for call in calls]
+            lines += [""]
+        lines.pop()
+    lines += ["", "## Access rules on OpenStack", "", _RULES, ""]
+    lines += ["| service | call | why |", "|---|---|---|"]
+    lines += [_line(call) for call in openstack.NODE_GROUP_CALLS]
+    return lines
+
+
+_RULES = (
+    "Of the application credential that control planes have (`infra/iam/openstack/"
+    "access-rules.json`); workers have none."
+)
+
+
+def _line(call: Call) -> str:
+    linked = "".join(f"<br>`{permission}`" for permission in call.linked)
+    return f"| `{call.permission}`{linked} | `{call.method} {call.path}` | {call.why} |"
 
 
 def _rows(calls: Iterable[Call]) -> list[dict[str, object]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from constellation.providers.aws import calls
 from constellation.providers.terraform.infrastructure import PORTS
+from tools.cloud_permissions import permission_lines
 
 __all__ = ["blocks", "dump_infrastructure_reference", "modules"]
 
@@ -70,7 +71,7 @@ def dump_infrastructure_reference() -> str:
     ]
     for module in modules():
         lines += _module(module)
-    return "\n".join([*lines, *_aws_permissions()]) + "\n"
+    return "\n".join([*lines, *_aws_permissions(), *permission_lines()]) + "\n"
 
 
 def _module(module: Path) -> list[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
+from pydantic.alias_generators import to_camel
 
+from constellation.config.schema import Provider
 from tests.fakes.terraform.settings import CLOUDS, HOME, variables
 from tests.fakes.terraform.workbench import Workbench, workbench
 
@@ -37,9 +39,9 @@ IAM = {
         "subscription": "0b1c2d3e-0000-4000-8000-000000000001",
         "region": "germanywestcentral",
         "resource_group": "constell-rg",
-        "prefix": "constell",
+        "name": "constell",
     },
-    "gcp": {"project": "project", "prefix": "constell"},
+    "gcp": {"project": "project", "name": "constell"},
 }
 
 
@@ -97,6 +99,10 @@ async def test_the_iam_module_fits_the_schema(cloud: str, tmp_path: Path) -> Non
         made = await bench.plan()
         roles = [v for a, v in made.items() if "custom_role" in a or "role_definition" in a]
         assert len(roles) == 2
+        applied = await bench.run("apply", "-auto-approve", "-no-color")
+        assert applied.code == 0, applied.said
+        said = json.loads((await bench.run("output", "-json")).said)["configuration"]["value"]
+        assert set(said) <= set(_keys(cloud))
         assert "*" not in str([r.get("permissions") for r in roles])
 
 
@@ -179,6 +185,13 @@ async def test_wrong_variables_are_refused(cloud: str, tmp_path: Path) -> None:
             ran = await bench.run("plan", "-input=false", "-no-color")
             assert ran.code != 0
             assert "Invalid value for variable" in ran.said
+
+
+def _keys(cloud: str) -> set[str]:
+    """Name what may stand in the configuration's block of a cloud."""
+    block = Provider.model_fields[cloud].annotation
+    (model,) = (kind for kind in get_args(block) if kind is not type(None))
+    return {to_camel(name) for name in model.model_fields}
 
 
 def _secrets(value: Any, name: str = "") -> list[str]:

@@ -21,7 +21,7 @@ from tests.fakes.rest_service import Refusal, Request, RestService
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["GROUP_PATH", "FakeAzure", "SetVm"]
+__all__ = ["GROUP_PATH", "FakeAzure", "ScaleSet", "SetVm"]
 
 SUBSCRIPTION, RESOURCE_GROUP = "0b1c2d3e-0000-4000-8000-000000000001", "constell-rg"
 GROUP_PATH = (
@@ -44,7 +44,9 @@ class SetVm:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Set:
+class ScaleSet:
+    """One scale set: what its tags say, and its machines."""
+
     group: str
     role: str
     uid: str
@@ -102,7 +104,7 @@ class FakeAzure:
     """One resource group with two scale sets, one machine each."""
 
     uid: str = "constell-ab12cd"
-    sets: dict[str, _Set] = field(default_factory=dict)
+    sets: dict[str, ScaleSet] = field(default_factory=dict)
     hidden: dict[str, int] = field(default_factory=dict)
     me: str = ""
     token_serial: int = 1
@@ -124,7 +126,7 @@ class FakeAzure:
             ("worker_default", "worker"),
         ):
             name = f"{self.uid}-{group.replace('_', '-')}"
-            self.sets[name] = _Set(group=group, role=role, uid=self.uid)
+            self.sets[name] = ScaleSet(group=group, role=role, uid=self.uid)
             self.add(name)
         self.me = f"{self.uid}-control-plane-default_0"
 
@@ -146,7 +148,7 @@ class FakeAzure:
             yield self
 
 
-def _tags(scale_set: _Set) -> dict[str, str]:
+def _tags(scale_set: ScaleSet) -> dict[str, str]:
     return {
         "constellation-uid": scale_set.uid,
         "constellation-role": scale_set.role,
@@ -199,7 +201,7 @@ class _Arm(RestService):
         self._one(request)
         return {"serialConsoleLogBlobUri": f"{self.url}/blob?sig=x"}
 
-    def _set(self, request: Request) -> _Set:
+    def _set(self, request: Request) -> ScaleSet:
         try:
             return self._azure.sets[request.parts["scale_set"]]
         except KeyError:

@@ -99,6 +99,7 @@ class FakeGce:
     uid: str = "constell-ab12cd"
     vms: dict[str, Vm] = field(default_factory=dict)
     managers: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> group, role
+    roles: dict[str, str] = field(default_factory=dict)  # group -> role
     hidden: dict[str, int] = field(default_factory=dict)
     operations: dict[str, dict[str, Any]] = field(default_factory=dict)
     token_serial: int = 1

@@ -170,6 +170,7 @@ def write_control_plane(
     cluster: Cluster | None = None,
     attester_id: bytes = b"",
     now: datetime | None = None,
+    plan: Settings | None = None,
 ) -> NodeFiles:
     """Write what the first node's bootstrapper leaves on its disk; its address is 127.0.0.1.
 
@@ -194,7 +195,7 @@ def write_control_plane(
         if cluster is not None
         else _made_up()
     )
-    plan = dataclasses.replace(settings(workers=workers), cluster_id=document.cluster_id)
+    plan = plan or dataclasses.replace(settings(workers=workers), cluster_id=document.cluster_id)
     first = first_member(service, plan=plan, attester_id=attester_id)
     files.node_document.write_bytes(dump_node_document(document))
     files.kept_policy().keep_first(policy)

@@ -63,6 +63,7 @@ class FakeOpenStack:
     revoked: bool = False
     no_host: bool = False
     balancer_busy: int = 0
+    pools: dict[str, int] = field(default_factory=lambda: {_API_POOL: 6443})
     build_looks: int = 0
     page_size: int = 500
     user_data: bytes = b'{"document":1}'
@@ -118,7 +119,7 @@ class FakeOpenStack:
             )
 
         return Access(
-            auth_url=f"{self.service.url}/identity/v3",
+            auth_url=self.auth_url,
             region=_REGION,
             credential_id="cred",
             credential_secret=Secret(b"sesame"),
@@ -129,6 +130,10 @@ class FakeOpenStack:
                 "worker_default": template(Role.WORKER),
             },
         )
+
+    @property
+    def auth_url(self) -> str:
+        return f"{self.service.url}/identity/v3"
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
@@ -305,7 +310,9 @@ class _Services(RestService):
     def _add_member(self, request: Request) -> Any:
         self._settle(request)
         member = request.json()["member"]
-        if member["protocol_port"] != 6443 or not member["subnet_id"]:
+        if member["protocol_port"] != self._cloud.pools[request.parts["pool"]]:
+            raise Refusal(400, "Invalid input")
+        if not member["subnet_id"]:
             raise Refusal(400, "Invalid input")
         made = f"member-{len(self._cloud.members) + 50}"
         self._cloud.members[made] = member["address"]
@@ -318,7 +325,7 @@ class _Services(RestService):
         return web.Response(status=204)
 
     def _settle(self, request: Request) -> None:
-        if request.parts["pool"] != _API_POOL:
+        if request.parts["pool"] not in self._cloud.pools:
             raise Refusal(404, "pool not found")
         if self._cloud.balancer_busy:
             self._cloud.balancer_busy -= 1

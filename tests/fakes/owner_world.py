@@ -44,7 +44,7 @@ from tests.fakes.tpm import NOW, LocalCloudCa, swtpm
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from constellation.attestation.model import Evidence
+    from constellation.attestation.model import Binding, Evidence
     from constellation.base.progress import Report
     from constellation.providers.protocols import Desired
 
@@ -108,8 +108,15 @@ class Node(InitServiceBase):
             spki_digest=spki_digest,
             peer_nonce=peer_nonce,
         )
+        return await self.quote(binding)
+
+    async def quote(self, binding: Binding) -> Evidence:
         async with await Tpm.connect(self.socket) as tpm:
             return await local_vtpm.LocalVtpmAttester(tpm, self._log).attest(binding)
+
+    async def give(self, cluster_id: bytes) -> None:
+        async with await Tpm.connect(self.socket) as tpm:
+            await local_vtpm.give_to_cluster(tpm, cluster_id, event_log=self._log)
 
     async def Init(self, stream: object) -> None:  # noqa: N802 - the name in init.proto
         with raise_status():
@@ -133,8 +140,7 @@ class Node(InitServiceBase):
                 key=Secret(start.master_key), salt=Secret(start.master_salt)
             )
             assert derive.cluster_id(master) == document.cluster_id
-            async with await Tpm.connect(self.socket) as tpm:
-                await local_vtpm.give_to_cluster(tpm, document.cluster_id, event_log=self._log)
+            await self.give(document.cluster_id)
             self.given = True
         assert self.given
         if self._dies("policy"):
@@ -168,8 +174,7 @@ class Node(InitServiceBase):
         binding = verify_binding(
             nonces_root=batch.root, cluster_ca_digest=hashlib.sha256(der).digest()
         )
-        async with await Tpm.connect(self.socket) as tpm:
-            evidence = await local_vtpm.LocalVtpmAttester(tpm, self._log).attest(binding)
+        evidence = await self.quote(binding)
         reply = verify_pb2.GetEvidenceReply(
             variant=self.variant,
             evidence=evidence.data,
@@ -299,42 +304,48 @@ class OwnerWorld:
 
 
 @contextlib.asynccontextmanager
+async def serving(node: Node) -> AsyncIterator[tuple[int, int]]:
+    """Run a node's init server and its verification service; gives their ports."""
+    init = await atls_server.serve(
+        [node],
+        host="127.0.0.1",
+        port=0,
+        purpose="init-server",
+        attester=node,
+        appraisers={"": _never},
+        limits=USUAL,
+    )
+    verification = Server([_Verification(node)])
+    await verification.start("127.0.0.1", 0)
+    try:
+        yield init.port, verification._server.sockets[0].getsockname()[1]
+    finally:
+        verification.close()
+        await verification.wait_closed()
+        init.close()
+
+
+@contextlib.asynccontextmanager
 async def owner_world(folder: Path, *, image: bytes = IMAGE) -> AsyncIterator[OwnerWorld]:
     """Run the node's TPM, its init server and its verification service."""
     async with swtpm(folder / "tpm") as socket:
         node = Node(folder=folder, socket=socket, ca=LocalCloudCa(), image=image)
-        init = await atls_server.serve(
-            [node],
-            host="127.0.0.1",
-            port=0,
-            purpose="init-server",
-            attester=node,
-            appraisers={"": _never},
-            limits=USUAL,
-        )
-        verification = Server([_Verification(node)])
-        await verification.start("127.0.0.1", 0)
-        port = verification._server.sockets[0].getsockname()[1]
-        instance = Instance(
-            instance_id="control-plane-0",
-            group="control_plane_default",
-            role=Role.CONTROL_PLANE,
-            address="10.42.1.10",
-            state="running",
-            init_endpoint=f"127.0.0.1:{init.port}",
-            recovery_endpoint="127.0.0.1:1",
-            verify_endpoint=f"127.0.0.1:{port}",
-        )
-        try:
+        async with serving(node) as (init, verification):
+            instance = Instance(
+                instance_id="control-plane-0",
+                group="control_plane_default",
+                role=Role.CONTROL_PLANE,
+                address="10.42.1.10",
+                state="running",
+                init_endpoint=f"127.0.0.1:{init}",
+                recovery_endpoint="127.0.0.1:1",
+                verify_endpoint=f"127.0.0.1:{verification}",
+            )
             yield OwnerWorld(
                 node=node,
                 cloud=Cloud(node=node, instance=instance),
                 workspace=Workspace(folder=folder / "workspace"),
             )
-        finally:
-            verification.close()
-            await verification.wait_closed()
-            init.close()
 
 
 class _Verification(VerificationServiceBase):

@@ -33,12 +33,12 @@ variable "resource_group" {
   description = "Name of the resource group that is made: everything of the cluster lies in it."
 }
 
-variable "prefix" {
+variable "name" {
   type        = string
-  description = "Begins the names of identities and roles: lower-case letters, digits and dashes, at most 20."
+  description = "Name of the cluster, as in the configuration: begins the names of identities and roles."
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,18}[a-z0-9]$", var.prefix))
-    error_message = "The prefix has 2 to 20 lower-case letters, digits and dashes."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,12}$", var.name))
+    error_message = "The name has lower-case letters, digits and dashes, 13 at most."
   }
 }
 
@@ -49,14 +49,14 @@ resource "azurerm_resource_group" "this" {
 
 resource "azurerm_user_assigned_identity" "this" {
   for_each            = local.calls
-  name                = "${var.prefix}-${replace(each.key, "_", "-")}"
+  name                = "${var.name}-${replace(each.key, "_", "-")}"
   resource_group_name = azurerm_resource_group.this.name
   location            = var.region
 }
 
 resource "azurerm_role_definition" "this" {
   for_each    = local.calls
-  name        = "${var.prefix}-${replace(each.key, "_", "-")}"
+  name        = "${var.name}-${replace(each.key, "_", "-")}"
   scope       = azurerm_resource_group.this.id
   description = "What the programs on these nodes call, and nothing else"
   permissions {
@@ -71,17 +71,10 @@ resource "azurerm_role_assignment" "this" {
   principal_id       = azurerm_user_assigned_identity.this[each.key].principal_id
 }
 
-output "resource_group" {
-  value       = azurerm_resource_group.this.name
-  description = "For provider.azure.resourceGroup."
-}
-
-output "identity_control_planes" {
-  value       = azurerm_user_assigned_identity.this["control_planes"].id
-  description = "For provider.azure.identityControlPlanes."
-}
-
-output "identity_workers" {
-  value       = azurerm_user_assigned_identity.this["workers"].id
-  description = "For provider.azure.identityWorkers."
+output "configuration" {
+  value = {
+    identityControlPlanes = azurerm_user_assigned_identity.this["control_planes"].id
+    identityWorkers       = azurerm_user_assigned_identity.this["workers"].id
+  }
+  description = "What belongs into provider.azure of the configuration."
 }

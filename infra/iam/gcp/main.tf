@@ -21,25 +21,25 @@ variable "project" {
   description = "Project id."
 }
 
-variable "prefix" {
+variable "name" {
   type        = string
-  description = "Begins the names of accounts and roles: lower-case letters, digits and dashes, at most 20."
+  description = "Name of the cluster, as in the configuration: begins the names of accounts and roles."
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,18}[a-z0-9]$", var.prefix))
-    error_message = "The prefix has 2 to 20 lower-case letters, digits and dashes."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,12}$", var.name))
+    error_message = "The name has lower-case letters, digits and dashes, 13 at most."
   }
 }
 
 resource "google_service_account" "this" {
   for_each     = local.calls
-  account_id   = "${var.prefix}-${each.key == "control_planes" ? "cp" : "worker"}"
-  display_name = "Constellation ${var.prefix}: ${replace(each.key, "_", " ")}"
+  account_id   = "${var.name}-${each.key == "control_planes" ? "control-plane" : "worker"}"
+  display_name = "Constellation ${var.name}: ${replace(each.key, "_", " ")}"
 }
 
 resource "google_project_iam_custom_role" "this" {
   for_each    = local.calls
-  role_id     = "${replace(var.prefix, "-", "_")}_${each.key}"
-  title       = "Constellation ${var.prefix}: ${replace(each.key, "_", " ")}"
+  role_id     = "${replace(var.name, "-", "_")}_${each.key}"
+  title       = "Constellation ${var.name}: ${replace(each.key, "_", " ")}"
   description = "What the programs on these nodes call, and nothing else"
   permissions = distinct([for call in each.value : call.permission])
 }
@@ -51,12 +51,10 @@ resource "google_project_iam_member" "this" {
   member   = "serviceAccount:${google_service_account.this[each.key].email}"
 }
 
-output "service_account_control_planes" {
-  value       = google_service_account.this["control_planes"].email
-  description = "For provider.gcp.serviceAccountControlPlanes."
-}
-
-output "service_account_workers" {
-  value       = google_service_account.this["workers"].email
-  description = "For provider.gcp.serviceAccountWorkers."
+output "configuration" {
+  value = {
+    serviceAccountControlPlanes = google_service_account.this["control_planes"].email
+    serviceAccountWorkers       = google_service_account.this["workers"].email
+  }
+  description = "What belongs into provider.gcp of the configuration."
 }

@@ -223,6 +223,15 @@ def iam_variables(config: Config) -> dict[str, object]:
     if provider.aws is not None:
         aws = provider.aws
         return {"name": config.name, "region": aws.region, "tags": dict(aws.tags)}
+    if (azure := provider.azure) is not None:
+        return {
+            "name": config.name,
+            "subscription": azure.subscription,
+            "region": azure.location,
+            "resource_group": azure.resource_group,
+        }
+    if provider.gcp is not None:
+        return {"name": config.name, "project": provider.gcp.project}
     raise Conflict(f"{provider.name} has no identities that this build makes")
 
 

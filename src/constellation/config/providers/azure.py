@@ -32,18 +32,19 @@ class AzureProvider(Section):
     """Availability zones for the nodes, e.g. ["1", "2"]. Empty: the region has none."""
 
     resource_group: Annotated[str, Field(pattern=r"^[\w().-]{1,90}$")]
-    """Resource group for everything of this cluster. The module infra/iam/azure makes
-    it."""
+    """Resource group for everything of this cluster. `constellation iam
+    create` makes it."""
 
     image: str = ""
     """The node image (resource id of an image version). Empty: the one that the release names."""
 
     identity_control_planes: str = ""
-    """Resource id of the control planes' user-assigned identity. The module infra/iam/azure makes
-    it."""
+    """Resource id of the control planes' user-assigned identity. `constellation iam
+    create` makes it."""
 
     identity_workers: str = ""
-    """Resource id of the workers' user-assigned identity. The module infra/iam/azure makes it."""
+    """Resource id of the workers' user-assigned identity. `constellation iam create`
+    makes it."""
 
     secure_boot: bool = False
     """True: firmware starts only what its own keys have signed. What a node boots is measured

@@ -33,10 +33,10 @@ class GcpProvider(Section):
     """The node image (projects/…/global/images/…). Empty: the one that the release names."""
 
     service_account_control_planes: str = ""
-    """Service account (e-mail) of control planes. The module infra/iam/gcp makes it."""
+    """Service account (e-mail) of control planes. `constellation iam create` makes it."""
 
     service_account_workers: str = ""
-    """Service account (e-mail) of workers. The module infra/iam/gcp makes it."""
+    """Service account (e-mail) of workers. `constellation iam create` makes it."""
 
     node_network: Annotated[str, Field(pattern=r"^[0-9./]*$")] = "10.42.0.0/16"
     """Addresses of the nodes (IPv4)."""

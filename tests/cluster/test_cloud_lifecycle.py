@@ -1,0 +1,206 @@
+"""Create, init, verify, join, terminate on each fake cloud, in one process, by real Terraform."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+from grpclib.exceptions import GRPCError
+
+from constellation.atls import client
+from constellation.base.errors import Rejected
+from constellation.cluster.apply import create, initialise
+from constellation.cluster.secrets import read_secrets
+from constellation.cluster.terminate import terminate
+from constellation.cluster.verify import verify
+from constellation.config.state import write_state
+from constellation.kube.membership import GroupSlots, NodeRole
+from constellation.providers.protocols import Role
+from constellation.rpc.stubs.join_grpc import JoinServiceStub
+from constellation.trust.appraisal import node_verifier
+from constellation.trust.cluster_policy import parse_policy
+from constellation.trust.node_document import parse_node_document
+from tests.fakes.cloud_life import DEMANDS, CloudLife, cloud_life
+from tests.fakes.clouds import NOW
+from tests.fakes.join_world import (
+    Provider,
+    SharedLog,
+    World,
+    ledger_of,
+    request_of,
+    server_of,
+    write_control_plane,
+)
+from tests.fakes.members import asks, settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from constellation.attestation.model import AttestationResult, Binding, Evidence
+    from constellation.config.state import State
+    from constellation.providers.protocols import Instance
+    from constellation.rpc.stubs import join_pb2
+    from constellation.trust.cluster_policy import SignedPolicy
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(params=["azure", "gcp", "openstack"])
+async def life(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[CloudLife]:
+    async with cloud_life(request.param, tmp_path, environment=monkeypatch.setenv) as made:
+        yield made
+
+
+async def test_a_cluster_is_made_proven_joined_and_removed(life: CloudLife, tmp_path: Path) -> None:
+    state = await create(life.context())
+    assert life.exists
+    # what the owner demands of chips and cloud; nobody but the owner says it
+    state = dataclasses.replace(state, platform=DEMANDS)
+    write_state(life.workspace.state, state)
+    assert life.first.document == state.node_document
+
+    assert _way_to_fresh_nodes(life)
+    state, _ = await initialise(life.context())
+    assert life.first.secrets_received == 1
+    assert not _way_to_fresh_nodes(life)
+
+    (node,) = await verify(life.context(), state, cluster_id=state.cluster_id, deadline_s=5)
+    assert node.error is None
+
+    await _joins(life, state, tmp_path)
+
+    done = await terminate(life.context())
+    assert not life.exists
+    assert life.workspace.master_secret in done.kept
+
+
+async def test_a_node_with_another_document_gets_nothing(life: CloudLife) -> None:
+    state = await create(life.context())
+    write_state(life.workspace.state, dataclasses.replace(state, platform=DEMANDS))
+    # somebody with the cloud's account starts it again with a document of theirs
+    await life.first.power_on(state.node_document.replace(b'"minimum', b' "minimum'))
+    with pytest.raises(Rejected, match=r"pcr8|PCR 8"):
+        await initialise(life.context())
+    assert life.first.secrets_received == 0
+    await terminate(life.context())
+    assert not life.exists
+
+
+def _way_to_fresh_nodes(life: CloudLife) -> list[str]:
+    """Name resources that lead to port 9000."""
+    names = (str(r.values.get("name")) for r in life.provider.resources.values())
+    return [name for name in names if name == "init" or name.endswith("-init")]
+
+
+async def _joins(life: CloudLife, state: State, folder: Path) -> None:
+    """Let the second machine join by a JoinService that asks the cloud with its own client."""
+    life.give_access(folder)
+    listed = await life.metadata(life.instance_of(Role.CONTROL_PLANE)).peers()
+    worker = next(i for i in listed if i.role is Role.WORKER)
+    assert await life.metadata(worker.instance_id).self_() == worker
+    async with _join_service(life, state, folder / "control-plane") as port:
+        with pytest.raises(GRPCError, match="instance id"):
+            await _ask(life, state, port, dataclasses.replace(worker, instance_id="another"))
+        ticket = await _ask(life, state, port, worker)
+        assert ticket.group == "worker_default"
+        assert ticket.disk_key
+        # given to the cluster: no second ticket without a new boot
+        await life.second.give(state.cluster_id)
+        with pytest.raises(Rejected, match=r"PCR 15|pcr15"):
+            await _ask(life, state, port, worker)
+
+
+@contextlib.asynccontextmanager
+async def _join_service(life: CloudLife, state: State, folder: Path) -> AsyncIterator[int]:
+    document = parse_node_document(state.node_document)
+    plan = dataclasses.replace(
+        settings(),
+        cluster_id=state.cluster_id,
+        artifact_list=state.artifact_list,
+        groups=(
+            settings().groups[0],
+            GroupSlots(name="worker_default", role=NodeRole.WORKER, size=1),
+        ),
+    )
+    owned = _Owned(life=life, state=state)
+    files = write_control_plane(folder, cluster=owned, plan=plan)  # type: ignore[arg-type] # as a cluster has them
+    log, started = SharedLog(), asyncio.get_running_loop().create_future()
+
+    def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
+        policy = parse_policy(owned.policy(serial=1).policy)
+        verifier = node_verifier(policy, document, joined=False, now=NOW)
+        return verifier.appraise(evidence, binding=binding, now=NOW)
+
+    server = server_of(files, ledger_of(files, log), Provider(instances=()), World())
+    server = dataclasses.replace(
+        server,
+        attester=life.first,
+        appraise=appraise,
+        provider=life.metadata(life.instance_of(Role.CONTROL_PLANE)),
+    )
+    task = asyncio.create_task(server.run(started=started.set_result))
+    waits = asyncio.ensure_future(started)
+    await asyncio.wait({task, waits}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    try:
+        yield waits.result().join
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Owned:
+    """The cluster's secrets as its first node has them."""
+
+    life: CloudLife
+    state: State
+
+    @property
+    def join(self) -> object:
+        return self.life.first.join_key
+
+    @property
+    def document(self) -> object:
+        return parse_node_document(self.state.node_document)
+
+    @property
+    def master(self) -> object:
+        return read_secrets(self.life.workspace, cluster_id=self.state.cluster_id).master
+
+    def policy(self, *, serial: int) -> SignedPolicy:
+        del serial
+        assert self.state.policy is not None
+        return self.state.policy
+
+
+async def _ask(life: CloudLife, state: State, port: int, instance: Instance) -> join_pb2.JoinTicket:
+    document = parse_node_document(state.node_document)
+    assert state.policy is not None
+    policy = parse_policy(state.policy.policy)
+
+    def server(evidence: Evidence, binding: Binding) -> AttestationResult:
+        verifier = node_verifier(policy, document, joined=True, now=NOW)
+        return verifier.appraise(evidence, binding=binding, now=NOW)
+
+    channel = await client.connect(
+        "127.0.0.1",
+        port,
+        purpose="join-client",
+        server_purpose="join-server",
+        attester=life.second,
+        appraise=server,
+        deadline_s=10,
+    )
+    try:
+        return await JoinServiceStub(channel.grpc).Join(request_of(asks(instance)), timeout=10)
+    finally:
+        channel.close()

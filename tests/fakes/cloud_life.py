@@ -1,0 +1,382 @@
+"""A cluster's life on a fake cloud: real Terraform, real clients, real attested TLS, fake chips.
+
+Terraform's module is applied to a provider in this process, which tells the fake cloud to have the
+machines; the workstation lists them by the cloud's API; a node gets its document from the cloud's
+metadata service by the client that it really has, measures it, and attests as that cloud's machines
+do. What is made up: chips, vTPMs, Kubernetes, and where the load balancer leads to.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from constellation.attestation.google.technology import Technology
+from constellation.attestation.model import Variant
+from constellation.attestation.node_rules import ChipMinimum, PlatformDemands
+from constellation.attestation.snp import Line
+from constellation.attestation.tdx.appraise import STRICT_STATUSES
+from constellation.attestation.tpm.eventlog import EventType
+from constellation.cluster.context import Context, KubernetesNode, NodeImage
+from constellation.config.cloud_settings import azure_settings, gcp_settings, openstack_settings
+from constellation.config.clouds_yaml import parse_login
+from constellation.config.workspace import Workspace
+from constellation.providers.azure.cloud import AzureCloud
+from constellation.providers.azure.metadata import AzureMetadata
+from constellation.providers.gcp.cloud import GcpCloud
+from constellation.providers.gcp.credentials import WorkstationToken
+from constellation.providers.gcp.metadata import GcpMetadata
+from constellation.providers.openstack.access import dump_access
+from constellation.providers.openstack.cloud import OpenStackCloud, OpenStackInfrastructure
+from constellation.providers.openstack.metadata import MetadataService, OpenStackMetadata
+from constellation.providers.protocols import Role
+from constellation.providers.terraform.infrastructure import TerraformInfrastructure
+from constellation.providers.terraform.run import TerraformSettings
+from constellation.trust.cluster_policy import AcceptedRelease
+from tests.fakes.amd import AmdWorld
+from tests.fakes.arm import FakeAzure, ScaleSet
+from tests.fakes.cloud_confs import clouds_yaml, conf
+from tests.fakes.clouds import MEASUREMENT, NOW, Machine
+from tests.fakes.gce import FakeGce
+from tests.fakes.openstack import FakeOpenStack
+from tests.fakes.owner_world import RELEASE_ROOT, Node, Shelf, serving
+from tests.fakes.terraform.provider import Provider
+from tests.fakes.terraform.schemas import schemas
+from tests.fakes.terraform.workbench import INFRA, served, types_of
+from tests.fakes.tpm import LocalCloudCa
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from constellation.attestation.model import Binding, Evidence
+    from constellation.base.progress import Progress, Report
+    from constellation.config.schema import Config
+    from constellation.providers.protocols import (
+        Desired,
+        Infrastructure,
+        InfrastructureState,
+        Metadata,
+    )
+    from tests.fakes.terraform.provider import Resource
+
+__all__ = ["CloudLife", "CloudNode", "cloud_life"]
+
+DEMANDS = PlatformDemands(
+    chips=(ChipMinimum(line=Line.MILAN, tcb=AmdWorld().chip().tcb),),
+    chip_roots=AmdWorld(key_name="ark 1").roots,
+    tdx_statuses=STRICT_STATUSES,
+    minimum_tcb_evaluation=1,
+    project_ids=("project",),
+    csp_ids=(),
+)
+VARIANTS = {
+    "azure": Variant.AZURE_SEV_SNP,
+    "gcp": Variant.GCP_SEV_SNP,
+    "openstack": Variant.QEMU_VTPM,
+}
+
+
+@dataclass(kw_only=True)
+class CloudNode(Node):
+    """A node whose evidence is that of a cloud's machine."""
+
+    machine: Machine
+
+    async def power_on(self, document: bytes) -> None:
+        self.document = document
+        self.machine.tpm.boot(document)
+        if self.variant is Variant.GCP_SEV_SNP:
+            # Google's firmware says in each boot what the machine is
+            data = b"GCE NonHostInfo\0" + bytes([Technology.AMD_SEV_SNP]) + bytes(15)
+            self.machine.tpm.measure(0, EventType.EV_NONHOST_INFO, data)
+
+    async def quote(self, binding: Binding) -> Evidence:
+        return self.machine.evidence(binding)
+
+    async def give(self, cluster_id: bytes) -> None:
+        self.machine.tpm.measure(15, EventType.EV_EVENT_TAG, cluster_id)
+
+    @classmethod
+    def of(cls, machine: Machine) -> CloudNode:
+        return cls(
+            folder=Path(),
+            socket=Path(),
+            ca=LocalCloudCa(),
+            variant=machine.variant,
+            machine=machine,
+        )
+
+
+@dataclass(kw_only=True)
+class CloudLife:
+    """One cloud with a workspace before it. `first` is the control plane, `second` a worker."""
+
+    config: Config
+    workspace: Workspace
+    fake: Any
+    provider: Provider
+    first: CloudNode
+    second: CloudNode
+    made: Callable[[str], Infrastructure]
+    metadata: Callable[[str], Metadata]
+    ports: tuple[int, int]
+    progress: list[Progress] = field(default_factory=list)
+
+    def context(self) -> Context:
+        async def list_nodes(kubeconfig: Path) -> tuple[KubernetesNode, ...]:
+            assert kubeconfig.exists()
+            return tuple(
+                KubernetesNode(
+                    name=f"{role}-0",
+                    role=role,
+                    ready=True,
+                    version="v1.36.2",
+                    address="10.42.1.10",
+                    reason="",
+                )
+                for role in ("control-plane", "worker")
+            )
+
+        return Context(
+            workspace=self.workspace,
+            config=self.config,
+            supplies=_Supplies(cache=self.workspace.folder / "cache", machine=self.first.machine),
+            infrastructure=lambda uid: _Reached(life=self, inner=self.made(uid)),
+            owned=tuple,
+            list_nodes=list_nodes,
+            now=lambda: NOW,
+            report=self.progress.append,
+            wait_s=2.0,
+        )
+
+    @property
+    def roots(self) -> tuple[bytes, ...]:
+        """The authorities of the cloud's machines: each of the two was made with its own."""
+        found: set[bytes] = set()
+        for node in (self.first, self.second):
+            found |= set(node.machine.verifier.trust_roots)  # type: ignore[attr-defined] # a fake's
+        return tuple(sorted(found))
+
+    def instance_of(self, role: Role) -> str:
+        """Name the machine of a role, as the cloud does."""
+        if isinstance(self.fake, FakeAzure):
+            return next(f"{n}_0" for n, s in self.fake.sets.items() if s.role == role)
+        if isinstance(self.fake, FakeGce):
+            return next(vm.name for vm in self.fake.vms.values() if vm.role == role)
+        return next(
+            i for i, s in self.fake.servers.items() if s.metadata["constellation-role"] == role
+        )
+
+    def give_access(self, folder: Path) -> None:
+        """Put on the control plane's disk what it needs to ask an API that gives it no identity."""
+        if isinstance(self.fake, FakeOpenStack):
+            (folder / "openstack.json").write_bytes(dump_access(self.fake.access()).reveal())
+
+    @property
+    def exists(self) -> bool:
+        """Whether the cloud has machines, or Terraform resources."""
+        return bool(self.provider.resources) or bool(_machines(self.fake))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Supplies(Shelf):
+    """The release's image, as its maker would state it."""
+
+    machine: Machine
+
+    async def node_image(self, *, report: Report) -> NodeImage:
+        del report
+        launch = {"measurement": (MEASUREMENT,)}
+        release = AcceptedRelease(
+            name="0.1.0",
+            not_before=0,
+            not_after=None,
+            image_digest=hashlib.sha256(b"image").digest(),
+            reference=self.machine.tpm.reference(),
+            launch=launch if self.machine.variant.endswith("sev-snp") else {},
+        )
+        image = "projects/project/global/images/node"
+        return NodeImage(path=Path(image), release=release, release_root=RELEASE_ROOT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reached:
+    """The cloud's infrastructure, with the load balancer's ports where the test's node listens.
+
+    The authorities are the fake cloud's own, in place of the vendors'.
+    """
+
+    life: CloudLife
+    inner: Infrastructure
+
+    async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
+        state = await self.inner.apply(desired, report=report)
+        for node, role in ((self.life.first, Role.CONTROL_PLANE), (self.life.second, Role.WORKER)):
+            if node.document:
+                continue
+            (instance,) = (i for i in state.instances if i.role is role)
+            # as the disk mapper: the document comes from the cloud, by the real client
+            await node.power_on(await self.life.metadata(instance.instance_id).user_data())
+        return self._with_ports(state)
+
+    async def observe(self) -> InfrastructureState | None:
+        state = await self.inner.observe()
+        return None if state is None else self._with_ports(state)
+
+    async def destroy(self, *, report: Report) -> None:
+        await self.inner.destroy(report=report)
+
+    async def console(self, instance_id: str) -> bytes:
+        return await self.inner.console(instance_id)
+
+    def _with_ports(self, state: InfrastructureState) -> InfrastructureState:
+        init, verify = self.life.ports
+        instances = tuple(
+            dataclasses.replace(
+                i, init_endpoint=f"127.0.0.1:{init}", verify_endpoint=f"127.0.0.1:{verify}"
+            )
+            for i in state.instances
+            if i.role is Role.CONTROL_PLANE
+        )
+        return dataclasses.replace(state, instances=instances, trust_roots=self.life.roots)
+
+
+@contextlib.asynccontextmanager
+async def cloud_life(
+    provider: str, folder: Path, *, environment: Callable[[str, str], None]
+) -> AsyncIterator[CloudLife]:
+    """Make a cloud without machines; `environment` sets a variable for Terraform."""
+    fake = {"azure": FakeAzure, "gcp": FakeGce, "openstack": FakeOpenStack}[provider]()
+    _empty(fake)
+    served_provider = Provider(schema=schemas(provider, types_of(INFRA / provider)))
+    served_provider.on_change = lambda action, resource: _change(fake, action, resource)
+    first = CloudNode.of(Machine.make(VARIANTS[provider]))
+    second = CloudNode.of(Machine.make(VARIANTS[provider]))
+    async with (
+        fake.serving(),
+        served(provider, served_provider) as variables,
+        serving(first) as ports,
+    ):
+        for name, value in variables.items():
+            environment(name, value)
+        workspace = Workspace(folder=folder / "workspace")
+        clouds_yaml(workspace.folder, auth_url=f"{getattr(fake, 'auth_url', '')}")
+        config = conf(provider)
+        yield CloudLife(
+            config=config,
+            workspace=workspace,
+            fake=fake,
+            provider=served_provider,
+            first=first,
+            second=second,
+            made=lambda uid: _infrastructure(fake, config, workspace, uid),
+            metadata=lambda instance_id: _metadata(fake, instance_id, folder),
+            ports=ports,
+        )
+
+
+def _infrastructure(fake: Any, config: Config, workspace: Workspace, uid: str) -> Infrastructure:
+    provider, variant = config.provider, config.attestation.variant
+    cloud: Any
+    if provider.azure is not None:
+        cloud = AzureCloud(
+            azure_settings(provider.azure, variant=variant),
+            signer=WorkstationToken(environment={"GOOGLE_OAUTH_ACCESS_TOKEN": "eyJ0.1"}),
+            arm_url=fake.arm.url,
+        )
+    elif provider.gcp is not None:
+        cloud = GcpCloud(
+            settings=gcp_settings(provider.gcp, variant=variant),
+            signer=WorkstationToken(environment={"GOOGLE_OAUTH_ACCESS_TOKEN": "ya29.1"}),
+            compute_url=fake.compute_url,
+        )
+    else:
+        assert provider.openstack is not None
+        fake.uid = uid
+        login = parse_login(workspace.folder / "clouds.yaml", cloud="mine", region="")
+        settings = openstack_settings(provider.openstack, variant=variant)
+        cloud = OpenStackCloud(settings, login, pause_s=0.001, drain_s=0.001)
+    inner = TerraformInfrastructure(
+        cloud,
+        uid,
+        folder=workspace.terraform,
+        program="",
+        settings=TerraformSettings(),
+        confirm=lambda _: None,
+    )
+    if isinstance(cloud, OpenStackCloud):
+        return OpenStackInfrastructure(inner, cloud, uid)
+    return inner
+
+
+def _metadata(fake: Any, instance_id: str, folder: Path) -> Metadata:
+    """Give what a machine of the cloud sees; the services answer for one machine at a time."""
+    fake.me = instance_id
+    if isinstance(fake, FakeAzure):
+        return AzureMetadata(imds_url=fake.imds.url, arm_url=fake.arm.url)
+    if isinstance(fake, FakeGce):
+        return GcpMetadata(metadata_url=fake.metadata_url, compute_url=fake.compute_url)
+    source = MetadataService(url=fake.metadata.url)
+    fake.user_data = fake.servers[instance_id].user_data
+    return OpenStackMetadata(source=source, access=folder / "openstack.json")
+
+
+def _machines(fake: Any) -> list[str]:
+    if isinstance(fake, FakeAzure):
+        return [n for s in fake.sets.values() for n in s.vms]
+    return list(fake.vms if isinstance(fake, FakeGce) else fake.servers)
+
+
+def _empty(fake: Any) -> None:
+    if isinstance(fake, FakeAzure):
+        fake.sets.clear()
+    elif isinstance(fake, FakeGce):
+        fake.vms.clear()
+        fake.managers.clear()
+    else:
+        fake.servers.clear()
+        fake.ports.clear()
+        fake.members.clear()
+
+
+def _change(fake: Any, action: str, resource: Resource) -> None:
+    """Let the cloud do what the provider's program would have told it."""
+    values, kind = resource.values, resource.kind
+    match kind, action:
+        case "google_compute_instance_template", "create":
+            fake.user_data = values["metadata"]["user-data"].encode()
+            fake.uid = values["metadata"]["constellation-uid"]
+            fake.roles[values["metadata"]["constellation-node-group"]] = values["metadata"][
+                "constellation-role"
+            ]
+        case "google_compute_region_instance_group_manager", "create":
+            group = next(g for g in fake.roles if values["name"].endswith(g.replace("_", "-")))
+            fake.managers[values["name"]] = (group, fake.roles[group])
+            for number in range(values["target_size"]):
+                fake.add(group, f"{number:04x}")
+        case "google_compute_region_instance_group_manager", "delete":
+            for name in [n for n, vm in fake.vms.items() if vm.manager == values["name"]]:
+                del fake.vms[name]
+        case "azurerm_linux_virtual_machine_scale_set", "create":
+            fake.user_data = base64.b64decode(values["user_data"])
+            tags = values["tags"]
+            fake.sets[values["name"]] = ScaleSet(
+                group=tags["constellation-node-group"],
+                role=tags["constellation-role"],
+                uid=tags["constellation-uid"],
+            )
+            for _ in range(values["instances"]):
+                fake.add(values["name"])
+        case "azurerm_linux_virtual_machine_scale_set", "delete":
+            del fake.sets[values["name"]]
+        case "openstack_lb_pool_v2", "create":
+            name = values["name"].rpartition("-")[2]
+            ports = {"api": 6443, "init": 9000, "recovery": 9999, "verify": 30081, "policy": 30091}
+            fake.pools[values["id"]] = ports[name]
+        case _:
+            pass
