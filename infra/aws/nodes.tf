@@ -79,9 +79,10 @@ resource "aws_autoscaling_group" "this" {
   protect_from_scale_in     = true
   suspended_processes       = ["AZRebalance", "ReplaceUnhealthy"]
   wait_for_capacity_timeout = "10m"
+  # port 9000 leads to the one control plane that init goes to: `constellation` registers it
   target_group_arns = each.value.role == "control-plane" ? concat(
-    [for g in aws_lb_target_group.inside : g.arn],
-    [for g in aws_lb_target_group.outside : g.arn],
+    [for name, g in aws_lb_target_group.inside : g.arn if name != "init"],
+    [for name, g in aws_lb_target_group.outside : g.arn if name != "init"],
   ) : []
 
   launch_template {

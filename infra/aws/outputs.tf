@@ -34,8 +34,13 @@ output "load_balancer" {
 }
 
 output "details" {
-  value       = { region = var.region, vpc = local.vpc_id, host = local.balancer.dns_name }
-  description = "Region, VPC, and the load balancer's own host name, for `constellation`."
+  value = {
+    region            = var.region
+    vpc               = local.vpc_id
+    host              = local.balancer.dns_name
+    init_target_group = try(aws_lb_target_group.outside["init"].arn, aws_lb_target_group.inside["init"].arn, "")
+  }
+  description = "Region, VPC, the load balancer's own host name, and the target group of port 9000 (empty: closed), for `constellation`."
 }
 
 locals {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from constellation.providers.aws import calls
+from constellation.providers.terraform.infrastructure import PORTS
 from tests.fakes.aws_world import MISSING, AwsWorld, is_possible
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _list(value: Any) -> list[str]:
 def _everything_is_there(world: AwsWorld, uid: str) -> None:
     found = world.inventory()
     assert found["groups"] == [
-        [f"{uid}-control-plane-default", 1, 1, 6, ["AZRebalance", "ReplaceUnhealthy"]],
+        [f"{uid}-control-plane-default", 1, 1, 5, ["AZRebalance", "ReplaceUnhealthy"]],
         [f"{uid}-worker-default", 2, 2, 0, ["AZRebalance", "ReplaceUnhealthy"]],
     ]
     assert [name for name, _ in found["balancers"]] == [uid, f"{uid}-inside"]
@@ -96,6 +97,10 @@ def _everything_is_there(world: AwsWorld, uid: str) -> None:
         *[[uid, port] for port in (6443, 9000, 9999, 30081, 30091)],
         [f"{uid}-inside", 6443],
     ]
+    # each port leads to the control plane; init to it because it was chosen
+    plane = next(m[0] for m in found["instances"] if m[2]["constellation-role"] == "control-plane")
+    balanced = [f"{uid}-i-api", *(f"{uid}-o-{n}" for n in sorted(PORTS))]
+    assert found["targets"] == [[name, plane] for name in balanced]
     # closed lists are closed, and nothing but the load balancer is open
     assert found["open"] == [
         *[["0.0.0.0/0", port, port] for port in (6443, 30081, 30091)],
@@ -139,19 +144,15 @@ def _nodes_ask(world: AwsWorld) -> None:
     machines = world.inventory()["instances"]
     me = next(m for m in machines if m[2]["constellation-role"] == "control-plane")
     world.become(me, user_data='{"the": "document"}')
-    assert (world.node("self")["instance_id"], world.node("self")["role"]) == (
-        me[0],
-        "control-plane",
-    )
-    assert {p["instance_id"] for p in world.node("peers")} == {m[0] for m in machines}
-    assert world.node("document") == '{"the": "document"}'
-
     world.fail_next("ec2:DescribeInstances", status=503, code="RequestLimitExceeded", times=2)
-    made = world.node("create", WORKERS)
+    own, peers, document, made = world.node("self", "peers", "document", f"create={WORKERS}")
+    assert (own["instance_id"], own["role"]) == (me[0], "control-plane")
+    assert {p["instance_id"] for p in peers} == {m[0] for m in machines}
+    assert document == '{"the": "document"}'
     assert made["group"] == WORKERS
     assert made["instance_id"] not in {m[0] for m in machines}
-    assert world.node("delete", made["instance_id"]) is None
-    assert world.node("delete", made["instance_id"]) is None
+    gone = f"delete={made['instance_id']}"
+    assert world.node(gone, gone) == [None, None]
     assert {m[0] for m in world.inventory()["instances"]} == {m[0] for m in machines}
 
 

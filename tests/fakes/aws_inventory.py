@@ -79,6 +79,13 @@ def inventory(region: str) -> dict[str, list[Any]]:
             if g["GroupName"] != "default"
         ),
         "subnets": [s["SubnetId"] for s in ec2.describe_subnets()["Subnets"] if s["VpcId"] in vpcs],
+        "targets": sorted(
+            [t["TargetGroupName"], target["Target"]["Id"]]
+            for t in balancing.describe_target_groups()["TargetGroups"]
+            for target in balancing.describe_target_health(TargetGroupArn=t["TargetGroupArn"])[
+                "TargetHealthDescriptions"
+            ]
+        ),
         "target_groups": sorted(
             [t["TargetGroupName"], t["Port"]]
             for t in balancing.describe_target_groups()["TargetGroups"]

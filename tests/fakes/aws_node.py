@@ -1,6 +1,6 @@
-"""What a node's programs ask AWS, on that node: `python -m tests.fakes.aws_node VERB [ARGUMENT]`.
+"""What a node's programs ask AWS, on that node: `python -m tests.fakes.aws_node VERB…`.
 
-Verbs: `self`, `peers`, `document`, `create GROUP`, `delete ID`, `list`. Prints JSON.
+Verbs: `self`, `peers`, `document`, `create=GROUP`, `delete=ID`, `list`. Prints a JSON list.
 """
 
 from __future__ import annotations
@@ -36,13 +36,19 @@ async def answer(verb: str, argument: str) -> Any:
             return [dataclasses.asdict(i) for i in await groups.list_instances()]
 
 
+async def answers(words: list[str]) -> list[Any]:
+    found = []
+    for word in words:
+        verb, _, argument = word.partition("=")
+        try:
+            found.append(await answer(verb, argument))
+        except ConstellationError as error:
+            found.append({"error": type(error).__name__, "message": str(error)})
+    return found
+
+
 def main() -> None:
-    argument = sys.argv[2] if len(sys.argv) > 2 else ""
-    try:
-        found = asyncio.run(answer(sys.argv[1], argument))
-    except ConstellationError as error:
-        found = {"error": type(error).__name__, "message": str(error), "hint": error.hint}
-    sys.stdout.write(json.dumps(found))
+    sys.stdout.write(json.dumps(asyncio.run(answers(sys.argv[1:]))))
 
 
 if __name__ == "__main__":

@@ -172,6 +172,7 @@ def infrastructure_of(
             settings=terraform_of(workspace, config, log=run.log),
             confirm=run.confirm,
             direct=block.access.internal,
+            lead_init=cloud.lead_init if isinstance(cloud, AwsCloud) else None,
         )
         if isinstance(cloud, OpenStackCloud):
             return OpenStackInfrastructure(inner, cloud, uid)

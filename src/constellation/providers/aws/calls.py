@@ -100,6 +100,12 @@ TARGET_HEALTH: Final = QueryCall(
     by=Caller.CONTROL_PLANE,
     why="wait until the load balancer sends nothing to it any more",
 )
+REGISTER: Final = QueryCall(
+    service=BALANCING,
+    action="RegisterTargets",
+    by=Caller.WORKSTATION,
+    why="lead init (9000) to the one control plane that is to get the secret, and to no other",
+)
 CONSOLE: Final = QueryCall(
     service=EC2,
     action="GetConsoleOutput",
@@ -138,6 +144,7 @@ ALL: Final = (
     TERMINATE,
     DEREGISTER,
     TARGET_HEALTH,
+    REGISTER,
     CONSOLE,
     WHO_AM_I,
     DESCRIBE_IMAGES,

@@ -128,6 +128,12 @@ class AwsCloud:
         """List the machines, by EC2's API. Raises Unavailable, Denied, FormatError."""
         return await list_instances(self._client(), outputs.uid)
 
+    async def lead_init(self, outputs: Outputs, instance_id: str) -> None:
+        """Let port 9000 of the load balancer lead to this machine; nothing where it is closed."""
+        if group := outputs.details.get("init_target_group"):
+            target = {"TargetGroupArn": group, "Targets.member.1.Id": instance_id}
+            await self._client().call(calls.REGISTER, target)
+
     async def leftovers(self, uid: str) -> tuple[str, ...]:
         """Name machines and volumes that still have the cluster's tag."""
         client = self._client()

@@ -23,7 +23,7 @@ from constellation.providers.terraform.folder import Folder, Mark, module_source
 from constellation.providers.terraform.run import Plan, Terraform, TerraformSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from constellation.base.progress import Report
@@ -105,11 +105,13 @@ class TerraformInfrastructure:
         confirm: Callable[[Plan], None],
         direct: bool = False,
         listed_s: float = _LISTED_S,
+        lead_init: Callable[[Outputs, str], Awaitable[None]] | None = None,
     ) -> None:
         self._cloud, self._uid = cloud, uid
         self._folder = Folder(path=folder)
         self._program, self._settings = program, settings
         self._confirm, self._direct, self._listed_s = confirm, direct, listed_s
+        self._lead_init = lead_init
 
     async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
         """Create or change what differs; see the module's docstring.
@@ -232,6 +234,7 @@ class TerraformInfrastructure:
                 if (found := sum(m.group == group.name for m in state.instances)) < group.size
             ]
             if not missing:
+                await self._lead(outputs, state)
                 report(Progress(step="Machines are listed", finished=True))
                 return state
             if clock.monotonic_s() > end:
@@ -241,6 +244,12 @@ class TerraformInfrastructure:
                 )
             report(Progress(step="Machines are listed", detail=", ".join(missing)))
             await asyncio.sleep(_PAUSE_S)
+
+    async def _lead(self, outputs: Outputs, state: InfrastructureState) -> None:
+        """Lead init to the control plane that it goes to: the first by id, as `init` chooses."""
+        planes = sorted(m.instance_id for m in state.instances if m.role is Role.CONTROL_PLANE)
+        if self._lead_init is not None and planes:
+            await self._lead_init(outputs, planes[0])
 
     async def _state(self, outputs: Outputs) -> InfrastructureState:
         if outputs.uid != self._uid:

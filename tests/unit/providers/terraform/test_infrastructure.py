@@ -16,7 +16,7 @@ from constellation.providers.terraform.run import Plan, TerraformSettings
 from tests.fakes.terraform_program import script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
 UID = "constell-0a1b2c"
@@ -103,6 +103,7 @@ class Setting:
         backend: str = "",
         direct: bool = False,
         listed_s: float = 60.0,
+        lead_init: Callable[[Outputs, str], Awaitable[None]] | None = None,
     ) -> TerraformInfrastructure:
         def confirm(plan: Plan) -> None:
             self.asked.append(plan)
@@ -118,6 +119,7 @@ class Setting:
             confirm=confirm,
             direct=direct,
             listed_s=listed_s,
+            lead_init=lead_init,
         )
 
     def resources(self) -> list[str]:
@@ -149,6 +151,18 @@ async def test_a_cluster_is_asked_for_made_seen_and_removed(setting: Setting) ->
     await infrastructure.destroy(report=silent)
     assert not setting.folder.exists()
     await infrastructure.destroy(report=silent)
+
+
+async def test_init_is_led_to_the_first_control_plane_once_the_machines_are_listed(
+    setting: Setting,
+) -> None:
+    led: list[tuple[str, str]] = []
+
+    async def lead(outputs: Outputs, instance_id: str) -> None:
+        led.append((outputs.load_balancer, instance_id))
+
+    await setting.infrastructure(lead_init=lead).apply(DESIRED, report=silent)
+    assert led == [("arn", "i-1")]
 
 
 async def test_with_a_way_into_the_network_machines_are_reached_by_themselves(
