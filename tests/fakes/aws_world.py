@@ -57,7 +57,7 @@ class AwsWorld:
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=(folder / "aws" / "errors").open("w"),
                 text=True,
                 cwd=ROOT,
                 env=_environment(0),

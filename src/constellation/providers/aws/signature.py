@@ -63,7 +63,9 @@ def signed_headers(
     if credentials.session_token is not None:
         sent["x-amz-security-token"] = credentials.session_token.reveal().decode()
     names = ";".join(sorted(sent))
-    query = "&".join(sorted(parts.query.split("&"))) if parts.query else ""
+    # by name, then value: "a=1" comes before "a1=1", which bytes alone would not say
+    pairs = sorted(pair.partition("=") for pair in parts.query.split("&") if pair)
+    query = "&".join("".join(pair) for pair in pairs)
     canonical = "\n".join(
         (
             method,
