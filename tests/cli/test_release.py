@@ -187,10 +187,57 @@ def test_without_a_cluster_there_is_nothing_to_upgrade(tmp_path: Path) -> None:
     assert "no cluster in" in done.stderr
 
 
-def test_an_upgrade_is_only_shown(tmp_path: Path) -> None:
+def test_verbs_of_an_upgrade_without_a_cluster_say_so_and_change_nothing(tmp_path: Path) -> None:
+    assert here(tmp_path, "config", "generate", "local") == 0
+    before = (tmp_path / "constellation-conf.yaml").read_bytes()
+    for words in (
+        ("upgrade", "apply"),
+        ("upgrade", "apply", "--plan"),
+        ("upgrade", "rollback"),
+        ("scale", "worker_default", "2"),
+        ("status", "--watch"),
+    ):
+        done = run(tmp_path, *words)
+        assert done.returncode == 7, words
+        assert "no cluster in" in done.stderr
+    assert (tmp_path / "constellation-conf.yaml").read_bytes() == before
+    assert not (tmp_path / "constellation-state.yaml").exists()
+
+
+def test_a_cluster_without_a_release_before_has_no_way_back(tmp_path: Path) -> None:
+    make(tmp_path)
+    publish(tmp_path, "0.2.0")
+    cluster(tmp_path, policy())
+    before = (tmp_path / "constellation-conf.yaml").read_bytes()
+    done = run(tmp_path, "upgrade", "rollback")
+    assert done.returncode == 7
+    assert "the cluster follows no release: there is none to go back to" in done.stderr
+    assert (tmp_path / "constellation-conf.yaml").read_bytes() == before
     done = run(tmp_path, "upgrade", "apply")
-    assert done.returncode == 2
-    assert "it shows, it does not act" in done.stderr
+    assert done.returncode == 3
+    assert "expected the version of a release, found none" in done.stderr
+
+
+def test_sizes_that_no_group_may_have_are_refused_and_the_plan_says_what_others_mean(
+    tmp_path: Path,
+) -> None:
+    assert here(tmp_path, "config", "generate", "local") == 0
+    for words, found in (
+        (("control_plane_default", "2"), "expected 1, 3 or 5 control planes, found 2"),
+        (("no_such", "2"), "expected one of control_plane_default, worker_default"),
+    ):
+        done = run(tmp_path, "scale", *words)
+        assert done.returncode == 3
+        assert found in done.stderr
+    done = run(tmp_path, "scale", "control_plane_default", "3", "--plan")
+    assert (done.returncode, done.stdout) == (
+        0,
+        (
+            "control_plane_default: 1 to 3 nodes\n"
+            "control planes on the way: 1 (survives the loss of 0), 2 (survives the loss of 0), "
+            "3 (survives the loss of 1)\n"
+        ),
+    )
 
 
 def test_keys_are_rotated_and_metadata_renewed(tmp_path: Path) -> None:

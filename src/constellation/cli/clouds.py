@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from constellation.providers.terraform.infrastructure import Cloud, Outputs
     from constellation.providers.terraform.run import Plan
     from constellation.trust.artifact_list import ArtifactList
+    from constellation.trust.release import Release
     from constellation.trust.release_chain import VerifiedRelease
 
 __all__ = [
@@ -321,6 +322,19 @@ class CloudSupplies:
             ),
             release_root=self._release_key(),
         )
+
+    async def release_files(
+        self, release: Release, config: Config, *, kubernetes: str, report: Report
+    ) -> Path:
+        """Give the image that the configuration names; nodes fetch artifacts themselves."""
+        del kubernetes
+        if config.release != release.version:
+            raise UserError(
+                f"the configuration names release {config.release}, not {release.version}: which "
+                "of your images is that one's?",
+                where="release",
+            )
+        return (await self.node_image(report=report)).path
 
     def _release_key(self) -> bytes:
         """Give the key (DER) that signs releases, by the root that the user trusts."""

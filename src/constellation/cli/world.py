@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from constellation.image import build
     from constellation.providers.protocols import Desired, Infrastructure, InfrastructureState
     from constellation.trust.artifact_list import ArtifactList
+    from constellation.trust.release import Release
 
 __all__ = ["LocalCloud", "LocalSupplies", "alone", "ensure_artifacts", "real_context"]
 
@@ -86,6 +87,46 @@ class LocalSupplies:
                 reference=dict(image.reference_values),
             ),
             release_root=image.release_public_key,
+        )
+
+    async def release_files(
+        self, release: Release, config: Config, *, kubernetes: str, report: Report
+    ) -> Path:
+        """Have a release's node image and artifacts in the cache; see `cluster.context.Supplies`.
+
+        What is missing of Kubernetes and services is built or fetched; what then has another digest
+        than the release says is not taken.
+        """
+        from constellation.image.store import find_image
+
+        if self._missing(release, kubernetes):
+            wanted = config.model_copy(update={"kubernetes_version": kubernetes})
+            await self.artifacts(wanted, report=report)
+        if missing := self._missing(release, kubernetes):
+            raise UserError(
+                f"release {release.version}: {missing[0]} is not in {self.cache}, and this machine "
+                "makes another one",
+                hint="put the publisher's files into the cache (artifacts mirror)",
+            )
+        image = release.image(provider="local", variant=config.attestation.variant)
+        assert image is not None  # noqa: S101 - the rules looked
+        path = await asyncio.to_thread(find_image, self.cache, image.sha256)
+        if path is None:
+            raise UserError(
+                f"release {release.version}: its node image (SHA-256 {image.sha256}) is not in "
+                f"{self.cache / 'image'}",
+                hint="put the publisher's image there, in a folder of its own: image.squashfs",
+            )
+        return path
+
+    def _missing(self, release: Release, kubernetes: str) -> tuple[str, ...]:
+        from constellation.releases.store import Store
+
+        store = Store(self.cache)
+        return tuple(
+            f"{a.name} (SHA-256 {a.sha256})"
+            for a in release.kubernetes[kubernetes].artifacts
+            if not store.has(a.sha256, size_bytes=a.size_bytes)
         )
 
     async def built(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from constellation.providers.protocols import Infrastructure
     from constellation.trust.artifact_list import ArtifactList
     from constellation.trust.cluster_policy import AcceptedRelease
+    from constellation.trust.release import Release
 
 __all__ = ["Context", "KubernetesNode", "NodeImage", "Supplies"]
 
@@ -63,6 +64,16 @@ class Supplies(Protocol):
 
     async def node_image(self, *, report: Report) -> NodeImage:
         """Have the node image."""
+        ...
+
+    async def release_files(
+        self, release: Release, config: Config, *, kubernetes: str, report: Report
+    ) -> Path:
+        """Have all files of a verified release for one Kubernetes version; gives its node image.
+
+        Raises:
+            UserError: they are not to be had here; says which.
+        """
         ...
 
 

@@ -1,21 +1,36 @@
-"""Which nodes the Kubernetes API shows, and whether they are Ready; for people and for waiting."""
+"""What the Kubernetes API shows: nodes, and what the operator reports; how many it is asked for.
+
+For people and for waiting; nothing of it decides about trust.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from constellation.base.errors import Unavailable
+from constellation.base.errors import FormatError, Unavailable
 from constellation.cluster.context import KubernetesNode
+from constellation.kube.cluster_release import (
+    API_GROUP,
+    API_VERSION,
+    RELEASE_NAME,
+    group_object_name,
+    parse_status,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from lightkube import AsyncClient
     from lightkube.resources.core_v1 import Node
 
-__all__ = ["list_nodes"]
+    from constellation.kube.cluster_release import ReleaseStatus
+
+__all__ = ["list_nodes", "read_status", "set_group_size"]
 
 _DEADLINE_S = 10.0
+_NOT_FOUND = 404
 _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 
 
@@ -41,6 +56,62 @@ async def list_nodes(kubeconfig: Path) -> tuple[KubernetesNode, ...]:
             hint="`constellation status` says which node is missing",
         ) from error
     return tuple(sorted(nodes, key=lambda n: n.name))
+
+
+async def read_status(kubeconfig: Path) -> ReleaseStatus | None:
+    """Read what the operator reports of a roll-out; None: nothing yet.
+
+    Raises:
+        Unavailable: the API server does not answer, or the report is none.
+    """
+    from lightkube.generic_resource import create_global_resource  # noqa: PLC0415 - see above
+
+    kind = create_global_resource(API_GROUP, API_VERSION, "ClusterRelease", "clusterreleases")
+    found = await _ask(kubeconfig, lambda client: client.get(kind, RELEASE_NAME))
+    try:
+        return parse_status(found.status if found is not None else None)
+    except FormatError as error:
+        raise Unavailable(f"the operator's report cannot be read: {error}") from error
+
+
+async def set_group_size(kubeconfig: Path, group: str, size: int) -> None:
+    """Ask the operator for so many nodes of a group.
+
+    Raises:
+        Unavailable: the API server does not answer, or the operator has not made the group yet.
+    """
+    from lightkube.generic_resource import create_global_resource  # noqa: PLC0415 - see above
+    from lightkube.types import PatchType  # noqa: PLC0415 - see above
+
+    kind = create_global_resource(API_GROUP, API_VERSION, "NodeGroup", "nodegroups")
+    name, spec = group_object_name(group), {"spec": {"size": size}}
+    patched = await _ask(
+        kubeconfig, lambda client: client.patch(kind, name, spec, patch_type=PatchType.MERGE)
+    )
+    if patched is None:
+        raise Unavailable(
+            f"the cluster has no NodeGroup {name} yet", hint="the operator makes it; try again"
+        )
+
+
+async def _ask(kubeconfig: Path, call: Callable[[AsyncClient], Awaitable[Any]]) -> Any:
+    """Make one call; None: there is no such object, or no such kind yet. Raises Unavailable."""
+    import httpx2  # noqa: PLC0415 - see above
+    from lightkube import AsyncClient, KubeConfig  # noqa: PLC0415 - see above
+    from lightkube.core.exceptions import ApiError  # noqa: PLC0415 - see above
+
+    try:
+        async with asyncio.timeout(_DEADLINE_S):
+            client = AsyncClient(config=KubeConfig.from_file(kubeconfig), trust_env=False)
+            return await call(client)
+    except ApiError as error:
+        if error.status.code == _NOT_FOUND:
+            return None
+        raise Unavailable(f"the Kubernetes API: {error.status.message}") from error
+    except (httpx2.HTTPError, OSError, TimeoutError) as error:
+        raise Unavailable(
+            f"the Kubernetes API does not answer: {str(error) or type(error).__name__}"
+        ) from error
 
 
 def _node(node: Node) -> KubernetesNode:

@@ -20,7 +20,12 @@ from constellation.releases.site import fetch_chain
 from constellation.trust.cluster_policy import verify_policy
 from constellation.trust.node_document import parse_node_document
 from constellation.trust.release import version_order
-from constellation.trust.release_chain import NOTHING_SEEN, VerifiedRelease, verify_chain
+from constellation.trust.release_chain import (
+    NOTHING_SEEN,
+    VerifiedRelease,
+    dump_chain,
+    verify_chain,
+)
 from constellation.trust.release_rules import Target, findings, minor_of, next_policy, seen_by
 
 if TYPE_CHECKING:
@@ -35,19 +40,17 @@ if TYPE_CHECKING:
     from constellation.trust.release_chain import SeenVersions
 
 __all__ = [
-    "PROVIDER",
     "Checked",
+    "Found",
     "Move",
     "check",
     "current_policy",
+    "find",
     "measurements",
     "plan_upgrade",
     "target",
     "wanted",
 ]
-
-PROVIDER = "local"
-"""The one provider that a configuration can name today."""
 
 _MOST_RELEASES = 8
 _USUAL_ROLLOUT_S = 24 * 3600
@@ -113,7 +116,7 @@ async def check(context: Context, site: Site, *, pinned_root: bytes) -> Checked:
         for kubernetes in sorted(found.release.kubernetes, key=_order, reverse=True):
             if _order(kubernetes) < _order(current.kubernetes_version):
                 continue
-            changes = _changes(current, found, kubernetes)
+            changes = _changes(current, found, kubernetes, provider=context.config.provider.name)
             if not changes:
                 continue
             goal = target(context.config, state, kubernetes, now_s=int(now.timestamp()))
@@ -124,7 +127,28 @@ async def check(context: Context, site: Site, *, pinned_root: bytes) -> Checked:
     return Checked(release=following, kubernetes=current.kubernetes_version, moves=tuple(moves))
 
 
-async def wanted(context: Context, site: Site, *, pinned_root: bytes) -> VerifiedRelease:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A verified release, and the chain (`dump_chain`) that control planes judge it by."""
+
+    verified: VerifiedRelease
+    chain: bytes
+
+
+async def find(context: Context, site: Site, version: str, *, pinned_root: bytes) -> Found:
+    """Give a release with its chain, verified from what the cluster's policy has seen on.
+
+    Raises:
+        UserError: the repository does not have it.
+        Untrusted: the repository's metadata does not hold.
+    """
+    seen = seen_by(current_policy(require_state(context)))
+    chain = await fetch_chain(site, pinned_root=pinned_root, version=version)
+    verified = verify_chain(chain, pinned_root=pinned_root, seen=seen, now=context.now())
+    return Found(verified=verified, chain=dump_chain(chain))
+
+
+async def wanted(context: Context, site: Site, *, pinned_root: bytes) -> Found:
     """Give the release that the configuration names, verified.
 
     Raises:
@@ -138,8 +162,7 @@ async def wanted(context: Context, site: Site, *, pinned_root: bytes) -> Verifie
             where=f"{context.workspace.config.name}: release",
             hint="`constellation upgrade check --update-config` writes the newest possible one",
         )
-    seen = seen_by(current_policy(require_state(context)))
-    return await _verified(context, site, pinned_root, seen, version=version)
+    return await find(context, site, version, pinned_root=pinned_root)
 
 
 async def measurements(
@@ -157,11 +180,11 @@ async def measurements(
     version = config.release or None
     found = await _verified(context, site, pinned_root, NOTHING_SEEN, version=version)
     variant = Variant(config.attestation.variant)
-    image = found.release.image(provider=PROVIDER, variant=variant)
+    image = found.release.image(provider=config.provider.name, variant=variant)
     if image is None or not image.reference:
         raise UserError(
             f"release {found.release.version} has no image with reference values for "
-            f"{PROVIDER}, {variant}"
+            f"{config.provider.name}, {variant}"
         )
     return found.release.version, image
 
@@ -195,7 +218,7 @@ async def plan_upgrade(context: Context, verified: VerifiedRelease) -> tuple[Act
     current, now_s = current_policy(state), int(context.now().timestamp())
     goal = target(context.config, state, context.config.kubernetes_version, now_s=now_s)
     next_policy(current, verified, goal, now=now_s)
-    image = verified.release.image(provider=PROVIDER, variant=goal.variant)
+    image = verified.release.image(provider=context.config.provider.name, variant=goal.variant)
     seen = await observe(context, state)
     if seen.infrastructure is None or not seen.nodes or image is None or state.image is None:
         raise Conflict(
@@ -262,7 +285,7 @@ def target(config: Config, state: State, kubernetes: str, *, now_s: int) -> Targ
     """Say where an upgrade of this cluster to a Kubernetes version goes, and by when."""
     document = parse_node_document(state.node_document)
     return Target(
-        provider=PROVIDER,
+        provider=config.provider.name,
         variant=Variant(config.attestation.variant),
         kubernetes=kubernetes,
         minimum_release=document.minimum_release,
@@ -277,10 +300,12 @@ async def _verified(
     return verify_chain(chain, pinned_root=pinned_root, seen=seen, now=context.now())
 
 
-def _changes(current: ClusterPolicy, found: VerifiedRelease, kubernetes: str) -> tuple[str, ...]:
+def _changes(
+    current: ClusterPolicy, found: VerifiedRelease, kubernetes: str, *, provider: str
+) -> tuple[str, ...]:
     release, changes = found.release, []
     digests = {entry.image_digest.hex() for entry in current.releases}
-    images = {image.sha256 for image in release.images if image.provider == PROVIDER}
+    images = {image.sha256 for image in release.images if image.provider == provider}
     if not images & digests:
         changes.append("node image: every node is replaced")
     if release.services_bundle != current.services_bundle.hex():

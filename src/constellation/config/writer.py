@@ -17,6 +17,8 @@ from constellation.base.errors import UserError
 from constellation.config.schema import Config
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic.fields import FieldInfo
 
 __all__ = ["dump_example", "dump_reference", "dump_schema", "set_fields", "set_provider_fields"]
@@ -31,21 +33,12 @@ def dump_example(config: Config) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def set_fields(text: str, values: dict[str, str]) -> str:
-    """Change fields of the first level in a file's text; comments and all else stay as they are.
+def set_fields(text: str, values: Mapping[str, str | int]) -> str:
+    """Change fields in a file's text, "a.b" names b in a; comments and all else stay as they are.
 
     Raises:
-        UserError: the text is not YAML.
+        UserError: the text is not YAML, or has no such section.
     """
-    return _changed(text, (), values)
-
-
-def set_provider_fields(text: str, *, provider: str, values: dict[str, str]) -> str:
-    """Change fields of a provider's block, as `set_fields`."""
-    return _changed(text, ("provider", provider), values)
-
-
-def _changed(text: str, path: tuple[str, ...], values: dict[str, str]) -> str:
     yaml = YAML(typ="rt", pure=True)
     yaml.preserve_quotes = True
     yaml.width = 10_000
@@ -53,14 +46,22 @@ def _changed(text: str, path: tuple[str, ...], values: dict[str, str]) -> str:
         tree = yaml.load(text)
     except YAMLError as error:
         raise UserError(f"not YAML: {str(error)[:200]}") from None
-    block = tree
-    for key in path:
-        block = block[key]
-    for key, value in values.items():
-        block[key] = value
+    for name, value in values.items():
+        *sections, key = name.split(".")
+        place = tree
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                raise UserError(f"expected the section {section}, found none", where=name)
+            place = place[section]
+        place[key] = value
     out = io.StringIO()
     yaml.dump(tree, out)
     return out.getvalue()
+
+
+def set_provider_fields(text: str, *, provider: str, values: dict[str, str]) -> str:
+    """Change fields of a provider's block, as `set_fields`."""
+    return set_fields(text, {f"provider.{provider}.{name}": v for name, v in values.items()})
 
 
 def dump_schema() -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from constellation.base.progress import Report
 
-__all__ = ["NodeImage", "Plan", "ServicesBundle", "ensure", "load"]
+__all__ = ["NodeImage", "Plan", "ServicesBundle", "ensure", "find_image", "load"]
 
 _FILE = "image.squashfs"
 _MANIFEST = "manifest.json"
@@ -99,6 +99,15 @@ def load(folder: Path, *, public_key_der: bytes, name: str) -> NodeImage:
         manifest=manifest,
         release_public_key=public_key_der,
     )
+
+
+def find_image(cache: Path, sha256: str) -> Path | None:
+    """Find the file of a node image by its digest, which is what says that it is the one."""
+    for path in sorted((cache / "image").glob(f"*/{_FILE}")):
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+                return path
+    return None
 
 
 async def ensure(

@@ -89,8 +89,8 @@ class World:
             wait_s=1.0,
         )
         site = Site(place=str(self.maker.folder))
-        verified = await wanted(context, site, pinned_root=self.maker.pinned_root)
-        return await plan_upgrade(context, verified)
+        found = await wanted(context, site, pinned_root=self.maker.pinned_root)
+        return await plan_upgrade(context, found.verified)
 
 
 @pytest.fixture

@@ -10,11 +10,13 @@ from constellation.cli.commands.lifecycle import apply, create, init, terminate
 from constellation.cli.commands.log import log
 from constellation.cli.commands.mini import mini
 from constellation.cli.commands.release import release
+from constellation.cli.commands.scale import scale
 from constellation.cli.commands.upgrade import upgrade
 
 __all__ = ["ALL"]
 
 ALL = (
-    *(mini, config, create, init, apply, status, verify, recover, upgrade, log, terminate, iam),
+    *(mini, config, create, init, apply, status, verify, recover, upgrade, scale, log, terminate),
+    iam,
     *(evidence, artifacts, release, version, completion),
 )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_verified", "recover", "status", "status_text", "verify"]
 
+_WATCH_S = 600.0
+"""Seconds without any change until `status --watch` gives up."""
 _POD_TRAFFIC = "through WireGuard between nodes or not at all, by the measured image's own firewall"
 _STATE_DISKS = (
     "confidential, not authentic: on the local provider, ext4's native encryption hides what is "
@@ -23,9 +25,10 @@ _STATE_DISKS = (
 
 
 @click.command()
+@click.option("--watch", "watches", is_flag=True, help="Show a roll-out until it is done.")
 @standard_options
 @click.pass_context
-def status(context: click.Context, /, **chosen: Any) -> None:
+def status(context: click.Context, /, watches: bool, **chosen: Any) -> None:
     """Show machines, nodes, and what to do next."""
     from constellation.cli.world import real_context
     from constellation.cluster.status import status as look
@@ -35,7 +38,14 @@ def status(context: click.Context, /, **chosen: Any) -> None:
     workspace = chosen_settings.workspace()
     conf = read_config(workspace.config)
     with Steps() as steps:
-        found = run(look(real_context(workspace, conf, report=steps.report)))
+        engine = real_context(workspace, conf, report=steps.report, wait_s=_WATCH_S)
+        if watches:
+            from constellation.cluster.kubernetes import read_status
+            from constellation.cluster.roll_out import Eyes, watch
+            from constellation.cluster.verify import verify as prove
+
+            run(watch(engine, eyes=Eyes(status=read_status, prove=prove)))
+        found = run(look(engine))
     result(
         {
             "advice": found.judged.advice,

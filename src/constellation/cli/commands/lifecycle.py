@@ -72,7 +72,7 @@ def apply(
     terraform_log: str | None,
     **chosen: Any,
 ) -> None:
-    """Bring the cluster to what the configuration says: create and init, each only if needed."""
+    """Bring the cluster to what the configuration says: create, init, upgrade, each if needed."""
     from constellation.cli.world import real_context
     from constellation.cluster.apply import make_plan
     from constellation.config.reader import read_config
@@ -91,7 +91,12 @@ def apply(
         return
     log, own = terraform_log or "", "infrastructure" in skip
     _create(chosen_settings, log=log, own_machines=own)
-    _tell(chosen_settings, _initialise(chosen_settings, abandon=False, log=log, own_machines=own))
+    state = _initialise(chosen_settings, abandon=False, log=log, own_machines=own)
+    if _follows_another(read_config(workspace.config), state):
+        from constellation.cli.commands.upgrade import upgrade_to_conf
+
+        state = upgrade_to_conf(chosen_settings)
+    _tell(chosen_settings, state)
 
 
 @click.command()
@@ -117,6 +122,20 @@ def terminate(context: click.Context, /, terraform_log: str | None, **chosen: An
             or "Nothing to remove."
         ),
     )
+
+
+def _follows_another(conf: Config, state: State) -> bool:
+    """Say whether the configuration names another release or Kubernetes than the cluster has."""
+    from constellation.cluster.roll_out import is_rolling
+    from constellation.cluster.upgrade import current_policy
+
+    policy = current_policy(state)
+    release = policy.release.version if policy.release is not None else ""
+    same = (conf.release or release, conf.kubernetes_version) == (
+        release,
+        policy.kubernetes_version,
+    )
+    return not same or is_rolling(policy)
 
 
 def _settings_of(context: click.Context) -> Settings:

@@ -1,4 +1,4 @@
-"""`constellation upgrade …`: what is newer, and what moving there would take."""
+"""`constellation upgrade …`: what is newer, what moving there takes, going there and back."""
 
 from __future__ import annotations
 
@@ -11,17 +11,33 @@ from constellation.cli.run import run, settings, standard_options
 
 if TYPE_CHECKING:
     from constellation.base.progress import Report
+    from constellation.cli.releases import Source
     from constellation.cli.run import Settings
     from constellation.cluster.context import Context
     from constellation.cluster.upgrade import Checked
+    from constellation.config.state import State
     from constellation.kube.rollout import Action
+    from constellation.trust.cluster_policy import Versions
 
-__all__ = ["upgrade"]
+__all__ = ["upgrade", "upgrade_to_conf"]
+
+_MOST_HOURS = 7 * 24
+_USUAL_HOURS = 24.0
+_USUAL_WAIT_S = 600.0
+
+_wait_option = click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=1),
+    default=_USUAL_WAIT_S,
+    show_default=True,
+    help="Seconds without any change until this program gives up looking; the operator does not.",
+)
 
 
 @click.group()
 def upgrade() -> None:
-    """See which releases are newer, and what moving to one would take."""
+    """See which releases are newer, move to one, and back."""
 
 
 @upgrade.command()
@@ -64,29 +80,42 @@ def check(context: click.Context, /, update_config: bool, **chosen: Any) -> None
 
 
 async def _check(chosen: Settings, *, report: Report) -> Checked:
-    from constellation.cli.releases import find_source
-    from constellation.cluster.apply import require_state
     from constellation.cluster.upgrade import check as look
-    from constellation.cluster.upgrade import current_policy
-    from constellation.config.workspace import cache_folder
 
     engine = _engine(chosen, report=report)
-    current_policy(require_state(engine))  # before anything is built
-    source = await find_source(engine.workspace, engine.config, cache=cache_folder(), report=report)
+    source = await _source(engine)
     return await look(engine, source.site, pinned_root=source.pinned_root)
 
 
 @upgrade.command("apply")
 @click.option("--plan", "only_plan", is_flag=True, help="Show the steps; do nothing.")
+@click.option(
+    "--ends",
+    "ends_hours",
+    type=click.FloatRange(min=0, min_open=True, max=_MOST_HOURS),
+    default=_USUAL_HOURS,
+    show_default=True,
+    help="Hours until old images are refused, also if the roll-out is not done.",
+)
+@_wait_option
 @standard_options
 @click.pass_context
-def apply(context: click.Context, /, only_plan: bool, **chosen: Any) -> None:
-    """Show every step to the conf's release and what it replaces; carrying it out is not built."""
+def apply(
+    context: click.Context,
+    /,
+    only_plan: bool,
+    ends_hours: float,
+    wait_s: float,
+    **chosen: Any,
+) -> None:
+    """Bring the cluster to the conf's release and Kubernetes; the same again goes on."""
     from constellation.kube.rollout_model import describe
 
-    if not only_plan:
-        raise click.UsageError("only `upgrade apply --plan` is there: it shows, it does not act")
     chosen_settings = settings(context, chosen)
+    if not only_plan:
+        done = upgrade_to_conf(chosen_settings, ends_hours=ends_hours, wait_s=wait_s)
+        _tell(chosen_settings, done)
+        return
     with Steps() as steps:
         planned = [describe(a) for a in run(_plan(chosen_settings, report=steps.report))]
     result(
@@ -101,25 +130,116 @@ def apply(context: click.Context, /, only_plan: bool, **chosen: Any) -> None:
     )
 
 
-async def _plan(chosen: Settings, *, report: Report) -> tuple[Action, ...]:
+@upgrade.command()
+@_wait_option
+@standard_options
+@click.pass_context
+def rollback(context: click.Context, /, wait_s: float, **chosen: Any) -> None:
+    """Go back to the release and Kubernetes that the last upgrade left."""
+    from constellation.base.files import write_atomic
+    from constellation.cluster.apply import require_state
+    from constellation.cluster.roll_out import rollback_to
+    from constellation.cluster.upgrade import current_policy
+    from constellation.config.writer import set_fields
+
+    chosen_settings = settings(context, chosen)
+    workspace = chosen_settings.workspace()
+    with Steps() as steps, workspace.locked():
+        engine = _engine(chosen_settings, report=steps.report, wait_s=wait_s)
+        to = rollback_to(current_policy(require_state(engine)))
+        state = run(_back(engine, to))
+        fields = {"release": to.release, "kubernetesVersion": to.kubernetes}
+        text = set_fields(workspace.config.read_text(), fields)
+        write_atomic(workspace.config, text.encode())
+    _tell(chosen_settings, state)
+
+
+def upgrade_to_conf(
+    chosen: Settings, *, ends_hours: float = _USUAL_HOURS, wait_s: float = _USUAL_WAIT_S
+) -> State:
+    """Bring the cluster to what the configuration names, with a live list of steps."""
+    workspace = chosen.workspace()
+    with Steps() as steps, workspace.locked():
+        engine = _engine(chosen, report=steps.report, wait_s=wait_s)
+        return run(_apply(engine, ends_hours=ends_hours))
+
+
+async def _apply(engine: Context, *, ends_hours: float) -> State:
+    from constellation.cluster.kubernetes import read_status
+    from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade
+    from constellation.cluster.upgrade import wanted
+    from constellation.cluster.verify import verify
+
+    source = await _source(engine)
+    found = await wanted(engine, source.site, pinned_root=source.pinned_root)
+    goal = Goal(
+        release=engine.config.release,
+        kubernetes=engine.config.kubernetes_version,
+        ends_at=int(engine.now().timestamp() + ends_hours * 3600),
+    )
+    return await apply_upgrade(engine, found, goal, eyes=Eyes(status=read_status, prove=verify))
+
+
+async def _back(engine: Context, to: Versions) -> State:
+    from constellation.cluster.kubernetes import read_status
+    from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade, demand_way_back
+    from constellation.cluster.upgrade import find
+    from constellation.cluster.verify import verify
+
+    await demand_way_back(engine, to, status=read_status)
+    source = await _source(engine)
+    found = await find(engine, source.site, to.release, pinned_root=source.pinned_root)
+    goal = Goal(release=to.release, kubernetes=to.kubernetes)
+    eyes = Eyes(status=read_status, prove=verify)
+    return await apply_upgrade(engine, found, goal, eyes=eyes, back=True)
+
+
+async def _source(engine: Context) -> Source:
+    """Give the repository, once there is a cluster that could follow it."""
     from constellation.cli.releases import find_source
     from constellation.cluster.apply import require_state
-    from constellation.cluster.upgrade import current_policy, plan_upgrade, wanted
+    from constellation.cluster.upgrade import current_policy
     from constellation.config.workspace import cache_folder
 
+    current_policy(require_state(engine))  # before anything is built
+    return await find_source(
+        engine.workspace, engine.config, cache=cache_folder(), report=engine.report
+    )
+
+
+async def _plan(chosen: Settings, *, report: Report) -> tuple[Action, ...]:
+    from constellation.cluster.upgrade import plan_upgrade, wanted
+
     engine = _engine(chosen, report=report)
-    current_policy(require_state(engine))
-    source = await find_source(engine.workspace, engine.config, cache=cache_folder(), report=report)
-    verified = await wanted(engine, source.site, pinned_root=source.pinned_root)
-    return await plan_upgrade(engine, verified)
+    source = await _source(engine)
+    found = await wanted(engine, source.site, pinned_root=source.pinned_root)
+    return await plan_upgrade(engine, found.verified)
 
 
-def _engine(chosen: Settings, *, report: Report) -> Context:
+def _engine(chosen: Settings, *, report: Report, wait_s: float = _USUAL_WAIT_S) -> Context:
     from constellation.cli.world import real_context
     from constellation.config.reader import read_config
 
     workspace = chosen.workspace()
-    return real_context(workspace, read_config(workspace.config), report=report)
+    return real_context(workspace, read_config(workspace.config), report=report, wait_s=wait_s)
+
+
+def _tell(chosen: Settings, state: State) -> None:
+    from constellation.cluster.upgrade import current_policy
+
+    policy = current_policy(state)
+    release = policy.release.version if policy.release is not None else ""
+    result(
+        {
+            "kubernetes": policy.kubernetes_version,
+            "policy_serial": policy.serial,
+            "release": release,
+        },
+        output=chosen.output,
+        text=lambda: (
+            f"Every node runs release {release} with Kubernetes {policy.kubernetes_version}."
+        ),
+    )
 
 
 def _told(found: Checked, *, updated: bool, name: str) -> str:

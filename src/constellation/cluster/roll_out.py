@@ -1,0 +1,363 @@
+"""How a cluster comes from one release to another: policy, files, hand-over, and a look until done.
+
+1. the release is verified and may follow; the cluster can take it     else nothing is changed
+2. node image and artifacts lie where the provider takes them from
+3. the provider boots the new image from now on
+4. the policy of the roll-out, signed, goes to all control planes with the release chain
+5. the operator replaces nodes; this program only looks
+6. every node is of the new version and image, by its own evidence     `is_done`
+7. the policy after the roll-out: only the new
+
+Each step may be repeated, and the same command goes on after an interruption: what was signed lies
+in the state file. What the operator reports is shown and decides nothing. Source: design, 11.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from constellation.base.clock import monotonic_s
+from constellation.base.errors import Conflict, ConstellationError, Unavailable
+from constellation.base.progress import Progress
+from constellation.cluster.apply import observe, require_state
+from constellation.cluster.policy_hand_over import hand_over
+from constellation.cluster.secrets import read_secrets
+from constellation.cluster.steps.machines import desired
+from constellation.cluster.upgrade import current_policy, target
+from constellation.config.state import Image, write_state
+from constellation.kube.cluster_release import Phase
+from constellation.kube.rollout import version_order
+from constellation.trust import artifact_list
+from constellation.trust.cluster_policy import sign_policy
+from constellation.trust.release_rules import finish_policy, next_policy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from constellation.cluster.context import Context, KubernetesNode
+    from constellation.cluster.upgrade import Found
+    from constellation.cluster.verify import Verified
+    from constellation.config.schema import Config
+    from constellation.config.state import State
+    from constellation.kube.cluster_release import ReleaseStatus
+    from constellation.trust.cluster_policy import ClusterPolicy, Versions
+    from constellation.trust.release import Release
+
+__all__ = [
+    "Eyes",
+    "Goal",
+    "Prove",
+    "ReadStatus",
+    "apply_upgrade",
+    "demand_way_back",
+    "is_rolling",
+    "next_serial",
+    "rollback_to",
+    "watch",
+]
+
+_TITLE = "Roll-out"
+_LOOK_S = 2.0
+_VERIFY_S = 20.0
+_SURGE = 1
+
+
+class ReadStatus(Protocol):
+    """What the operator reports of a roll-out, for people; None: nothing yet."""
+
+    async def __call__(self, kubeconfig: Path) -> ReleaseStatus | None:
+        """Read it from the API that the kubeconfig names. Raises Unavailable."""
+        ...
+
+
+class Prove(Protocol):
+    """Fresh evidence of every machine, judged by the policy in the state."""
+
+    async def __call__(
+        self, context: Context, state: State, *, cluster_id: bytes | None, deadline_s: float
+    ) -> tuple[Verified, ...]:
+        """See `cluster.verify.verify`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eyes:
+    """How a roll-out is looked at: the operator's report, and what nodes prove."""
+
+    status: ReadStatus
+    prove: Prove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """Where to, in the words of the configuration; `ends_at` in seconds since 1970, None: usual."""
+
+    release: str
+    kubernetes: str
+    ends_at: int | None = None
+
+
+def is_rolling(policy: ClusterPolicy) -> bool:
+    """Say whether a policy is one of a roll-out: something in it is to end."""
+    return len(policy.artifact_lists) > 1 or any(e.not_after is not None for e in policy.releases)
+
+
+def rollback_to(policy: ClusterPolicy) -> Versions:
+    """Give where `upgrade rollback` goes.
+
+    Raises:
+        Conflict: there is nothing to go back to.
+    """
+    if policy.release is None:
+        raise Conflict("the cluster follows no release: there is none to go back to")
+    if policy.release.before is None:
+        raise Conflict(
+            f"release {policy.release.version} is the first that the cluster follows: the images "
+            "before it were of no release, and no release says that they are genuine",
+        )
+    return policy.release.before
+
+
+async def demand_way_back(context: Context, to: Versions, *, status: ReadStatus) -> None:
+    """Refuse to go back where Kubernetes cannot: API servers never get older.
+
+    Raises:
+        Conflict: an API server is newer; says which.
+        Unavailable: the operator's report cannot be read now.
+    """
+    seen = await status(context.workspace.kubeconfig)
+    newer = [
+        node
+        for node in (seen.nodes if seen is not None else ())
+        if node.apiServer and version_order(node.apiServer) > version_order(to.kubernetes)
+    ]
+    if newer:
+        raise Conflict(
+            f"the API server of {newer[0].name} has {newer[0].apiServer} already: Kubernetes and "
+            f"etcd do not go back to {to.kubernetes}",
+            hint="go on with `constellation upgrade apply`",
+        )
+
+
+async def apply_upgrade(
+    context: Context, found: Found, goal: Goal, *, eyes: Eyes, back: bool = False
+) -> State:
+    """Bring the cluster to the goal, and stay until every node proves that it is there.
+
+    `back`: the cluster need not be whole, since what is left may be what does not work.
+
+    Raises:
+        Conflict: the cluster's state does not allow it, or the operator has stopped; says why.
+        Rejected: the release may not follow; all reasons.
+        Unavailable: nothing went on for the context's `wait_s`; the same command goes on.
+    """
+    state = require_state(context)
+    policy = current_policy(state)
+    if state.policy_before is not None:  # handed over, and interrupted before all obeyed it
+        assert state.policy is not None  # noqa: S101 - there is one before it
+        state = await hand_over(context, state, state.policy)
+    if (_release(policy), policy.kubernetes_version) != (goal.release, goal.kubernetes):
+        if not back:
+            await _demand_whole(context, state)
+        state = await _begin(context, state, found, goal)
+        policy = current_policy(state)
+    elif is_rolling(policy):
+        await _name_image(context, state)
+    else:
+        context.report(Progress(step=_TITLE, detail="nothing to do", finished=True))
+        return state
+    await watch(context, eyes=eyes)
+    return await _finish(context, require_state(context), policy)
+
+
+async def watch(context: Context, *, eyes: Eyes) -> None:
+    """Show what goes on until every node is what the policy wants; changes nothing.
+
+    Raises:
+        Conflict: the operator has stopped, with its reason.
+        Unavailable: nothing changed for the context's `wait_s`.
+    """
+    state = require_state(context)
+    policy = current_policy(state)
+    last, since = "", monotonic_s()
+    while True:
+        seen = await _look(context, eyes.status)
+        now = _show(context, seen)
+        if await _is_done(context, state, policy, prove=eyes.prove):
+            context.report(Progress(step=_TITLE, detail="every node is new", finished=True))
+            return
+        if seen is not None and seen.phase is Phase.STOPPED and seen.policySerial == policy.serial:
+            raise Conflict(
+                f"the roll-out has stopped: {seen.message}",
+                hint="mend it and it goes on, or `constellation upgrade rollback`",
+            )
+        if now != last:
+            last, since = now, monotonic_s()
+        if monotonic_s() - since > context.wait_s:
+            raise Unavailable(
+                f"nothing went on for {context.wait_s:g} s: {last or 'no report of the operator'}",
+                hint="the operator goes on by itself; the same command looks again",
+            )
+        await asyncio.sleep(_LOOK_S)
+
+
+def _show(context: Context, seen: ReleaseStatus | None) -> str:
+    """Show what the operator reports, a line for each node; gives the whole of it as one text."""
+    if seen is None:
+        context.report(Progress(step=_TITLE, detail="no report of the operator yet"))
+        return ""
+    words = []
+    for node in seen.nodes:
+        shown = ", ".join(w for w in (node.health, node.step, node.reason) if w)
+        versions = " ".join(w for w in (node.kubelet, node.image[:12]) if w)
+        words.append(f"{node.name}: {versions} {shown}")
+        context.report(Progress(step=f"Node {node.name}", detail=f"{versions} {shown}"))
+    message = seen.message or str(seen.phase)
+    context.report(Progress(step=_TITLE, detail=message))
+    return "\n".join((message, *words))
+
+
+async def _look(context: Context, status: ReadStatus) -> ReleaseStatus | None:
+    try:
+        return await status(context.workspace.kubeconfig)
+    except Unavailable:
+        return None
+
+
+async def _begin(context: Context, state: State, found: Found, goal: Goal) -> State:
+    """Sign the policy of the roll-out, make everything ready for it, hand it over."""
+    current, now_s = current_policy(state), int(context.now().timestamp())
+    aim = target(context.config, state, goal.kubernetes, now_s=now_s)
+    if goal.ends_at is not None:
+        aim = dataclasses.replace(aim, ends_at=goal.ends_at)
+    policy = dataclasses.replace(
+        next_policy(current, found.verified, aim, now=now_s),
+        serial=next_serial(state, current),
+        slots={name: group.size + _SURGE for name, group in context.config.node_groups.items()},
+    )
+    release = found.verified.release
+    context.report(Progress(step="Files of the release", detail=release.version))
+    path = await context.supplies.release_files(
+        release, context.config, kubernetes=goal.kubernetes, report=context.report
+    )
+    context.report(Progress(step="Files of the release", finished=True))
+    following = _following(state, policy, release, path, kubernetes=goal.kubernetes)
+    owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
+    signed = sign_policy(policy, owner.owner_key)
+    following = await _name_image(context, following)
+    try:
+        return await hand_over(context, following, signed, chain=found.chain)
+    except ConstellationError:
+        left = require_state(context)
+        if left.policy != signed:  # every control plane has refused it
+            await _name_image(context, _with_files_of(left, state))
+        raise
+
+
+def _with_files_of(state: State, before: State) -> State:
+    return dataclasses.replace(
+        state,
+        image=before.image,
+        kubernetes_version=before.kubernetes_version,
+        artifact_list=before.artifact_list,
+        services_bundle=before.services_bundle,
+    )
+
+
+def _following(
+    state: State, policy: ClusterPolicy, release: Release, path: Path, *, kubernetes: str
+) -> State:
+    """Note what machines boot and run from now on."""
+    image = next(e for e in policy.releases if e.name == release.version)
+    listed = release.kubernetes[kubernetes]
+    return dataclasses.replace(
+        state,
+        image=Image(path=str(path), release=image),
+        kubernetes_version=kubernetes,
+        artifact_list=artifact_list.dump(listed),
+        services_bundle=bytes.fromhex(release.services_bundle),
+    )
+
+
+async def _name_image(context: Context, state: State) -> State:
+    """Tell the provider which image machines boot from now on; those that exist keep theirs."""
+    made = await context.infrastructure(state.uid).apply(
+        desired(context, state), report=context.report
+    )
+    state = dataclasses.replace(state, infrastructure=made)
+    write_state(context.workspace.state, state)
+    return state
+
+
+async def _finish(context: Context, state: State, policy: ClusterPolicy) -> State:
+    """Accept only the new from now on."""
+    signed = sign_policy(
+        _after(policy, state, context.config),
+        read_secrets(context.workspace, cluster_id=state.cluster_id).owner_key,
+    )
+    made = await context.infrastructure(state.uid).observe()
+    state = dataclasses.replace(state, infrastructure=made or state.infrastructure)
+    return await hand_over(context, state, signed)
+
+
+def _after(policy: ClusterPolicy, state: State, config: Config) -> ClusterPolicy:
+    return dataclasses.replace(
+        finish_policy(policy),
+        serial=next_serial(state, policy),
+        slots={name: group.size for name, group in config.node_groups.items()},
+    )
+
+
+async def _is_done(context: Context, state: State, policy: ClusterPolicy, *, prove: Prove) -> bool:
+    """Ask Kubernetes for versions, and each node for its evidence by the policy after this one."""
+    try:
+        nodes = await context.list_nodes(context.workspace.kubeconfig)
+        made = await context.infrastructure(state.uid).observe()
+    except Unavailable:
+        return False
+    wanted = sum(group.size for group in context.config.node_groups.values())
+    if made is None or len(made.instances) != wanted or not _all_new(nodes, policy, wanted=wanted):
+        return False
+    owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
+    after = _after(policy, state, context.config)
+    strict = dataclasses.replace(
+        state,
+        infrastructure=made,
+        policy=sign_policy(after, owner.owner_key),
+        policy_serial=after.serial,
+    )
+    quiet = dataclasses.replace(context, report=lambda _: None)
+    found = await prove(quiet, strict, cluster_id=None, deadline_s=_VERIFY_S)
+    return all(node.error is None for node in found)
+
+
+def _all_new(nodes: tuple[KubernetesNode, ...], policy: ClusterPolicy, *, wanted: int) -> bool:
+    return len(nodes) == wanted and all(
+        node.ready and node.version == policy.kubernetes_version for node in nodes
+    )
+
+
+async def _demand_whole(context: Context, state: State) -> None:
+    """Refuse to begin where something is missing already. Raises Conflict."""
+    seen = await observe(context, state)
+    wanted = sum(group.size for group in context.config.node_groups.values())
+    machines = seen.infrastructure.instances if seen.infrastructure is not None else ()
+    ready = sum(node.ready for node in seen.nodes)
+    if not (len(machines) == len(seen.nodes) == ready == wanted):
+        raise Conflict(
+            f"no roll-out begins while the cluster is not whole: {len(machines)} machines and "
+            f"{ready} Ready nodes, {wanted} wanted",
+            hint="`constellation status` says what is missing",
+        )
+
+
+def next_serial(state: State, policy: ClusterPolicy) -> int:
+    """Give the next serial: above the policy's, and none that was signed before."""
+    return max(policy.serial, state.signed_serial) + 1
+
+
+def _release(policy: ClusterPolicy) -> str:
+    return "" if policy.release is None else policy.release.version

@@ -1,0 +1,396 @@
+"""`upgrade apply`, `rollback`, `scale` against three real JoinServices; machines are a small model.
+
+The model does what the operator does as far as the workstation can see it: nodes get the image that
+the provider was told last, once the policy that a control plane keeps accepts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("tuf", reason="this environment is older than requirements.lock")
+from constellation.base import clock
+from constellation.base.errors import Conflict, Rejected, Unavailable, Untrusted
+from constellation.cluster import roll_out, scale
+from constellation.cluster import upgrade as upgrades
+from constellation.cluster.context import Context, KubernetesNode
+from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade, demand_way_back, rollback_to
+from constellation.cluster.verify import Verified
+from constellation.config.schema import Config, NodeGroup
+from constellation.config.state import State, read_state, write_state
+from constellation.kube.cluster_release import NodeStatus, Phase, ReleaseStatus
+from constellation.providers.protocols import Desired, InfrastructureState, Role
+from constellation.releases.site import Site
+from constellation.services.joinservice import server as server_module
+from constellation.trust.cluster_policy import ClusterPolicy, Versions, parse_policy
+from tests.fakes.cluster_machines import IMAGE, machine, release_of
+from tests.fakes.policy_world import NEXT, Owned, endpoint, owned_cluster
+from tests.fakes.tpm import NOW
+from tests.fakes.upgrade_world import Upgrades
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from constellation.base.progress import Report
+    from constellation.trust.release import Release
+
+GROUP = "control_plane_default"
+KUBERNETES = "v1.36.2"
+
+
+@dataclass
+class Cloud:
+    """Provider, Kubernetes and operator of a cluster whose control planes are `owned`."""
+
+    owned: Owned
+    folder: Path
+    image: bytes = IMAGE
+    told: bytes = IMAGE
+    api_version: str = KUBERNETES
+    phase: Phase = Phase.ROLLING
+    works: bool = True
+    size: int = 3
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+
+    def __post_init__(self) -> None:
+        groups = {GROUP: NodeGroup(role=Role.CONTROL_PLANE, size=3)}
+        self.config = Config(name="test", node_groups=groups)
+
+    @property
+    def context(self) -> Context:
+        return dataclasses.replace(
+            self.owned.context,
+            config=self.config,
+            supplies=self,  # type: ignore[arg-type] # what an upgrade asks of supplies
+            infrastructure=lambda _: self,  # type: ignore[arg-type,return-value] # what it asks
+            list_nodes=self.nodes,
+            wait_s=20.0 if self.works else 2.0,
+        )
+
+    @property
+    def eyes(self) -> Eyes:
+        return Eyes(status=self.status, prove=self.prove)
+
+    # supplies
+    cache = Path("/cache")
+
+    async def release_files(
+        self, release: Release, config: Config, *, kubernetes: str, report: Report
+    ) -> Path:
+        del config, report
+        assert kubernetes in release.kubernetes
+        return self.folder / release.images[0].sha256
+
+    # provider
+    async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
+        del report
+        self.told = bytes.fromhex(Path(desired.image_path).name)
+        return await self.observe()
+
+    async def observe(self) -> InfrastructureState:
+        infrastructure = self.owned.state.infrastructure
+        assert infrastructure is not None
+        some = tuple(
+            dataclasses.replace(infrastructure.instances[0], instance_id=f"cp-{n}")
+            for n in range(self.size)
+        )
+        return dataclasses.replace(infrastructure, instances=some)
+
+    # Kubernetes and operator
+    async def nodes(self, _: Path) -> tuple[KubernetesNode, ...]:
+        return tuple(
+            KubernetesNode(
+                name=f"n-{n}",
+                role="control-plane",
+                ready=True,
+                version=self.api_version,
+                address="127.0.0.1",
+                reason="",
+            )
+            for n in range(self.size)
+        )
+
+    async def status(self, _: Path) -> ReleaseStatus:
+        policy = self.owned.planes[0].files.kept_policy().verified()
+        if self.works and self.told != self.image and accepts(policy, self.told):
+            await self.replace()
+            self.api_version = policy.kubernetes_version
+        return ReleaseStatus(
+            phase=self.phase,
+            policySerial=policy.serial,
+            message="node n-3 is not healthy: it hangs" if self.phase is Phase.STOPPED else "",
+            nodes=(
+                NodeStatus(
+                    name="n-0",
+                    image=self.image.hex(),
+                    kubelet=self.api_version,
+                    apiServer=self.api_version,
+                    health="ready",
+                    step="",
+                    since="2026-11-22T12:00:00Z",
+                    reason="",
+                ),
+            ),
+        )
+
+    async def replace(self) -> None:
+        """Let the control planes be machines with the new image."""
+        self.image = self.told
+        for n, plane in enumerate(self.owned.planes):
+            folder = self.folder / f"{self.told.hex()[:8]}-{n}-{id(plane.on)}"
+            new = await self.stack.enter_async_context(
+                machine(folder, cluster=self.owned.cluster, image=self.told)
+            )
+            await plane.stop()
+            plane.on = new
+            await plane.start()
+
+    async def prove(
+        self, context: Context, state: State, *, cluster_id: bytes | None, deadline_s: float
+    ) -> tuple[Verified, ...]:
+        """Say what evidence would: whether the state's policy accepts what the machines run."""
+        del context, cluster_id, deadline_s
+        assert state.policy is not None
+        fine = accepts(parse_policy(state.policy.policy), self.image)
+        error = None if fine else Rejected(("pcr4",))
+        return (Verified(instance_id="cp-0", node_name="n-0", result=None, error=error),)
+
+    async def set_size(self, kubeconfig: Path, group: str, size: int) -> None:
+        del kubeconfig
+        self.asked.append((group, size))
+        self.size = size
+
+    async def upgrade(self, version: str, *, kubernetes: str = KUBERNETES) -> State:
+        return await self._move(Versions(release=version, kubernetes=kubernetes))
+
+    async def back(self) -> State:
+        to = rollback_to(upgrades.current_policy(self.state))
+        await demand_way_back(self.context, to, status=self.status)
+        return await self._move(to, back=True)
+
+    async def _move(self, to: Versions, *, back: bool = False) -> State:
+        maker = self.owned.upgrades.maker
+        found = await upgrades.find(
+            self.context,
+            Site(place=str(maker.folder)),
+            to.release,
+            pinned_root=maker.pinned_root,
+        )
+        goal = Goal(release=to.release, kubernetes=to.kubernetes)
+        return await apply_upgrade(self.context, found, goal, eyes=self.eyes, back=back)
+
+    @property
+    def state(self) -> State:
+        found = read_state(self.owned.workspace.state)
+        assert found is not None
+        return found
+
+    @property
+    def policy(self) -> ClusterPolicy:
+        return self.owned.planes[1].files.kept_policy().verified()
+
+
+def accepts(policy: ClusterPolicy, image: bytes) -> bool:
+    now = int(NOW.timestamp())
+    return any(e.image_digest == image and e.accepted_at(now) for e in policy.releases)
+
+
+@pytest.fixture
+async def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+    monkeypatch.setattr(server_module, "_EXCHANGE_EVERY_S", 0.2)
+    monkeypatch.setattr(roll_out, "_LOOK_S", 0.05)
+    async with owned_cluster(tmp_path) as owned:
+        owned.reach(*map(endpoint, owned.planes))
+        owned.state = dataclasses.replace(
+            owned.state, infrastructure=owned.state.infrastructure, cluster_ca=b"ca"
+        )
+        (tmp_path / "workspace" / "constellation-admin.conf").write_bytes(b"kubeconfig")
+        write_state(
+            owned.workspace.state,
+            dataclasses.replace(
+                owned.state,
+                image=roll_out.Image(path=f"/{IMAGE.hex()}", release=release_of(IMAGE)),
+            ),
+        )
+        one = Cloud(owned=owned, folder=tmp_path)
+        async with one.stack:
+            yield one
+
+
+def names(policy: ClusterPolicy) -> dict[str, bool]:
+    """Give each accepted release, and whether it is to end."""
+    return {e.name: e.not_after is not None for e in policy.releases}
+
+
+async def test_a_cluster_comes_to_another_release_and_at_the_end_accepts_only_that(
+    cloud: Cloud,
+) -> None:
+    cloud.works = False
+    with pytest.raises(Unavailable, match="nothing went on"):
+        await cloud.upgrade("0.2.0")
+    assert names(cloud.policy) == {"0.2.0": False, "0.1.0": True}
+    assert (cloud.policy.serial, cloud.policy.slots, cloud.told) == (2, {GROUP: 4}, NEXT)
+    cloud.works = True
+    state = await cloud.upgrade("0.2.0")  # the same again goes on
+    assert names(cloud.policy) == {"0.2.0": False}
+    assert (cloud.policy.serial, cloud.policy.slots) == (3, {GROUP: 3})
+    assert state == cloud.state
+    assert [p.serial for p in cloud.owned.planes] == [3, 3, 3]
+    await cloud.upgrade("0.2.0")  # nothing is left to do
+    assert cloud.policy.serial == 3
+
+
+async def test_old_images_are_accepted_until_every_node_proves_the_new_one(cloud: Cloud) -> None:
+    cloud.works = False
+    cloud.told = NEXT
+    with pytest.raises(Unavailable):
+        await cloud.upgrade("0.2.0")
+    cloud.works, cloud.api_version = True, KUBERNETES
+    cloud.told = IMAGE  # Kubernetes' versions are as wanted, the machines are not
+    with pytest.raises(Unavailable, match="nothing went on"):
+        await roll_out.watch(dataclasses.replace(cloud.context, wait_s=0.0), eyes=cloud.eyes)
+    assert names(cloud.policy) == {"0.2.0": False, "0.1.0": True}
+    await cloud.upgrade("0.2.0")
+    assert names(cloud.policy) == {"0.2.0": False}
+
+
+async def test_an_interrupted_hand_over_goes_on_with_the_chain_that_was_signed_for(
+    cloud: Cloud,
+) -> None:
+    for plane in cloud.owned.planes:
+        await plane.stop()
+    with pytest.raises(Unavailable):
+        await cloud.upgrade("0.2.0")
+    signed = cloud.state.policy
+    assert cloud.state.policy_before is not None
+    cloud.owned.upgrades.publish("0.3.0", b"3" * 32)  # the repository has moved on meanwhile
+    for plane in cloud.owned.planes:
+        await plane.start()
+    cloud.works = False
+    with pytest.raises(Unavailable, match="nothing went on"):
+        await cloud.upgrade("0.2.0")
+    assert cloud.owned.planes[0].files.kept_policy().signed() == signed
+    cloud.works = True
+    await cloud.upgrade("0.2.0")
+    assert cloud.policy.serial == 3
+
+
+async def test_what_every_control_plane_refuses_changes_nothing_here(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    before = cloud.state
+    root = cloud.owned.upgrades.maker.pinned_root
+    strange = Upgrades(cluster=cloud.owned.cluster, folder=tmp_path / "other").maker.pinned_root
+    for plane in cloud.owned.planes:  # these images pin the root of another maker
+        await plane.stop()
+        plane.pinned_root = strange
+        await plane.start()
+    with pytest.raises(Untrusted, match="signature"):
+        await cloud.upgrade("0.2.0")
+    after = cloud.state
+    assert (after.policy, after.image, cloud.told) == (before.policy, before.image, IMAGE)
+    assert (after.policy_serial, after.signed_serial) == (1, 2)
+    for plane in cloud.owned.planes:
+        await plane.stop()
+        plane.pinned_root = root
+        await plane.start()
+    await cloud.upgrade("0.2.0")
+    assert cloud.policy.serial == 4
+
+
+async def test_no_roll_out_begins_while_something_is_missing(cloud: Cloud) -> None:
+    cloud.size = 2
+    before = cloud.state
+    with pytest.raises(Conflict, match="not whole: 2 machines and 2 Ready nodes, 3 wanted"):
+        await cloud.upgrade("0.2.0")
+    assert (cloud.state, cloud.policy.serial, cloud.told) == (before, 1, IMAGE)
+    cloud.size = 3
+    await cloud.upgrade("0.2.0")
+
+
+async def test_a_stopped_roll_out_says_why_and_rollback_leads_back(cloud: Cloud) -> None:
+    await cloud.upgrade("0.2.0")
+    with pytest.raises(Conflict, match="the first that the cluster follows"):
+        await cloud.back()
+    bad = b"b" * 32
+    cloud.owned.upgrades.publish("0.3.0", bad)
+    cloud.works, cloud.phase = False, Phase.STOPPED
+    with pytest.raises(Conflict, match="not healthy: it hangs"):
+        await cloud.upgrade("0.3.0")
+    assert names(cloud.policy) == {"0.3.0": False, "0.2.0": True}
+    assert cloud.told == bad
+    cloud.works, cloud.phase = True, Phase.ROLLING
+    state = await cloud.back()
+    assert (names(cloud.policy), cloud.told) == ({"0.2.0": False}, NEXT)
+    policy = upgrades.current_policy(state)
+    assert policy.release is not None
+    assert (policy.release.version, policy.serial) == ("0.2.0", 6)
+
+
+async def test_kubernetes_does_not_go_back(cloud: Cloud) -> None:
+    to = Versions(release="0.2.0", kubernetes="v1.36.1")
+    with pytest.raises(Conflict, match=r"n-0 has v1\.36\.2 already"):
+        await demand_way_back(cloud.context, to, status=cloud.status)
+    cloud.api_version = "v1.36.1"
+    await demand_way_back(cloud.context, to, status=cloud.status)
+
+
+async def test_of_two_workstations_one_wins_and_the_other_is_told(
+    cloud: Cloud,
+) -> None:
+    first = (cloud.owned.workspace.state).read_bytes()
+    cloud.works = False
+    with pytest.raises(Unavailable):
+        await cloud.upgrade("0.2.0")
+    won = cloud.policy
+    # the other has a copy of the workspace from before, and wants something else
+    cloud.owned.workspace.state.write_bytes(first)
+    cloud.owned.upgrades.publish("0.3.0", b"3" * 32)
+    with pytest.raises(Conflict, match="another one with serial 2 is obeyed"):
+        await cloud.upgrade("0.3.0")
+    assert cloud.policy == won
+
+
+async def test_a_group_grows_with_its_slots_first_and_shrinks_with_them_last(
+    cloud: Cloud,
+) -> None:
+    def sized(size: int) -> None:
+        groups = {GROUP: NodeGroup(role=Role.CONTROL_PLANE, size=size)}
+        cloud.config = Config(name="test", node_groups=groups)
+
+    slots_when_asked = []
+
+    async def ask(kubeconfig: Path, group: str, size: int) -> None:
+        slots_when_asked.append(dict(cloud.policy.slots))
+        await cloud.set_size(kubeconfig, group, size)
+
+    sized(5)
+    await scale.scale(cloud.context, GROUP, ask=ask)
+    assert (slots_when_asked, cloud.policy.slots, cloud.size) == ([{GROUP: 5}], {GROUP: 5}, 5)
+    sized(3)
+    await scale.scale(cloud.context, GROUP, ask=ask)
+    assert slots_when_asked[1:] == [{GROUP: 5}]
+    assert (cloud.policy.slots, cloud.size) == ({GROUP: 3}, 3)
+    assert cloud.policy.serial == 3
+    assert cloud.asked == [(GROUP, 5), (GROUP, 3)]
+
+
+async def test_no_group_is_scaled_while_a_roll_out_goes_on(cloud: Cloud) -> None:
+    cloud.works = False
+    with pytest.raises(Unavailable):
+        await cloud.upgrade("0.2.0")
+    with pytest.raises(Conflict, match="a roll-out goes on"):
+        await scale.scale(cloud.context, GROUP, ask=cloud.set_size)
+    assert cloud.asked == []
+    cloud.works = True
+    await cloud.upgrade("0.2.0")
+    await scale.scale(cloud.context, GROUP, ask=cloud.set_size)
+    assert cloud.asked == [(GROUP, 3)]
