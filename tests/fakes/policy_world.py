@@ -219,10 +219,12 @@ async def write_planes(
     first = write_control_plane(
         folder / "cp0", cluster=cluster, attester_id=await nodes[0].attester_id()
     )
-    names = [f"control-plane-default-{i}" for i in range(3)]
+    names = [f"control-plane-default-{i}" for i in range(len(nodes))]
     ledger = ledger_of(first, log, writer=names[0])
-    second = await write_another(folder / "cp1", first, ledger, index=1)
-    disks = (first, second, await write_another(folder / "cp2", first, ledger, index=2))
+    others = [
+        await write_another(folder / f"cp{i}", first, ledger, index=i) for i in range(1, len(nodes))
+    ]
+    disks = (first, *others)
     port = free_port()
     planes = [
         Plane(
@@ -245,8 +247,8 @@ async def _stop(planes: tuple[Plane, ...]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def owned_cluster(tmp_path: Path) -> AsyncIterator[Owned]:
-    """Start the three control planes; the clock is the caller's to set."""
+async def owned_cluster(tmp_path: Path, *, count: int = 3) -> AsyncIterator[Owned]:
+    """Start the control planes; the clock is the caller's to set."""
     workspace = Workspace(folder=tmp_path / "workspace")
     workspace.folder.mkdir()
     secrets = make_secrets(workspace)
@@ -254,7 +256,7 @@ async def owned_cluster(tmp_path: Path) -> AsyncIterator[Owned]:
     async with contextlib.AsyncExitStack() as stack:
         nodes = [
             await stack.enter_async_context(machine(tmp_path / f"tpm{i}", cluster=cluster))
-            for i in range(3)
+            for i in range(count)
         ]
         upgrades = Upgrades(cluster=cluster, folder=tmp_path / "releases")
         upgrades.publish("0.2.0", NEXT)
@@ -276,5 +278,5 @@ async def owned_cluster(tmp_path: Path) -> AsyncIterator[Owned]:
         one = Owned(
             cluster=cluster, planes=planes, workspace=workspace, state=state, upgrades=upgrades
         )
-        one.reach(endpoint(planes[1]))
+        one.reach(endpoint(planes[min(1, count - 1)]))
         yield one
