@@ -330,9 +330,7 @@ class CloudSupplies:
         del kubernetes
         if config.release != release.version:
             raise UserError(
-                f"the configuration names release {config.release}, not {release.version}: which "
-                "of your images is that one's?",
-                where="release",
+                f"which of your images is release {release.version}'s?", where="release"
             )
         return (await self.node_image(report=report)).path
 
