@@ -326,12 +326,9 @@ class CloudSupplies:
     async def release_files(
         self, release: Release, config: Config, *, kubernetes: str, report: Report
     ) -> Path:
-        """Give the image that the configuration names; nodes fetch artifacts themselves."""
-        del kubernetes
-        if config.release != release.version:
-            raise UserError(
-                f"which of your images is release {release.version}'s?", where="release"
-            )
+        """Give the image that the configuration names; nodes fetch Kubernetes themselves."""
+        if config.release != release.version or kubernetes not in release.kubernetes:
+            raise UserError(f"name release {release.version} and its image", where="release")
         return (await self.node_image(report=report)).path
 
     def _release_key(self) -> bytes:
