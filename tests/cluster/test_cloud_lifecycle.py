@@ -16,6 +16,7 @@ from constellation.cluster.apply import create, initialise
 from constellation.cluster.secrets import read_secrets
 from constellation.cluster.terminate import terminate
 from constellation.cluster.verify import verify
+from constellation.config.demands import platform_demands
 from constellation.config.state import write_state
 from constellation.kube.membership import GroupSlots, NodeRole
 from constellation.providers.protocols import Role
@@ -60,7 +61,8 @@ async def life(
 async def test_a_cluster_is_made_proven_joined_and_removed(life: CloudLife, tmp_path: Path) -> None:
     state = await create(life.context())
     assert life.exists
-    # what the owner demands of chips and cloud; nobody but the owner says it
+    assert state.platform == platform_demands(life.config)
+    # the fake cloud's chips have makers of their own
     state = dataclasses.replace(state, platform=DEMANDS)
     write_state(life.workspace.state, state)
     assert life.first.document == state.node_document

@@ -54,9 +54,17 @@ _PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def conf(provider: str, *, control_planes: int = 1, workers: int = 1, **changed: Any) -> Config:
+def conf(
+    provider: str,
+    *,
+    control_planes: int = 1,
+    workers: int = 1,
+    variant: str = "",
+    **changed: Any,
+) -> Config:
     """Give a configuration; `changed` are fields of the provider's block."""
-    variant, block = _PROVIDERS[provider]
+    usual, block = _PROVIDERS[provider]
+    variant = variant or usual
     access = {"init": _HOME, "recovery": _HOME, "policy": _HOME}
     attestation: dict[str, Any] = {"variant": variant}
     if provider != "azure":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from constellation.attestation.model import Variant
+from constellation.attestation.registry import published_roots
 from constellation.base.errors import Conflict
 from constellation.config.machines import wanted_groups
 from constellation.providers.protocols import Desired
@@ -24,6 +26,10 @@ async def run(context: Context, state: State) -> State:
     """
     infrastructure = context.infrastructure(state.uid)
     found = await infrastructure.apply(desired(context, state), report=context.report)
+    if not found.trust_roots:
+        # a cloud has no authority of this cluster's own: the vendors' published ones
+        roots = published_roots(Variant(context.config.attestation.variant))
+        found = dataclasses.replace(found, trust_roots=roots)
     return dataclasses.replace(state, infrastructure=found)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from constellation.attestation.model import Variant
 from constellation.base.errors import Conflict
 from constellation.cluster.secrets import make_secrets
+from constellation.config.demands import platform_demands
 from constellation.config.state import STATE_VERSION, Image, State
 from constellation.trust import artifact_list
 from constellation.trust.node_document import NodeDocument, dump_node_document
@@ -49,6 +50,7 @@ async def identity(context: Context, state: State | None, image: NodeImage) -> S
         cluster_id=owner.cluster_id,
         node_document=dump_node_document(document),
         kubernetes_version=config.kubernetes_version,
+        platform=platform_demands(config),
     )
 
 
