@@ -157,7 +157,7 @@ def release_findings(verified: VerifiedRelease, target: Target) -> Iterator[str]
     release = verified.release
     if release.version in verified.withdrawn:
         yield f"release {release.version} was withdrawn by its publisher"
-    if version_order(release.version) < version_order(target.minimum_release):
+    if _counted(release.version) < version_order(target.minimum_release):
         yield (
             f"release {release.version} is older than {target.minimum_release}, the oldest that "
             "this cluster's node document allows"
@@ -183,11 +183,16 @@ def _version_findings(
             f"downgrade: the cluster has release {followed.version}, {release.version} is older; "
             f"back goes only to {_told(followed.before)}, by `upgrade rollback`"
         )
-    if old < version_order(release.minimum_version):
+    if _counted(followed.version) < version_order(release.minimum_version):
         yield (
             f"release {release.version} can be reached from {release.minimum_version} or newer, "
             f"the cluster has {followed.version}"
         )
+
+
+def _counted(version: str) -> tuple[int, int, int, int, int]:
+    """Order a version against a minimum: a development release counts as what it leads up to."""
+    return version_order(version.partition("-")[0])
 
 
 def _kubernetes_findings(

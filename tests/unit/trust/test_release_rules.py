@@ -261,6 +261,17 @@ def test_a_development_release_is_refused_by_every_real_variant() -> None:
     move(policy(), verified(release("0.2.0-dev.3")))
 
 
+def test_a_development_release_counts_for_minima_as_the_version_that_it_leads_up_to() -> None:
+    one = finish_policy(move(policy(), verified(release("0.2.0-dev.1", minimum_version="0.2.0"))))
+    move(one, verified(release("0.2.0-dev.2", minimum_version="0.2.0"), count=2))
+    target = dataclasses.replace(TARGET, minimum_release="0.2.0")
+    next_policy(policy(), verified(release("0.2.0-dev.1")), target, now=NOW_S)
+    with pytest.raises(Rejected, match=r"older than 0\.2\.0"):
+        next_policy(policy(), verified(release("0.1.9-dev.1")), target, now=NOW_S)
+    with pytest.raises(Rejected, match=r"from 0\.3\.0 or newer"):
+        move(one, verified(release("0.3.0-dev.2", minimum_version="0.3.0"), count=2))
+
+
 # what a JoinService takes from nobody
 
 
