@@ -25,6 +25,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from constellation.providers.local.infrastructure import LocalInfrastructure
+from tests.cluster.machines import inside
+from tests.cluster.test_attack_inside import request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,25 +99,73 @@ def test_the_log_tells_of_every_return(ha: Workspace) -> None:
     eventually(told, seconds=30)
 
 
-def test_a_deleted_worker_loses_its_node(ha: Workspace) -> None:
+@pytest.fixture(scope="module")
+def stolen(ha: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Give the name of a worker and its kubelet's credentials, which outlive the machine."""
+    victim = workers(ha)[1]
+    pid = next(p for i, _, p in all_instances(ha) if i == victim)
+    kept = tmp_path_factory.mktemp("stolen") / "kubelet.pem"
+    kept.touch(mode=0o600)
+    certificate = "var/lib/kubelet/pki/kubelet-client-current.pem"
+    # a link to its absolute place in the node
+    kept.write_text(inside(pid, "cat", f"/{certificate}"))
+    return node_of(ha, victim)[0], kept
+
+
+def test_a_deleted_worker_loses_its_node(ha: Workspace, stolen: tuple[str, Path]) -> None:
+    assert stolen[1].read_text().count("BEGIN") == 2
     _, address = node_of(ha, workers(ha)[1])
     with Probe(ha) as probe:
         delete(ha, workers(ha)[1])
-        took_s = eventually(lambda: address not in addresses(ha), seconds=60)
+        # another machine takes its place meanwhile, at another address
+        took_s = eventually(lambda: address not in addresses(ha), seconds=180)
     _log.info("worker's node removed after %.0f s", took_s)
     assert probe.failed() == 0
 
 
 def test_a_deleted_control_plane_loses_its_etcd_member_and_its_node(ha: Workspace) -> None:
     victim = control_planes(ha)[2]
-    _, address = node_of(ha, victim)
+    name, address = node_of(ha, victim)
     delete(ha, victim)
 
     def gone() -> bool:
-        return address not in addresses(ha) and len(voters(ha)) == 2
+        left = voters(ha)
+        return address not in addresses(ha) and len(left) >= 2 and name not in left
 
-    took_s = eventually(gone, seconds=120)
+    took_s = eventually(gone, seconds=240)
     _log.info("control plane's etcd member and node removed after %.0f s", took_s)
+
+
+def test_a_removed_nodes_kubelet_does_not_come_back(
+    ha: Workspace, stolen: tuple[str, Path]
+) -> None:
+    name, credentials = stolen
+    as_kubelet = (f"--client-certificate={credentials}", f"--client-key={credentials}", "--user=")
+
+    def removed() -> bool:
+        log = ha.constellation("log", "-o", "json")
+        records = json.loads(log.stdout)["records"] if log.returncode == 0 else []
+        return any(r["kind"] == "removed" and name in json.dumps(r) for r in records)
+
+    eventually(removed, seconds=120)
+    who = ha.kubectl(*as_kubelet, "auth", "whoami", "-o", "json")
+    assert f"system:node:{name}" in who.stdout, "the control case: its certificate is still good"
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+    renewal = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": "back-again"},
+        "spec": {
+            "request": request(f"system:node:{name}", "system:nodes"),
+            "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+            "usages": ["digital signature", "client auth"],
+        },
+    }
+    for body in (node, renewal):
+        refused = ha.kubectl(*as_kubelet, "create", "-f", "-", stdin=json.dumps(body))
+        assert refused.returncode != 0
+        assert "no member of the cluster" in refused.stderr, refused.stderr
+    assert name not in {n["metadata"]["name"] for n in nodes(ha)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
