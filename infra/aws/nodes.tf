@@ -14,7 +14,6 @@ resource "aws_launch_template" "this" {
   user_data              = var.node_document
   update_default_version = true
   vpc_security_group_ids = [local.roles[each.value.role]]
-  tags                   = local.tags
 
   dynamic "iam_instance_profile" {
     for_each = compact([each.value.role == "control-plane" ? var.instance_profile_control_planes : var.instance_profile_workers])

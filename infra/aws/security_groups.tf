@@ -82,7 +82,6 @@ resource "aws_vpc_security_group_ingress_rule" "nodes" {
   ip_protocol                  = each.value.protocol
   from_port                    = each.value.port
   to_port                      = each.value.port
-  description                  = each.key
 }
 
 resource "aws_vpc_security_group_ingress_rule" "from_outside" {
@@ -92,7 +91,6 @@ resource "aws_vpc_security_group_ingress_rule" "from_outside" {
   ip_protocol                  = "tcp"
   from_port                    = each.value
   to_port                      = each.value
-  description                  = "${each.key} from the public load balancer"
 }
 
 resource "aws_vpc_security_group_ingress_rule" "from_inside" {
@@ -102,7 +100,6 @@ resource "aws_vpc_security_group_ingress_rule" "from_inside" {
   ip_protocol                  = "tcp"
   from_port                    = each.value
   to_port                      = each.value
-  description                  = "${each.key} from the internal load balancer"
 }
 
 resource "aws_vpc_security_group_ingress_rule" "outside" {
@@ -112,7 +109,6 @@ resource "aws_vpc_security_group_ingress_rule" "outside" {
   ip_protocol       = "tcp"
   from_port         = each.value.port
   to_port           = each.value.port
-  description       = each.key
 }
 
 resource "aws_vpc_security_group_ingress_rule" "inside" {
@@ -122,7 +118,6 @@ resource "aws_vpc_security_group_ingress_rule" "inside" {
   ip_protocol       = "tcp"
   from_port         = each.value.port
   to_port           = each.value.port
-  description       = each.key
 }
 
 # every node reaches the API server by the internal load balancer
@@ -133,7 +128,6 @@ resource "aws_vpc_security_group_ingress_rule" "inside_from_nodes" {
   ip_protocol                  = "tcp"
   from_port                    = local.ports.api
   to_port                      = local.ports.api
-  description                  = "api from ${each.key} nodes"
 }
 
 resource "aws_vpc_security_group_ingress_rule" "node_ports" {
@@ -143,7 +137,6 @@ resource "aws_vpc_security_group_ingress_rule" "node_ports" {
   ip_protocol       = "tcp"
   from_port         = 30100
   to_port           = 32767
-  description       = "NodePorts ${each.key}"
 }
 
 resource "aws_vpc_security_group_egress_rule" "nodes" {
@@ -151,7 +144,6 @@ resource "aws_vpc_security_group_egress_rule" "nodes" {
   security_group_id = each.value
   cidr_ipv4         = "0.0.0.0/0"
   ip_protocol       = "-1"
-  description       = "artifacts, images, and what workloads need"
 }
 
 resource "aws_vpc_security_group_egress_rule" "outside" {
@@ -161,7 +153,6 @@ resource "aws_vpc_security_group_egress_rule" "outside" {
   ip_protocol                  = "tcp"
   from_port                    = each.value
   to_port                      = each.value
-  description                  = "${each.key} to control planes"
 }
 
 resource "aws_vpc_security_group_egress_rule" "inside" {
@@ -171,5 +162,4 @@ resource "aws_vpc_security_group_egress_rule" "inside" {
   ip_protocol                  = "tcp"
   from_port                    = each.value
   to_port                      = each.value
-  description                  = "${each.key} to control planes"
 }

@@ -24,6 +24,7 @@ from constellation.rpc.stubs.join_grpc import JoinServiceStub
 from constellation.trust.appraisal import node_verifier
 from constellation.trust.cluster_policy import parse_policy
 from constellation.trust.node_document import parse_node_document
+from tests.fakes.aws_world import MISSING, is_possible
 from tests.fakes.cloud_life import DEMANDS, CloudLife, cloud_life
 from tests.fakes.clouds import NOW
 from tests.fakes.join_world import (
@@ -49,8 +50,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.cluster
 
+# its schemas come from the provider's own program
+AWS = pytest.param("aws", marks=pytest.mark.skipif(not is_possible(), reason=MISSING))
 
-@pytest.fixture(params=["azure", "gcp", "openstack"])
+
+@pytest.fixture(params=[AWS, "azure", "gcp", "openstack"])
 async def life(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[CloudLife]:

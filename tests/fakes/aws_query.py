@@ -10,6 +10,7 @@ aws.lose = ["SetDesiredCapacity"]                # it is done, and its answer is
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from dataclasses import dataclass, field
@@ -61,8 +62,23 @@ class FakeAws:
     session: str = "imds-1"
     user_data: bytes = b'{"node": "document"}'
     url: str = ""
+    images: dict[str, dict[str, str]] = field(
+        default_factory=lambda: {"ami-12c6146b": {"imageState": "available", "bootMode": "uefi"}}
+    )
+    offered: set[tuple[str, str]] = field(
+        default_factory=lambda: {("m6a.xlarge", "eu-west-1a"), ("m6a.xlarge", "eu-west-1b")}
+    )
+    volumes: list[str] = field(default_factory=list)
     lose: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+
+    def environment(self) -> dict[str, str]:
+        """Give a user's environment with credentials that are accepted."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.key_id,
+            "AWS_SECRET_ACCESS_KEY": _SECRET,
+            "AWS_SESSION_TOKEN": _SESSION,
+        }
 
     def add(self, number: int, group: str, role: str, **more: object) -> Machine:
         machine = Machine(f"i-{number:017x}", group, role, f"10.42.0.{number % 250 + 1}", **more)  # type: ignore[arg-type] # fields by name
@@ -205,6 +221,39 @@ class FakeAws:
             "<DescribeAutoScalingGroupsResult><AutoScalingGroups>"
             f"{members}</AutoScalingGroups></DescribeAutoScalingGroupsResult>"
         )
+
+    def _GetCallerIdentity(self, _form: dict[str, str]) -> str:  # noqa: N802 - AWS' name
+        return "<GetCallerIdentityResult><Arn>arn:aws:iam::1:user/x</Arn></GetCallerIdentityResult>"
+
+    def _DescribeImages(self, form: dict[str, str]) -> web.Response | str:  # noqa: N802
+        if (image := self.images.get(form["ImageId.1"])) is None:
+            return _error(400, "InvalidAMIID.NotFound")
+        fields = "".join(f"<{k}>{v}</{k}>" for k, v in image.items())
+        return f"<imagesSet><item>{fields}</item></imagesSet>"
+
+    def _DescribeInstanceTypeOfferings(self, form: dict[str, str]) -> str:  # noqa: N802
+        wanted = {v for k, v in form.items() if k.startswith("Filter.1.Value.")}
+        items = "".join(
+            f"<item><instanceType>{kind}</instanceType><location>{zone}</location></item>"
+            for kind, zone in sorted(self.offered)
+            if kind in wanted
+        )
+        return f"<instanceTypeOfferingSet>{items}</instanceTypeOfferingSet>"
+
+    def _DescribeVolumes(self, _form: dict[str, str]) -> str:  # noqa: N802 - AWS' name
+        items = "".join(
+            f"<item><volumeId>{v}</volumeId><status>available</status></item>" for v in self.volumes
+        )
+        return f"<volumeSet>{items}</volumeSet>"
+
+    def _GetConsoleOutput(self, form: dict[str, str]) -> str:  # noqa: N802 - AWS' name
+        text = base64.b64encode(b"boot of " + form["InstanceId"].encode()).decode()
+        return f"<output>{text}</output>"
+
+    def _RegisterTargets(self, form: dict[str, str]) -> str:  # noqa: N802 - AWS' name
+        ids = self.targets.setdefault(form["TargetGroupArn"], set())
+        ids.add(form["Targets.member.1.Id"])
+        return ""
 
     def _SetDesiredCapacity(self, form: dict[str, str]) -> str:  # noqa: N802 - AWS' name
         name = form["AutoScalingGroupName"].removeprefix("asg-")

@@ -19,11 +19,11 @@ from typing import Any
 
 from constellation.attestation.model import Variant
 from tests.fakes import release_world
+from tests.fakes.terraform.schemas import PLUGINS
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "eu-west-1"
 IMAGE = "ami-12c6146b"
-PLUGINS = Path(os.environ.get("CONSTELLATION_TERRAFORM_PLUGINS", "/opt/tf-plugins"))
 MISSING = (
     "install terraform and name a folder with the AWS provider: CONSTELLATION_TERRAFORM_PLUGINS"
 )

@@ -41,6 +41,10 @@ _PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
             "serviceAccountWorkers": "worker@project.iam.gserviceaccount.com",
         },
     ),
+    "aws": (
+        "aws-sev-snp",
+        {"region": "eu-west-1", "zones": ["eu-west-1a"], "image": "ami-12c6146b"},
+    ),
     "openstack": (
         "qemu-vtpm",
         {
@@ -67,7 +71,7 @@ def conf(
     variant = variant or usual
     access = {"init": _HOME, "recovery": _HOME, "policy": _HOME}
     attestation: dict[str, Any] = {"variant": variant}
-    if provider != "azure":
+    if provider not in ("azure", "aws"):
         attestation["acceptWeaker"] = "a test"
     return Config.model_validate(
         {

@@ -23,9 +23,17 @@ from constellation.attestation.snp import Line
 from constellation.attestation.tdx.appraise import STRICT_STATUSES
 from constellation.attestation.tpm.eventlog import EventType
 from constellation.cluster.context import Context, KubernetesNode, NodeImage
-from constellation.config.cloud_settings import azure_settings, gcp_settings, openstack_settings
+from constellation.config.cloud_settings import (
+    aws_settings,
+    azure_settings,
+    gcp_settings,
+    openstack_settings,
+)
 from constellation.config.clouds_yaml import parse_login
 from constellation.config.workspace import Workspace
+from constellation.providers.aws.cloud import AwsCloud
+from constellation.providers.aws.credentials import WorkstationCredentials
+from constellation.providers.aws.metadata import AwsMetadata
 from constellation.providers.azure.cloud import AzureCloud
 from constellation.providers.azure.metadata import AzureMetadata
 from constellation.providers.gcp.cloud import GcpCloud
@@ -40,6 +48,7 @@ from constellation.providers.terraform.run import TerraformSettings
 from constellation.trust.cluster_policy import AcceptedRelease
 from tests.fakes.amd import AmdWorld
 from tests.fakes.arm import FakeAzure, ScaleSet
+from tests.fakes.aws_query import FakeAws
 from tests.fakes.cloud_confs import clouds_yaml, conf
 from tests.fakes.clouds import MEASUREMENT, NOW, Machine
 from tests.fakes.gce import FakeGce
@@ -72,9 +81,10 @@ DEMANDS = PlatformDemands(
     tdx_statuses=STRICT_STATUSES,
     minimum_tcb_evaluation=1,
     project_ids=("project",),
-    csp_ids=(),
+    csp_ids=("CN=cloud.example",),
 )
 VARIANTS = {
+    "aws": Variant.AWS_SEV_SNP,
     "azure": Variant.AZURE_SEV_SNP,
     "gcp": Variant.GCP_SEV_SNP,
     "openstack": Variant.QEMU_VTPM,
@@ -145,7 +155,11 @@ class CloudLife:
         return Context(
             workspace=self.workspace,
             config=self.config,
-            supplies=_Supplies(cache=self.workspace.folder / "cache", machine=self.first.machine),
+            supplies=_Supplies(
+                cache=self.workspace.folder / "cache",
+                machine=self.first.machine,
+                image=getattr(self.config.provider, self.config.provider.name).image,
+            ),
             infrastructure=lambda uid: _Reached(life=self, inner=self.made(uid)),
             owned=tuple,
             list_nodes=list_nodes,
@@ -164,6 +178,8 @@ class CloudLife:
 
     def instance_of(self, role: Role) -> str:
         """Name the machine of a role, as the cloud does."""
+        if isinstance(self.fake, FakeAws):
+            return next(m.instance_id for m in self.fake.machines.values() if m.role == role)
         if isinstance(self.fake, FakeAzure):
             return next(f"{n}_0" for n, s in self.fake.sets.items() if s.role == role)
         if isinstance(self.fake, FakeGce):
@@ -188,6 +204,7 @@ class _Supplies(Shelf):
     """The release's image, as its maker would state it."""
 
     machine: Machine
+    image: str
 
     async def node_image(self, *, report: Report) -> NodeImage:
         del report
@@ -200,8 +217,7 @@ class _Supplies(Shelf):
             reference=self.machine.tpm.reference(),
             launch=launch if self.machine.variant.endswith("sev-snp") else {},
         )
-        image = "projects/project/global/images/node"
-        return NodeImage(path=Path(image), release=release, release_root=RELEASE_ROOT)
+        return NodeImage(path=Path(self.image), release=release, release_root=RELEASE_ROOT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,10 +267,13 @@ async def cloud_life(
     provider: str, folder: Path, *, environment: Callable[[str, str], None]
 ) -> AsyncIterator[CloudLife]:
     """Make a cloud without machines; `environment` sets a variable for Terraform."""
-    fake = {"azure": FakeAzure, "gcp": FakeGce, "openstack": FakeOpenStack}[provider]()
+    fake = {"aws": FakeAws, "azure": FakeAzure, "gcp": FakeGce, "openstack": FakeOpenStack}[
+        provider
+    ]()
     _empty(fake)
     served_provider = Provider(schema=schemas(provider, types_of(INFRA / provider)))
-    served_provider.on_change = lambda action, resource: _change(fake, action, resource)
+    change = _change_aws if provider == "aws" else _change
+    served_provider.on_change = lambda action, resource: change(fake, action, resource)
     first = CloudNode.of(Machine.make(VARIANTS[provider]))
     second = CloudNode.of(Machine.make(VARIANTS[provider]))
     async with (
@@ -283,7 +302,13 @@ async def cloud_life(
 def _infrastructure(fake: Any, config: Config, workspace: Workspace, uid: str) -> Infrastructure:
     provider, variant = config.provider, config.attestation.variant
     cloud: Any
-    if provider.azure is not None:
+    if provider.aws is not None:
+        cloud = AwsCloud(
+            settings=aws_settings(provider.aws, variant=variant),
+            source=WorkstationCredentials(environment=fake.environment()),
+            endpoint=f"{fake.url}/",
+        )
+    elif provider.azure is not None:
         cloud = AzureCloud(
             azure_settings(provider.azure, variant=variant),
             signer=WorkstationToken(environment={"GOOGLE_OAUTH_ACCESS_TOKEN": "eyJ0.1"}),
@@ -308,6 +333,7 @@ def _infrastructure(fake: Any, config: Config, workspace: Workspace, uid: str) -
         program="",
         settings=TerraformSettings(),
         confirm=lambda _: None,
+        lead_init=cloud.lead_init if isinstance(cloud, AwsCloud) else None,
     )
     if isinstance(cloud, OpenStackCloud):
         return OpenStackInfrastructure(inner, cloud, uid)
@@ -317,6 +343,8 @@ def _infrastructure(fake: Any, config: Config, workspace: Workspace, uid: str) -
 def _metadata(fake: Any, instance_id: str, folder: Path) -> Metadata:
     """Give what a machine of the cloud sees; the services answer for one machine at a time."""
     fake.me = instance_id
+    if isinstance(fake, FakeAws):
+        return AwsMetadata(url=fake.url, endpoint=f"{fake.url}/")
     if isinstance(fake, FakeAzure):
         return AzureMetadata(imds_url=fake.imds.url, arm_url=fake.arm.url)
     if isinstance(fake, FakeGce):
@@ -327,13 +355,17 @@ def _metadata(fake: Any, instance_id: str, folder: Path) -> Metadata:
 
 
 def _machines(fake: Any) -> list[str]:
+    if isinstance(fake, FakeAws):
+        return [i for i, m in fake.machines.items() if m.state == "running"]
     if isinstance(fake, FakeAzure):
         return [n for s in fake.sets.values() for n in s.vms]
     return list(fake.vms if isinstance(fake, FakeGce) else fake.servers)
 
 
 def _empty(fake: Any) -> None:
-    if isinstance(fake, FakeAzure):
+    if isinstance(fake, FakeAws):
+        fake.machines.clear()
+    elif isinstance(fake, FakeAzure):
         fake.sets.clear()
     elif isinstance(fake, FakeGce):
         fake.vms.clear()
@@ -378,5 +410,28 @@ def _change(fake: Any, action: str, resource: Resource) -> None:
             name = values["name"].rpartition("-")[2]
             ports = {"api": 6443, "init": 9000, "recovery": 9999, "verify": 30081, "policy": 30091}
             fake.pools[values["id"]] = ports[name]
+        case _:
+            pass
+
+
+def _change_aws(fake: Any, action: str, resource: Resource) -> None:
+    values = resource.values
+    match resource.kind, action:
+        case "aws_launch_template", "create":
+            fake.user_data = base64.b64decode(values["user_data"])
+        case "aws_autoscaling_group", "create":
+            marks = {tag["key"]: tag["value"] for tag in values["tag"]}
+            for _ in range(int(values["desired_capacity"])):
+                fake.add(
+                    len(fake.machines) + 1,
+                    marks["constellation-node-group"],
+                    marks["constellation-role"],
+                    uid=marks["constellation-uid"],
+                )
+        case "aws_autoscaling_group", "delete":
+            marks = {tag["key"]: tag["value"] for tag in values["tag"]}
+            for machine in fake.machines.values():
+                if machine.group == marks["constellation-node-group"]:
+                    machine.state = "terminated"
         case _:
             pass

@@ -14,10 +14,12 @@ import fcntl
 import hashlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ _LOCK = Path(__file__).with_name("schemas.lock")
 _NAME = re.compile(r"#([a-z0-9_]+) [A-Za-z0-9]+#")
 _RESOURCE = re.compile(r"/docs/(resources|data-sources)/[a-z0-9_]+ ([a-z0-9_]+)\}")
 _FORMAT = 3
+PLUGINS = Path(os.environ.get("CONSTELLATION_TERRAFORM_PLUGINS", "/opt/tf-plugins"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,8 @@ class Provider:
 
 
 PROVIDERS = {
+    # no package: its program is at hand, and says its schemas itself
+    "aws": Provider(address="registry.terraform.io/hashicorp/aws", package="", settings=""),
     "azure": Provider(
         address="registry.terraform.io/hashicorp/azurerm",
         package="cdktn_provider_azurerm",
@@ -72,6 +77,8 @@ def schemas(cloud: str, types: tuple[str, ...]) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not provider.package:
+            return _of_program(cloud, types, folder)
         wheel = _wheel(provider.package, folder)
         key = hashlib.sha256(f"{_FORMAT} {wheel.name} {sorted(types)}".encode()).hexdigest()[:16]
         kept = folder / f"{cloud}-{key}.json"
@@ -82,6 +89,59 @@ def schemas(cloud: str, types: tuple[str, ...]) -> dict[str, Any]:
             part.rename(kept)
         answer: dict[str, Any] = json.loads(kept.read_text())
         return answer
+
+
+def _of_program(cloud: str, types: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """Ask the provider's own program, from the folder of plugins; kept as JSON."""
+    key = hashlib.sha256(f"{_FORMAT} {PLUGINS} {sorted(types)}".encode()).hexdigest()[:16]
+    kept = folder / f"{cloud}-{key}.json"
+    if not kept.exists():
+        with tempfile.TemporaryDirectory() as place:
+            required = {
+                "terraform": {"required_providers": {cloud: {"source": f"hashicorp/{cloud}"}}}
+            }
+            (Path(place) / "main.tf.json").write_text(json.dumps(required))
+            environment = {**os.environ, "TF_CLI_CONFIG_FILE": os.devnull}
+            said = b""
+            for words in (("init", f"-plugin-dir={PLUGINS}"), ("providers", "schema", "-json")):
+                said = subprocess.run(
+                    ("terraform", *words),
+                    cwd=place,
+                    env=environment,
+                    check=True,
+                    capture_output=True,
+                ).stdout
+        (found,) = json.loads(said)["provider_schemas"].values()
+        names = {name: found["resource_schemas"][name] for name in types}
+        answer = {
+            "provider": _plain(found["provider"]["block"]),
+            "resource_schemas": {name: _plain(s["block"]) for name, s in names.items()},
+            "data_source_schemas": {},
+        }
+        kept.write_text(json.dumps(answer))
+    read: dict[str, Any] = json.loads(kept.read_text())
+    return read
+
+
+def _plain(block: dict[str, Any]) -> dict[str, Any]:
+    """Give a block in the form of this module, from Terraform's own."""
+    return {
+        "attributes": {
+            name: {
+                "type": attribute["type"],
+                **{k: attribute.get(k, False) for k in ("required", "optional", "computed")},
+            }
+            for name, attribute in block.get("attributes", {}).items()
+        },
+        "block_types": {
+            name: {
+                "min_items": nested.get("min_items", 0),
+                "max_items": nested.get("max_items", 0),
+                "block": _plain(nested["block"]),
+            }
+            for name, nested in block.get("block_types", {}).items()
+        },
+    }
 
 
 def _wheel(package: str, folder: Path) -> Path:
