@@ -107,6 +107,7 @@ class FakeGce:
     quota: int = 1000
     page_size: int = 500
     user_data: bytes = b'{"document":1}'
+    made: int = 0
     drained: list[str] = field(default_factory=list)
     cpus: tuple[float, float] = (1000.0, 8.0)  # limit and usage of N2D_CPUS
     features: tuple[str, ...] = ("UEFI_COMPATIBLE", "SEV_SNP_CAPABLE")
@@ -126,7 +127,7 @@ class FakeGce:
 
     def add(self, group: str, suffix: str, *, uid: str = "") -> Vm:
         manager = next(n for n, (g, _) in self.managers.items() if g == group)
-        number = len(self.vms)
+        number, self.made = self.made, self.made + 1
         vm = Vm(
             name=f"{manager}-{suffix}",
             group=group,

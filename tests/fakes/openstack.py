@@ -67,6 +67,7 @@ class FakeOpenStack:
     build_looks: int = 0
     page_size: int = 500
     user_data: bytes = b'{"document":1}'
+    made: int = 0
     events: list[str] = field(default_factory=list)
     service: RestService = field(init=False)
     metadata: RestService = field(init=False)
@@ -77,7 +78,7 @@ class FakeOpenStack:
         self.add("worker_default", "worker")
 
     def add(self, group: str, role: str, *, uid: str = "", name: str = "") -> Server:
-        number = len(self.ports)
+        number, self.made = self.made, self.made + 1
         address = f"10.42.{1 + number // 200}.{10 + number % 200}"
         name = name or f"{self.uid}-{group.replace('_', '-')}-{number:04x}"
         self.ports[f"port-{number}"] = (name, address)
@@ -248,7 +249,8 @@ class _Services(RestService):
         boot, state = wanted["block_device_mapping_v2"]
         if (boot["boot_index"], state["source_type"]) != (0, "blank"):
             raise Refusal(400, "Block Device Mapping is Invalid")
-        number = len(self._cloud.servers) + 100
+        self._cloud.made += 1
+        number = self._cloud.made + 100
         server = Server(
             server_id=f"00000000-0000-4000-8000-{number:012x}",
             name=wanted["name"],
@@ -287,7 +289,8 @@ class _Services(RestService):
 
     def _create_port(self, request: Request) -> Any:
         port = request.json()["port"]
-        number = len(self._cloud.ports) + 50
+        self._cloud.made += 1
+        number = self._cloud.made + 50
         address = f"10.42.9.{number}"
         self._cloud.ports[f"port-{number}"] = (port["name"], address)
         (fixed,) = port["fixed_ips"]
@@ -314,7 +317,8 @@ class _Services(RestService):
             raise Refusal(400, "Invalid input")
         if not member["subnet_id"]:
             raise Refusal(400, "Invalid input")
-        made = f"member-{len(self._cloud.members) + 50}"
+        self._cloud.made += 1
+        made = f"member-{self._cloud.made + 50}"
         self._cloud.members[made] = member["address"]
         return web.json_response({"member": {"id": made}}, status=201)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from constellation.base.errors import Conflict, Unavailable
 from constellation.kube import membership as members
@@ -94,7 +94,7 @@ class RolloutWorld:
 
     def __post_init__(self) -> None:
         self._machines: dict[str, _Machine] = {}
-        self._number = 0
+        self._number = self._voted = 0
         self._nodes: dict[str, KubeNode] = {}
         self._voters: list[EtcdMember] = []
         self._leader = 0
@@ -111,10 +111,11 @@ class RolloutWorld:
 
     @classmethod
     def running(
-        cls, *, control_planes: int, workers: int, kubernetes: str = "v1.36.2"
-    ) -> RolloutWorld:
+        cls, *, control_planes: int, workers: int, kubernetes: str = "v1.36.2", **fields: Any
+    ) -> Self:
         """Give a cluster in which everything is as its first policy says."""
-        world = cls(policy=policy(serial=1, images=(OLD_IMAGE,), kubernetes=kubernetes))
+        first_policy = policy(serial=1, images=(OLD_IMAGE,), kubernetes=kubernetes)
+        world = cls(policy=first_policy, **fields)
         plan = settings(control_planes=control_planes, workers=workers)
         world._components = Components(config_maps=kubernetes, core_dns=kubernetes, rbac=kubernetes)
         first = world._machine(CONTROL, Role.CONTROL_PLANE)
@@ -430,7 +431,8 @@ class RolloutWorld:
         )
         if machine.instance.role is Role.CONTROL_PLANE:
             machine.api_server = version
-            number = int(machine.instance.instance_id.removeprefix("i-")) + 1
+            self._voted += 1
+            number = self._voted
             member = EtcdMember(member_id=number, address=machine.instance.address, learner=False)
             self._voters.append(member)
             self._leader = self._leader or number

@@ -29,8 +29,9 @@ LOOK_S = 5.0
 class Drill:
     """Drives operators: one leads, and when it leaves or dies another does."""
 
-    def __init__(self, world: RolloutWorld) -> None:
+    def __init__(self, world: RolloutWorld, *, settle_s: float = 0.0) -> None:
         self.world, self.time_s = world, 1000.0
+        self._settle_s = settle_s
         self._operator: Operator | None = None
 
     async def leads(self) -> bool:
@@ -50,7 +51,7 @@ class Drill:
             await self._operator.renew()
             await self._operator.once()
             for _ in range(60):
-                await asyncio.sleep(0)
+                await asyncio.sleep(self._settle_s)
         except Killed:
             pass
         if self.world.die_at is not None and self.world.calls >= self.world.die_at:
