@@ -97,9 +97,11 @@ async def test(
             print(f"{name}: {said} in {results[name]['seconds']} s", flush=True)
             if not results[name]["ok"] and name not in MAY_FAIL:
                 break
+        if keep:
+            print(f"the machine runs on, port {folder / 'port'}; Ctrl-C ends it", flush=True)
+            await asyncio.Event().wait()
     finally:
-        if not keep:
-            await machine.end()
+        await machine.end()
     return results
 
 
@@ -108,7 +110,7 @@ async def main() -> int:
     parser = argparse.ArgumentParser(prog="make test-vm")
     parser.add_argument("--without", action="append", default=[], choices=sorted(MAY_FAIL),
                         help="leave out a step that needs a fast machine")  # fmt: skip
-    parser.add_argument("--keep", action="store_true", help="leave the machine running at the end")
+    parser.add_argument("--keep", action="store_true", help="let the machine run on after the last step")
     parser.add_argument("--folder", type=Path, help="where disks and logs lie")
     chosen = parser.parse_args()
     if os.geteuid() != 0:
