@@ -110,7 +110,9 @@ async def main() -> int:
     parser = argparse.ArgumentParser(prog="make test-vm")
     parser.add_argument("--without", action="append", default=[], choices=sorted(MAY_FAIL),
                         help="leave out a step that needs a fast machine")  # fmt: skip
-    parser.add_argument("--keep", action="store_true", help="let the machine run on after the last step")
+    parser.add_argument(
+        "--keep", action="store_true", help="let the machine run on after the last step"
+    )
     parser.add_argument("--folder", type=Path, help="where disks and logs lie")
     chosen = parser.parse_args()
     if os.geteuid() != 0:
