@@ -156,6 +156,8 @@ async def apply_upgrade(
     """
     state = require_state(context)
     policy = current_policy(state)
+    if is_rolling(policy):
+        state = await _looked_at(context, state)
     if state.policy_before is not None:  # handed over, and interrupted before all obeyed it
         assert state.policy is not None  # noqa: S101 - there is one before it
         state = await hand_over(context, state, state.policy)
@@ -218,6 +220,14 @@ def _show(context: Context, seen: ReleaseStatus | None) -> str:
     message = seen.message or str(seen.phase)
     context.report(Progress(step=_TITLE, detail=message))
     return "\n".join((message, *words))
+
+
+async def _looked_at(context: Context, state: State) -> State:
+    """Note which machines there are now: an interrupted roll-out has replaced some."""
+    made = await context.infrastructure(state.uid).observe()
+    state = dataclasses.replace(state, infrastructure=made or state.infrastructure)
+    write_state(context.workspace.state, state)
+    return state
 
 
 async def _look(context: Context, status: ReadStatus) -> ReleaseStatus | None:
@@ -298,9 +308,7 @@ async def _finish(context: Context, state: State, policy: ClusterPolicy) -> Stat
         _after(policy, state, context.config),
         read_secrets(context.workspace, cluster_id=state.cluster_id).owner_key,
     )
-    made = await context.infrastructure(state.uid).observe()
-    state = dataclasses.replace(state, infrastructure=made or state.infrastructure)
-    return await hand_over(context, state, signed)
+    return await hand_over(context, await _looked_at(context, state), signed)
 
 
 def _after(policy: ClusterPolicy, state: State, config: Config) -> ClusterPolicy:

@@ -144,6 +144,7 @@ def rollback(context: click.Context, /, wait_s: float, **chosen: Any) -> None:
 
     chosen_settings = settings(context, chosen)
     workspace = chosen_settings.workspace()
+    _ask(chosen_settings)
     with Steps() as steps, workspace.locked():
         engine = _engine(chosen_settings, report=steps.report, wait_s=wait_s)
         to = rollback_to(current_policy(require_state(engine)))
@@ -159,9 +160,23 @@ def upgrade_to_conf(
 ) -> State:
     """Bring the cluster to what the configuration names, with a live list of steps."""
     workspace = chosen.workspace()
+    _ask(chosen)
     with Steps() as steps, workspace.locked():
         engine = _engine(chosen, report=steps.report, wait_s=wait_s)
         return run(_apply(engine, ends_hours=ends_hours))
+
+
+def _ask(chosen: Settings) -> None:
+    """Ask once for what is done as root, where the machines are here and a cluster is."""
+    from constellation.cli.privilege import ask_for_root
+    from constellation.cluster.apply import require_state
+    from constellation.cluster.upgrade import current_policy
+    from constellation.config.reader import read_config
+
+    workspace = chosen.workspace()
+    current_policy(require_state(_engine(chosen, report=lambda _: None)))
+    if read_config(workspace.config).provider.local is not None:
+        ask_for_root(chosen)
 
 
 async def _apply(engine: Context, *, ends_hours: float) -> State:
