@@ -99,7 +99,10 @@ def remember(before: Memory | None, facts: Facts, *, now_s: float) -> Memory:
 
 
 def views(facts: Facts, memory: Memory) -> tuple[NodeView, ...]:
-    """Give every node of the cluster, and every machine that may become one."""
+    """Give every node of the cluster, and every machine that may become one.
+
+    A machine of a group that the cluster does not have is nobody's: it will not be admitted.
+    """
     nodes = {n.name: n for n in facts.nodes}
     listed = {i.instance_id: i for i in facts.instances}
     found = [
@@ -110,7 +113,12 @@ def views(facts: Facts, memory: Memory) -> tuple[NodeView, ...]:
         or any(m.address == member.address for m in facts.etcd)
     ]
     known = {member.instance_id for member, _ in _members(facts)}
-    found += [_newcomer(i, facts, memory) for i in facts.instances if i.instance_id not in known]
+    groups = {g.name for g in facts.membership.settings.groups}
+    found += [
+        _newcomer(i, facts, memory)
+        for i in facts.instances
+        if i.instance_id not in known and i.group in groups
+    ]
     return tuple(found)
 
 

@@ -136,3 +136,13 @@ def test_the_image_is_that_of_the_record_and_the_first_nodes_the_oldest() -> Non
     images = {n.name: n.image for n in views(facts, remember(None, facts, now_s=0))}
     assert images.pop("control-plane-default-0") == OLD_IMAGE.hex()
     assert set(images.values()) == {NEW_IMAGE.hex()}
+
+
+def test_a_machine_of_a_group_that_the_cluster_does_not_have_is_not_looked_at() -> None:
+    (first, *_) = WELL.instances
+    stranger = dataclasses.replace(first, instance_id="i-99", group="tampered")
+    newcomer = dataclasses.replace(stranger, instance_id="i-98", group=first.group)
+    facts = dataclasses.replace(WELL, instances=(*WELL.instances, stranger, newcomer))
+    names = {n.name for n in views(facts, remember(None, facts, now_s=0.0))}
+    assert "i-98" in names
+    assert "i-99" not in names
