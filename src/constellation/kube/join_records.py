@@ -18,14 +18,12 @@ from lightkube.models.meta_v1 import ObjectMeta
 from constellation.base.errors import FormatError
 from constellation.kube.client import raise_ours, status_of
 from constellation.kube.join_log import SignedRecord, load_record
+from constellation.kube.join_record_definition import GROUP, VERSION
 
 if TYPE_CHECKING:
     from lightkube import AsyncClient
 
-__all__ = ["GROUP", "VERSION", "KubernetesRecords", "join_record_definition"]
-
-GROUP = "constellation.internal"
-VERSION = "v1alpha1"
+__all__ = ["GROUP", "VERSION", "KubernetesRecords"]
 
 JoinRecord = create_global_resource(GROUP, VERSION, "JoinRecord", "joinrecords")
 
@@ -117,46 +115,3 @@ def _parse(spec: dict[str, Any], sequence: int) -> SignedRecord:
         raise FormatError(
             f"JoinRecord {_name(sequence)}: record is no text or signature not base64"
         ) from None
-
-
-def join_record_definition() -> dict[str, Any]:
-    """Give the CustomResourceDefinition that the API must know before the first record."""
-    text = {"type": "string"}
-    fields = {
-        "record": text,
-        "signature": text,
-        "kind": text,
-        "time": {"type": "integer", "format": "int64"},
-        "node": text,
-        "address": text,
-        "reasons": {"type": "array", "items": text},
-    }
-    column = [
-        {"name": name, "type": "string", "jsonPath": f".spec.{name.lower()}"}
-        for name in ("Kind", "Node", "Address")
-    ]
-    spec = {"type": "object", "required": ["record", "signature"], "properties": fields}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"joinrecords.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Cluster",
-            "names": {
-                "kind": "JoinRecord",
-                "listKind": "JoinRecordList",
-                "plural": "joinrecords",
-                "singular": "joinrecord",
-            },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "additionalPrinterColumns": column,
-                    "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
-                }
-            ],
-        },
-    }

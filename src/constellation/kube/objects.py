@@ -1,4 +1,4 @@
-"""The Kubernetes objects that a new cluster starts with: CoreDNS and kube-proxy's role. Pure.
+"""The Kubernetes objects that a new cluster starts with: CoreDNS, roles, our resources. Pure.
 
 CoreDNS comes from this manifest, not from kubeadm's addon, so that its version is ours on every
 supported Kubernetes version. Source: CoreDNS deployment repository, kubernetes/coredns.yaml.sed
@@ -12,6 +12,8 @@ import json
 from typing import Any
 
 from constellation.kube import cluster_release, live_nodes
+from constellation.kube.join_record_definition import join_record_definition
+from constellation.kube.service_access import access_objects
 
 __all__ = ["COREDNS_IMAGE", "KUBERNETES_ANNOTATION", "cluster_dns_address", "first_objects"]
 
@@ -60,6 +62,8 @@ def first_objects(*, service_cidr: str, kubernetes: str) -> bytes:
         _binding("constellation:kube-proxy", "system:node-proxier", group="system:nodes"),
         *cluster_release.definitions(),
         *live_nodes.gate(),
+        join_record_definition(),
+        *access_objects(),
     ]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1).encode()
 

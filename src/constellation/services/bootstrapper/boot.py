@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from constellation.kube.membership import NodeRole
-from constellation.services.bootstrapper import runtime
+from constellation.services.bootstrapper import kubernetes, runtime
 from constellation.services.steps import Step
 from constellation.trust import artifact_list
 
@@ -31,6 +31,7 @@ def boot_steps(record: NodeRecord, *, paths: Paths) -> tuple[Step, ...]:
         if record.role is NodeRole.CONTROL_PLANE:
             await runtime.start_keyservice(paths=paths)
             await runtime.start_upgrade_agent()
+        kubernetes.ensure_api_identities(record, paths=paths)
         runtime.place_static_pods(record.role, paths=paths)
 
     async def network() -> None:

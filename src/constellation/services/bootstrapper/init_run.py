@@ -235,6 +235,7 @@ class InitRun:
         await runtime.start_kube_proxy(self._record())
 
     async def _place_pods(self) -> None:
+        kubernetes.ensure_api_identities(self._record(), paths=self._paths)
         runtime.place_static_pods(self._record().role, paths=self._paths)
 
     async def _start_services(self) -> None:

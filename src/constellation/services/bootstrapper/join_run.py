@@ -256,6 +256,7 @@ class JoinRun:
     async def _place_services(self) -> None:
         if self._role is NodeRole.CONTROL_PLANE:
             await runtime.start_upgrade_agent()
+        kubernetes.ensure_api_identities(self._record(), paths=self._paths)
         runtime.place_static_pods(self._role, paths=self._paths)
 
     async def _drop_ticket(self) -> None:

@@ -12,6 +12,7 @@ from constellation.kube.membership import NodeRole
 from constellation.kube.objects import cluster_dns_address, first_objects
 from constellation.providers.select import balancer_notices_s
 from constellation.services import node_tools
+from constellation.services.api_identities import ApiIdentities
 from constellation.services.bootstrapper.runtime import RESOLV_CONF, cgroup_version
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "apply_first_objects",
     "cluster_settings",
+    "ensure_api_identities",
     "forget_bootstrap_tokens",
     "init_phase",
     "join_phase",
@@ -140,6 +142,18 @@ async def wait_for_api(address: str, *, paths: Paths) -> None:
 async def forget_bootstrap_tokens(*, paths: Paths) -> None:
     """Delete the bootstrap token and the bindings that would let a token's holder join."""
     await node_tools.forget_bootstrap_tokens(kubeconfig=paths.admin)
+
+
+def ensure_api_identities(record: NodeRecord, *, paths: Paths) -> None:
+    """Give this control plane's services their identities in the Kubernetes API, if it is one.
+
+    Raises:
+        ConstellationError: the cluster CA is not on the disk or not what it must be.
+    """
+    if record.role is NodeRole.CONTROL_PLANE:
+        ApiIdentities(
+            state=paths.state, pki=paths.pki, node_name=record.name, endpoint=record.endpoint
+        ).ensure()
 
 
 async def apply_first_objects(*, service_cidr: str, kubernetes: str, paths: Paths) -> None:

@@ -14,6 +14,7 @@ from constellation.kube.log_copy import LogCopy
 from constellation.kube.membership import member_by_name
 from constellation.providers.select import metadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
+from constellation.services.api_identities import api_kubeconfig
 from constellation.services.joinservice.judge import fresh_node, given_node
 from constellation.services.joinservice.kubernetes_version import AskApiServer
 from constellation.services.joinservice.ledger import Ledger
@@ -44,7 +45,7 @@ async def _serve() -> None:
     )
     kept = files.kept_policy()
     identity = files.identity(kept.document)
-    records = KubernetesLog(_KUBERNETES / "admin.conf")
+    records = KubernetesLog(api_kubeconfig("joinservice"))
     ledger = Ledger.open_(
         LogCopy(_STATE / "join-log", seed=_STATE / "keys" / "membership.json"),
         records=records,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lightkube.core.exceptions import ApiError
 from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.core_v1 import ConfigMap, Node
 
 from constellation.base.errors import FormatError
@@ -15,7 +14,7 @@ from constellation.base.secret import Secret
 from constellation.kube import live_nodes
 from constellation.kube.client import connect, raise_ours, status_of
 from constellation.kube.cluster_release import LEAVING_TAINT
-from constellation.kube.join_records import KubernetesRecords, join_record_definition
+from constellation.kube.join_records import KubernetesRecords
 from constellation.rpc import errors as rpc_errors
 from constellation.rpc.mutual_tls import ServiceTls, channel
 from constellation.rpc.stubs import key_pb2
@@ -65,24 +64,23 @@ class LocalKeyService:
 
 
 class KubernetesLog:
-    """`ledger.Records` in the Kubernetes API; connects, and defines JoinRecord, at first use."""
+    """`ledger.Records` in the Kubernetes API; connects at first use."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self._kubeconfig = kubeconfig
         self._client: AsyncClient | None = None
-        self._defined = False
 
     async def get(self, sequence: int) -> SignedRecord | None:
         """Read a record. Raises Unavailable."""
-        return await (await self._records()).get(sequence)
+        return await self._records().get(sequence)
 
     async def create(self, sequence: int, record: SignedRecord) -> bool:
         """Write a record; False if the number is taken. Raises Unavailable."""
-        return await (await self._records()).create(sequence, record)
+        return await self._records().create(sequence, record)
 
     async def delete(self, sequence: int) -> None:
         """Remove a record. Raises Unavailable."""
-        await (await self._records()).delete(sequence)
+        await self._records().delete(sequence)
 
     def client(self) -> AsyncClient:
         """Give the client. Raises Unavailable while there is no kubeconfig."""
@@ -90,17 +88,8 @@ class KubernetesLog:
             self._client = connect(self._kubeconfig, timeout_s=_API_CALL_S)
         return self._client
 
-    async def _records(self) -> KubernetesRecords:
-        client = self.client()
-        if not self._defined:
-            with raise_ours():
-                definition = cast(
-                    "CustomResourceDefinition",
-                    CustomResourceDefinition.from_dict(join_record_definition()),
-                )
-                await client.apply(definition, force=True)
-            self._defined = True
-        return KubernetesRecords(client)
+    def _records(self) -> KubernetesRecords:
+        return KubernetesRecords(self.client())
 
 
 class KubernetesWorld:

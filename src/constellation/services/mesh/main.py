@@ -15,10 +15,12 @@ from constellation.base.errors import ConstellationError, FormatError, Unavailab
 from constellation.base.proc import run
 from constellation.base.retry import until_available
 from constellation.base.secret import Secret
+from constellation.kube.membership import NodeRole
 from constellation.kube.node_record import NODE_JSON, load_node_record
 from constellation.providers.local.metadata import LocalMetadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.rpc.mutual_tls import ServiceTls
+from constellation.services.api_identities import ApiIdentities
 from constellation.services.join_addresses import join_servers
 from constellation.services.kept_policy import KeptPolicy
 from constellation.services.mesh.device import Device
@@ -48,7 +50,7 @@ _RESTART_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-async def _start() -> tuple[Follower, Renewal]:
+async def _start() -> tuple[Follower, Renewal, ApiIdentities | None]:
     record = load_node_record(_read(NODE_JSON))
     document = parse_node_document(_read(_DOCUMENT))
     kept = KeptPolicy(state=_STATE, document=document)
@@ -73,7 +75,7 @@ async def _start() -> tuple[Follower, Renewal]:
         ),
     )
     await follower.start()
-    return follower, Renewal(
+    renewal = Renewal(
         record=record,
         kept=kept,
         paths=_PATHS,
@@ -82,14 +84,28 @@ async def _start() -> tuple[Follower, Renewal]:
         addresses=lambda: _join_servers(follower, own_address=record.address),
         restart_kubelet=_restart_kubelet,
     )
+    if record.role is not NodeRole.CONTROL_PLANE:
+        return follower, renewal, None
+    return (
+        follower,
+        renewal,
+        ApiIdentities(
+            state=_STATE,
+            pki=_PATHS.cluster_pki,
+            node_name=record.name,
+            endpoint=record.endpoint,
+        ),
+    )
 
 
 async def _run() -> None:
     REAL_TIME.bound_clock()
-    follower, renewal = await until_available(_start, deadline_s=_FILES_WITHIN_S)
+    follower, renewal, identities = await until_available(_start, deadline_s=_FILES_WITHIN_S)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(follower.run())
         tasks.create_task(renewal.run())
+        if identities is not None:
+            tasks.create_task(identities.keep())
         tasks.create_task(REAL_TIME.keep())
 
 

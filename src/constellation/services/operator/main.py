@@ -14,6 +14,7 @@ from constellation.kube.log_copy import LogCopy
 from constellation.kube.node_record import NODE_JSON, load_node_record
 from constellation.providers.select import balancer_notices_s, node_groups
 from constellation.rpc.upgrade_client import UpgradeClient
+from constellation.services.api_identities import api_kubeconfig
 from constellation.services.kept_policy import KeptPolicy
 from constellation.services.operator.kubernetes import Kubernetes
 from constellation.services.operator.lease import KubernetesLease
@@ -35,7 +36,7 @@ _LOOK_EVERY_S = 0.3
 async def _run() -> None:
     record = load_node_record(_read(NODE_JSON))
     document = parse_node_document(_read(_DOCUMENT))
-    client = connect(_KUBERNETES / "admin.conf")
+    client = connect(api_kubeconfig("operator"))
     kubernetes, agent = Kubernetes(client), UpgradeClient()
     world = RealWorld(
         me=record.name,

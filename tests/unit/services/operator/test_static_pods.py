@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 MANIFESTS = sorted((Path(__file__).parents[4] / "os/services/manifests").glob("*/*.json"))
-TMP = "/tmp"  # noqa: S108 - in memory; the Kubernetes client keeps its certificate there
+TMP = "/tmp"  # noqa: S108 - in memory
 WRITABLE = {
     "joinservice": {"/var/lib/constellation/join-log", "/var/lib/constellation/policy", TMP},
     "operator": {TMP},
