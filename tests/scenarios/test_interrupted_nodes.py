@@ -19,8 +19,10 @@ from constellation.disk.superblock import State
 from constellation.kube import kubeadm
 from constellation.kube.node_record import load_node_record
 from constellation.kube.peers import sign_peers
+from constellation.kube.service_access import SERVICES as SERVICES_OF_API
 from constellation.providers.protocols import Instance, Role
 from constellation.rpc.stubs import init_pb2, join_pb2
+from constellation.services.api_identities import api_kubeconfig
 from constellation.services.bootstrapper import join_run
 from constellation.services.bootstrapper.init_run import InitRun
 from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
@@ -49,7 +51,8 @@ ARTIFACTS = artifact_list.dump(
 CLUSTER_ID = OURS.document.cluster_id
 SETTINGS = dataclasses.replace(founded().settings, cluster_id=CLUSTER_ID, artifact_list=ARTIFACTS)
 SECRETS = ControlPlaneSecrets(master=OURS.master, join_key=dump_private_key(OURS.join))
-PKI = ("ca.crt", "ca.key", "sa.key", "sa.pub", "etcd/ca.crt", "etcd/ca.key")
+PKI = ("sa.key", "sa.pub", "etcd/ca.crt", "etcd/ca.key")
+CA = CertificateAuthority.create("kubernetes", now=clock.now(), lifetime=timedelta(days=365))
 
 
 def policy(join_public_key: bytes = b"") -> SignedPolicy:
@@ -83,7 +86,7 @@ def ticket(role: Role) -> join_pb2.JoinTicket:
         kubelet_client_certificate=b"client\n",
         kubelet_serving_certificate=b"serving\n",
         service_certificate=b"service\n",
-        cluster_ca_certificate=b"cluster CA\n",
+        cluster_ca_certificate=CA.certificate_pem,
         services_ca_certificate=b"services CA\n",
         pod_cidr="10.244.1.0/24",
         mesh_address="10.43.0.2",
@@ -99,7 +102,11 @@ def ticket(role: Role) -> join_pb2.JoinTicket:
     if role is Role.CONTROL_PLANE:
         made.control_plane.CopyFrom(
             join_pb2.ControlPlaneTicket(
-                pki={name: f"secret {name}".encode() for name in PKI},
+                pki={
+                    **{name: f"secret {name}".encode() for name in PKI},
+                    "ca.crt": CA.certificate_pem,
+                    "ca.key": CA.key_pem.reveal(),
+                },
                 services_ca_key=b"secret services CA key",
                 membership=b"{}",
             )
@@ -202,6 +209,8 @@ def _joined(node: NodeRim, role: Role) -> None:
         phases = kubeadm.JOIN_CONTROL_PLANE_PHASES
         assert (node.paths.keys / "join.pem").read_bytes() == SECRETS.join_key.reveal()
         assert (node.paths.pki / "etcd/ca.key").read_bytes() == b"secret etcd/ca.key"
+        for service in SERVICES_OF_API:
+            assert api_kubeconfig(service, state=node.paths.state).exists()
         assert {"start_keyservice", "API server"} <= node.on | {"API server"}
     wanted = ["kubeadm join " + " ".join(p) for p in phases]
     assert list(dict.fromkeys(node.diary())) == wanted
@@ -219,6 +228,7 @@ async def test_the_disk_of_an_interrupted_join_holds_no_ticket_s_keys(rim: NodeR
         await joining.go(cut_at(joining.steps(), 3, after=False))
     kept = rim.paths.ticket.read_bytes()
     assert b"secret" not in kept
+    assert b"PRIVATE KEY" not in kept
     assert b"service\n" in kept, "the control case: certificates stay"
 
 
@@ -228,11 +238,8 @@ class Founding:
     def __init__(self, rim: NodeRim) -> None:
         self.rim = rim
         self.policies = 0
-        ca = CertificateAuthority.create(
-            "kubernetes", now=clock.now(), lifetime=timedelta(days=365)
-        )
-        (rim.folder / "given/ca.crt").write_bytes(ca.certificate_pem)
-        (rim.folder / "given/ca.key").write_bytes(ca.key_pem.reveal())
+        (rim.folder / "given/ca.crt").write_bytes(CA.certificate_pem)
+        (rim.folder / "given/ca.key").write_bytes(CA.key_pem.reveal())
 
     def run(self) -> InitRun:
         plan = init_pb2.ClusterPlan(
