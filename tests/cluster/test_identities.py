@@ -92,6 +92,7 @@ MAY = {
     ("operator", "create", "joinrecords.constellation.internal"): False,
     ("operator", "get", "secrets"): False,
     ("operator", "create", "pods"): False,
+    ("operator", "create", "pods/exec"): False,
     ("operator", "escalate", "clusterroles"): False,
 }
 

@@ -124,7 +124,7 @@ class KubeApi:
             headers={"Content-Type": "application/json"},
         )
 
-    def _handle(self, request: web.Request, body: bytes) -> dict[str, Any]:
+    def _handle(self, request: web.Request, body: bytes) -> dict[str, Any]:  # noqa: PLR0911 - one a verb
         call, key = _parse(request)
         self._authorise(call, *self._caller(request))
         match call.verb:
@@ -132,8 +132,12 @@ class KubeApi:
                 return self._list(key)
             case "get":
                 return self._get(key)
+            case "create" if call.resource == "pods/eviction":
+                return self.objects.pop(key)
             case "create":
                 return self._create(key, json.loads(body))
+            case "patch":
+                return self._store(key, _merged(self._get(key), json.loads(body)))
             case "update":
                 return self._update(key, json.loads(body))
             case "delete":
@@ -214,6 +218,19 @@ class KubeApi:
         body["metadata"]["resourceVersion"] = str(self._version)
         self.objects[key] = body
         return body
+
+
+def _merged(old: Any, patch: Any) -> Any:
+    """Apply a merge patch (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return patch
+    made = dict(old) if isinstance(old, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            made.pop(name, None)
+        else:
+            made[name] = _merged(made.get(name), value)
+    return made
 
 
 def _parse(request: web.Request) -> tuple[Call, tuple[str, str, str, str]]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from constellation.kube import live_nodes
+from constellation.kube.cluster_release import RELEASE_NAME
 from constellation.kube.join_record_definition import GROUP
 
 if TYPE_CHECKING:
@@ -44,15 +46,38 @@ class Rule:
 _JOINSERVICE: Final = (
     Rule(verbs=("get", "create", "delete"), group=GROUP, resource="joinrecords"),
     Rule(verbs=("list",), group="", resource="nodes"),
-)
-_OPERATOR: Final = (
-    Rule(verbs=("list", "delete"), group="", resource="nodes"),
+    Rule(verbs=("create",), group="", resource="configmaps", namespace=_SYSTEM),
     Rule(
-        verbs=("create",),
-        group="coordination.k8s.io",
-        resource="leases",
+        verbs=("get", "update"),
+        group="",
+        resource="configmaps",
+        names=(live_nodes.NAME,),
         namespace=_SYSTEM,
     ),
+)
+_OPERATOR: Final = (
+    Rule(verbs=("get", "list", "patch", "delete"), group="", resource="nodes"),
+    Rule(verbs=("list",), group="", resource="pods"),
+    Rule(verbs=("create",), group="", resource="pods/eviction"),
+    Rule(verbs=("list",), group="discovery.k8s.io", resource="endpointslices"),
+    Rule(
+        verbs=("get", "patch"),
+        group="",
+        resource="configmaps",
+        names=("kubeadm-config",),
+        namespace=_SYSTEM,
+    ),
+    Rule(
+        verbs=("get",),
+        group="apps",
+        resource="deployments",
+        names=("coredns",),
+        namespace=_SYSTEM,
+    ),
+    Rule(verbs=("list", "create"), group=GROUP, resource="nodegroups"),
+    Rule(verbs=("create",), group=GROUP, resource="clusterreleases"),
+    Rule(verbs=("get", "patch"), group=GROUP, resource="clusterreleases", names=(RELEASE_NAME,)),
+    Rule(verbs=("create",), group="coordination.k8s.io", resource="leases", namespace=_SYSTEM),
     Rule(
         verbs=("get", "update"),
         group="coordination.k8s.io",
