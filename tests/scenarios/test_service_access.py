@@ -140,6 +140,7 @@ async def operator_works(plane: ControlPlane) -> None:
         lease = KubernetesLease(client, me="cp-0", leaving=lambda: kubernetes.is_leaving("cp-0"))
         assert await lease.leads()
         assert await lease.leads(), "renewed"
+        assert [n.name for n in await kubernetes.nodes()] == ["worker-0"]
         await kubernetes.mark_leaving("worker-0")
         assert await kubernetes.is_leaving("worker-0")
         (pod,) = await kubernetes.pods_to_leave("worker-0")
