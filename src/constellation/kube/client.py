@@ -71,13 +71,13 @@ class _Renewed(httpx2.AsyncBaseTransport):
         self._loaded = _version(config, user)
         self._now = _transport(config, user)
         self._before: httpx2.AsyncHTTPTransport | None = None
+        self._useless = self._loaded
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request; see the base class."""
         found = _version(self._config, self._user)
         if found != self._loaded:
-            self._loaded = found
-            await self._replace()
+            await self._replace(found)
         return await self._now.handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -86,12 +86,15 @@ class _Renewed(httpx2.AsyncBaseTransport):
         if self._before is not None:
             await self._before.aclose()
 
-    async def _replace(self) -> None:
+    async def _replace(self, found: tuple[int, int]) -> None:
         try:
             made = _transport(self._config, self._user)
         except (OSError, ValueError) as error:  # an SSLError is an OSError
-            _log.warning("client certificate was not reloaded", extra={"reason": str(error)})
+            if found != self._useless:  # tried again at each call, said once
+                _log.warning("client certificate was not reloaded", extra={"reason": str(error)})
+            self._useless = found
             return
+        self._loaded = found
         old, self._before, self._now = self._before, self._now, made
         if old is not None:
             await old.aclose()

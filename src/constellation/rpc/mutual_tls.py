@@ -106,7 +106,7 @@ class _ServerIdentity:
 
     def __init__(self, tls: ServiceTls) -> None:
         self._tls = tls
-        self._loaded = _version(tls.certificate)
+        self._loaded = self._useless = _version(tls.certificate)
         self._context = _server_context(tls)
 
     def context(self) -> ssl.SSLContext:
@@ -116,12 +116,14 @@ class _ServerIdentity:
         """
         found = _version(self._tls.certificate)
         if found != self._loaded:
-            self._loaded = found
             try:
                 self._context = _server_context(self._tls)
             except Unavailable as error:
-                _log.warning("certificate was not reloaded", extra={"reason": str(error)})
+                if found != self._useless:  # tried again at each connection, said once
+                    _log.warning("certificate was not reloaded", extra={"reason": str(error)})
+                self._useless = found
             else:
+                self._loaded = found
                 _log.info("a new certificate is used")
         return self._context
 
