@@ -17,18 +17,19 @@ from constellation.base.retry import until_available
 from constellation.cluster import reach
 from constellation.cluster.steps import machines
 from constellation.providers.local.infrastructure import LocalInfrastructure
-from constellation.providers.protocols import Role
+from constellation.providers.protocols import Group, Role
 
 if TYPE_CHECKING:
     from constellation.atls.client import AtlsChannel
     from constellation.cluster.context import Context
     from constellation.config.state import State
-    from constellation.providers.protocols import Desired, Group, Instance
+    from constellation.providers.protocols import Instance
 
 __all__ = ["Tampered", "tamper"]
 
 # squashfs 4.0 superblock: `modification_time`, bytes 8 to 11
 _OFFSET = 8
+_GROUP = "tampered"
 _WAIT_S = 60.0
 _CONNECT_S = 10.0
 
@@ -56,10 +57,11 @@ async def tamper(context: Context, state: State) -> Tampered:
     _flip(changed)
     cloud = LocalInfrastructure(state.uid, offline=context.config.provider.this_machine().offline)
     wanted = machines.desired(context, state)
+    # a group of its own: the operator would remove a machine above the size of one that it knows
+    groups = (*wanted.groups, Group(name=_GROUP, role=Role.WORKER, size=1))
     try:
         found = await cloud.apply(
-            replace(wanted, image_path=str(changed), groups=_one_more(wanted)),
-            report=context.report,
+            replace(wanted, image_path=str(changed), groups=groups), report=context.report
         )
         added = [m for m in found.instances if m.instance_id not in known]
         if not added:
@@ -70,6 +72,8 @@ async def tamper(context: Context, state: State) -> Tampered:
             for machine in added:
                 await cloud.delete(machine.instance_id)
     finally:
+        # machines that come later get the genuine image again
+        await cloud.apply(wanted, report=context.report)
         changed.unlink(missing_ok=True)
     return Tampered(
         where=f"bit 0 of byte {_OFFSET}", instance_id=added[0].instance_id, findings=findings
@@ -82,15 +86,6 @@ def _flip(path: Path) -> None:
         value = file.read(1)[0]
         file.seek(_OFFSET)
         file.write(bytes([value ^ 1]))
-
-
-def _one_more(wanted: Desired) -> tuple[Group, ...]:
-    groups = list(wanted.groups)
-    for n, group in enumerate(groups):
-        if group.role is Role.WORKER:
-            groups[n] = replace(group, size=group.size + 1)
-            return tuple(groups)
-    raise Conflict("the conf has no group of workers", hint="add one to nodeGroups")
 
 
 async def _refusal(context: Context, state: State, machine: Instance) -> tuple[str, ...]:

@@ -58,10 +58,12 @@ def test_a_group_that_is_no_longer_named_goes() -> None:
 
 
 def test_where_control_planes_scale_the_workstation_neither_adds_nor_removes() -> None:
-    cloud = dataclasses.replace(_cloud(CONTROL, WORKERS), scaled=True)
+    cloud = dataclasses.replace(_cloud(CONTROL, WORKERS), scaled=True, groups=(CONTROL, WORKERS))
     wanted = (CONTROL, dataclasses.replace(WORKERS, size=1))
     assert (missing(cloud, wanted), surplus(cloud, wanted)) == ((), ())
     assert missing(cloud, (CONTROL, dataclasses.replace(WORKERS, size=9))) == ()
+    another = Group(name="tampered", role=Role.WORKER, size=1)
+    assert missing(cloud, (CONTROL, WORKERS, another)) == (another,)
     with pytest.raises(UserError):
         missing(cloud, (dataclasses.replace(CONTROL, role=Role.WORKER),))
 

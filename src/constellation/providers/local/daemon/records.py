@@ -112,7 +112,7 @@ class CloudRecord:
 def missing(cloud: CloudRecord, groups: tuple[Group, ...]) -> tuple[Group, ...]:
     """Say how many nodes each group lacks (`size` = that number); checks names and roles.
 
-    Nothing is lacking where control planes scale.
+    Where control planes scale, only a group that the cloud has not had before may lack any.
 
     Raises:
         UserError: a group's name cannot be used, or it changed its role.
@@ -129,7 +129,10 @@ def missing(cloud: CloudRecord, groups: tuple[Group, ...]) -> tuple[Group, ...]:
             raise UserError(f"group {group.name} has another role already")
         if len(present) < group.size:
             lacking.append(replace(group, size=group.size - len(present)))
-    return () if cloud.scaled else tuple(lacking)
+    if cloud.scaled:
+        known = {group.name for group in cloud.groups}
+        lacking = [group for group in lacking if group.name not in known]
+    return tuple(lacking)
 
 
 def surplus(cloud: CloudRecord, groups: tuple[Group, ...]) -> tuple[NodeRecord, ...]:
