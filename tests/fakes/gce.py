@@ -3,6 +3,7 @@
 cloud = FakeGce(); async with cloud.serving(): …
 cloud.hidden["name"] = 2          # this machine is missing in the next two lists
 cloud.token_serial += 1           # every token that was given is worth nothing now
+cloud.ignores_filter = True       # lists have machines of everybody
 cloud.quota = 3                   # the fourth machine is refused, by its operation
 """
 
@@ -104,6 +105,7 @@ class FakeGce:
     operations: dict[str, dict[str, Any]] = field(default_factory=dict)
     token_serial: int = 1
     accepts_tokens: bool = True
+    ignores_filter: bool = False
     quota: int = 1000
     page_size: int = 500
     user_data: bytes = b'{"document":1}'
@@ -210,7 +212,7 @@ class _Compute(RestService):
         for vm in self._cloud.vms.values():
             if self._cloud.hidden.get(vm.name, 0) > 0:
                 self._cloud.hidden[vm.name] -= 1
-            elif vm.uid == match[2]:
+            elif vm.uid == match[2] or self._cloud.ignores_filter:
                 shown.append(self._instance(vm))
         return self._page(request, "instances", shown)
 

@@ -4,6 +4,7 @@ cloud = FakeOpenStack(); async with cloud.serving(): …
 cloud.token_serial += 1           # every token that was given is worth nothing now
 cloud.revoked = True              # the application credential is gone
 cloud.no_host = True              # the next server goes to ERROR
+cloud.quota = 2                   # a third server is refused at once
 cloud.balancer_busy = 2           # two changes are refused as "immutable"
 cloud.build_looks = 2             # a new server is in BUILD for two looks
 """
@@ -62,6 +63,7 @@ class FakeOpenStack:
     accepts_tokens: bool = True
     revoked: bool = False
     no_host: bool = False
+    quota: int = 1000
     balancer_busy: int = 0
     pools: dict[str, int] = field(default_factory=lambda: {_API_POOL: 6443})
     build_looks: int = 0
@@ -245,6 +247,8 @@ class _Services(RestService):
 
     def _create(self, request: Request) -> Any:
         wanted = request.json()["server"]
+        if len(self._cloud.servers) >= self._cloud.quota:
+            raise Refusal(403, "Quota exceeded for instances: Requested 1, but already used 2 of 2")
         name, address = self._cloud.ports[wanted["networks"][0]["port"]]
         boot, state = wanted["block_device_mapping_v2"]
         if (boot["boot_index"], state["source_type"]) != (0, "blank"):

@@ -147,6 +147,14 @@ async def test_nothing_is_left_of_a_machine_that_could_not_be_made(cloud: FakeOp
     assert (cloud.servers, cloud.ports) == before
 
 
+async def test_no_port_is_left_of_a_machine_that_was_refused(cloud: FakeOpenStack) -> None:
+    cloud.quota = 2
+    before = dict(cloud.ports)
+    with pytest.raises(Conflict, match="Quota exceeded for instances"):
+        await groups(cloud).create("worker_default")
+    assert cloud.ports == before
+
+
 async def test_a_machine_leaves_the_load_balancer_before_it_is_removed(
     cloud: FakeOpenStack,
 ) -> None:
