@@ -33,7 +33,11 @@ from tests.vm.root import HERE, ensure_root
 from tests.vm.steps import MAY_FAIL, STEPS, Failed, World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from constellation.base.progress import Report
+
+    Note = Callable[[dict[str, Any]], None]
 
 BOOT_S = 900.0
 
@@ -72,9 +76,12 @@ async def prepare(folder: Path, report: Report) -> tuple[str, ...]:
 
 
 async def test(
-    argv: tuple[str, ...], folder: Path, *, names: tuple[str, ...], keep: bool
+    argv: tuple[str, ...], folder: Path, *, names: tuple[str, ...], note: Note
 ) -> dict[str, Any]:
-    """Boot the machine and go through the steps until one fails that may not."""
+    """Boot the machine and go through the steps until one fails that may not.
+
+    `note` is told after each: what an interrupted run found is kept.
+    """
     results: dict[str, Any] = {}
     began = time.monotonic()
     print("boot …", flush=True)
@@ -82,6 +89,7 @@ async def test(
     try:
         results["boot"] = {"ok": True, "seconds": round(time.monotonic() - began, 1)}
         print(f"boot: ok in {results['boot']['seconds']} s", flush=True)
+        note(results)
         world = World(machine=machine)
         for name in names:
             began = time.monotonic()
@@ -95,11 +103,9 @@ async def test(
             results[name]["seconds"] = round(time.monotonic() - began, 1)
             said = "ok" if results[name]["ok"] else f"FAILED: {results[name]['error']}"
             print(f"{name}: {said} in {results[name]['seconds']} s", flush=True)
+            note(results)
             if not results[name]["ok"] and name not in MAY_FAIL:
                 break
-        if keep:
-            print(f"the machine runs on, port {folder / 'port'}; Ctrl-C ends it", flush=True)
-            await asyncio.Event().wait()
     finally:
         await machine.end()
     return results
@@ -110,9 +116,6 @@ async def main() -> int:
     parser = argparse.ArgumentParser(prog="make test-vm")
     parser.add_argument("--without", action="append", default=[], choices=sorted(MAY_FAIL),
                         help="leave out a step that needs a fast machine")  # fmt: skip
-    parser.add_argument(
-        "--keep", action="store_true", help="let the machine run on after the last step"
-    )
     parser.add_argument("--folder", type=Path, help="where disks and logs lie")
     chosen = parser.parse_args()
     if os.geteuid() != 0:
@@ -125,14 +128,19 @@ async def main() -> int:
         argv = await prepare(folder, steps.report)
     version = await proc.run(argv[0], *argv[1 : argv.index("-L")], "--version", timeout_s=30)
     names = tuple(name for name in STEPS if name not in chosen.without)
-    results = await test(argv, folder, names=names, keep=chosen.keep)
+    needed = [name for name in ("boot", *names) if name not in MAY_FAIL]
     host["emulator"] = version.stdout.decode().splitlines()[0]
     host["emulated"] = f"{qemu.PROCESSORS} processors (TCG), {qemu.MEMORY_MIB} MiB"
-    needed = [name for name in ("boot", *names) if name not in MAY_FAIL]
-    passed = all(results.get(name, {}).get("ok") for name in needed)
-    kept = {"machine": host, "passed": passed, "result": results}
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "vm-debian-13.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+    def passes(results: dict[str, Any]) -> bool:
+        return all(results.get(name, {}).get("ok") for name in needed)
+
+    def note(results: dict[str, Any]) -> None:
+        kept = {"machine": host, "passed": passes(results), "result": results}
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / "vm-debian-13.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+    passed = passes(await test(argv, folder, names=names, note=note))
     print("passed" if passed else f"FAILED; console: {folder / 'console.log'}")
     return 0 if passed else 1
 
