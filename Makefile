@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test test-vm evidence every-bit flood fuzz golden bench bench-attestation docs stubs format
+.PHONY: check test test-vm evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
@@ -41,6 +41,9 @@ bench: ## measure; writes bench/results/*.json and prints the table
 
 bench-attestation: ## compare verification with Go's and Rust's; needs published evidence and the Go module proxy
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python bench/attestation.py
+
+drill-upgrade: ## roll a new image out to 3+2 nodes under load, count failed requests, keep the figures (root)
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.upgrade $(ARGUMENTS)
 
 docs: ## write the reference pages anew
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tools/golden.py

@@ -1,12 +1,15 @@
-"""Clients that count failed requests: fresh connections, and one HTTP/2 connection that is kept.
+"""Clients that count failed requests: to the API and to a Service, reads, writes and a watch.
 
-The kept one obeys GOAWAY as RFC 9113, section 6.8 says: streams up to the named one are finished,
-a request above it was not processed and goes to a new connection. Nothing else is tried twice.
+The kept HTTP/2 connection obeys GOAWAY as RFC 9113, section 6.8 says: streams up to the named one
+are finished, a request above it was not processed and goes to a new connection. Nothing else is
+tried twice.
 """
 
 from __future__ import annotations
 
 import base64
+import http.client
+import json
 import select
 import socket
 import ssl
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.conftest import Workspace
 
-__all__ = ["ApiProbe"]
+__all__ = ["ApiProbe", "ServiceProbe", "WriteProbe"]
 
 _TIMEOUT_S = 5.0
 _PATH = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt"
@@ -113,21 +116,7 @@ class ApiProbe:
     """Asks the API through the load balancer as the administrator; `failed` says when and how."""
 
     def __init__(self, workspace: Workspace, *, every_s: float = 0.1) -> None:
-        text = (workspace.folder / "constellation-admin.conf").read_text()
-        config: dict[str, Any] = YAML(typ="safe").load(text)
-        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        url = urlsplit(cluster["server"])
-        self._host, self._port = url.hostname or "", url.port or 443
-        self._context = ssl.create_default_context(
-            cadata=_pem(cluster["certificate-authority-data"])
-        )
-        certificate = workspace.folder / "probe.pem"
-        certificate.touch(mode=0o600)
-        certificate.write_text(
-            _pem(user["client-certificate-data"]) + _pem(user["client-key-data"])
-        )
-        self._context.load_cert_chain(certificate)
-        self._context.set_alpn_protocols(["h2"])
+        self._host, self._port, _, self._context = _administrator(workspace)
         self._every_s = every_s
         self.asked, self.failed = 0, list[str]()
         self._end = threading.Event()
@@ -192,5 +181,154 @@ class ApiProbe:
         return _Connection(self._host, self._port, self._context)
 
 
+def _administrator(
+    workspace: Workspace,
+) -> tuple[str, int, ssl.SSLContext, ssl.SSLContext]:
+    """Give host and port of the API, and contexts with the administrator: HTTP/1.1, HTTP/2."""
+    text = (workspace.folder / "constellation-admin.conf").read_text()
+    config: dict[str, Any] = YAML(typ="safe").load(text)
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    url = urlsplit(cluster["server"])
+    certificate = workspace.folder / "probe.pem"
+    certificate.touch(mode=0o600)
+    certificate.write_text(_pem(user["client-certificate-data"]) + _pem(user["client-key-data"]))
+    contexts = []
+    for protocol in ("http/1.1", "h2"):
+        context = ssl.create_default_context(cadata=_pem(cluster["certificate-authority-data"]))
+        context.load_cert_chain(certificate)
+        context.set_alpn_protocols([protocol])
+        contexts.append(context)
+    return url.hostname or "", url.port or 443, contexts[0], contexts[1]
+
+
 def _pem(data: str) -> str:
     return base64.b64decode(data).decode()
+
+
+class ServiceProbe:
+    """Asks a NodePort through the load balancer, each time on a fresh connection."""
+
+    def __init__(self, workspace: Workspace, *, port: int, every_s: float, threads: int) -> None:
+        self._host, _, _, _ = _administrator(workspace)
+        self._port, self._every_s = port, every_s
+        self.asked, self.failed = 0, list[str]()
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._repeat) for _ in range(threads)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+    def _repeat(self) -> None:
+        while not self._end.wait(self._every_s):
+            self.asked += 1
+            at = time.strftime("%H:%M:%S")
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+            try:
+                connection.request("GET", "/")
+                status = connection.getresponse().status
+                if status != http.HTTPStatus.OK:
+                    self.failed.append(f"{at}: {status}")
+            except (OSError, http.client.HTTPException) as error:
+                self.failed.append(f"{at}: {error!r}")
+            finally:
+                connection.close()
+
+
+class WriteProbe:
+    """Writes a counter to the API, and watches it from the first write to the last."""
+
+    _NAME = "drill"
+    _PATH = "/api/v1/namespaces/default/configmaps"
+
+    def __init__(self, workspace: Workspace, *, every_s: float) -> None:
+        self._host, self._port, self._context, _ = _administrator(workspace)
+        self._every_s = every_s
+        self.acknowledged, self.failed = 0, list[str]()
+        self.lost, self.missed = 0, 0
+        self._written: list[int] = []
+        self._seen: set[int] = set()
+        self._end, self._watched = threading.Event(), threading.Event()
+        self._version = ""
+        self._threads = [
+            threading.Thread(target=self._write),
+            threading.Thread(target=self._watch, daemon=True),
+        ]
+
+    def __enter__(self) -> Self:
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self._NAME}}
+        made = self._call("POST", self._PATH, body)
+        self._version = made["metadata"]["resourceVersion"]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._threads[0].join(timeout=30)
+        last = self._written[-1] if self._written else 0
+        end = time.monotonic() + 20
+        while last not in self._seen and time.monotonic() < end:
+            time.sleep(0.2)
+        self._watched.set()
+        self.acknowledged = len(self._written)
+        self.missed = len(set(self._written) - self._seen)
+        kept = self._call("GET", f"{self._PATH}/{self._NAME}")
+        self.lost = int(int(kept.get("data", {}).get("n", "0")) < last)
+
+    def _write(self) -> None:
+        number = 0
+        while not self._end.wait(self._every_s):
+            number += 1
+            at = time.strftime("%H:%M:%S")
+            try:
+                self._call("PATCH", f"{self._PATH}/{self._NAME}", {"data": {"n": str(number)}})
+                self._written.append(number)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self.failed.append(f"{at}: {error!r}")
+
+    def _watch(self) -> None:
+        """Hold a watch; where the server ends it, go on from the last event, as clients do."""
+        while not self._watched.is_set():
+            query = (
+                f"?watch=1&fieldSelector=metadata.name%3D{self._NAME}"
+                f"&resourceVersion={self._version}"
+            )
+            connection = self._connect(timeout_s=60)
+            try:
+                connection.request("GET", self._PATH + query)
+                reply = connection.getresponse()
+                while line := reply.readline():
+                    item = json.loads(line)["object"]
+                    self._version = item["metadata"]["resourceVersion"]
+                    self._seen.add(int(item.get("data", {}).get("n", "0")))
+            except (OSError, http.client.HTTPException, ValueError, KeyError):
+                time.sleep(0.05)
+            finally:
+                connection.close()
+
+    def _connect(self, *, timeout_s: float = _TIMEOUT_S) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(
+            self._host, self._port, context=self._context, timeout=timeout_s
+        )
+
+    def _call(self, verb: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        kind = "application/merge-patch+json" if verb == "PATCH" else "application/json"
+        connection = self._connect()
+        try:
+            data = json.dumps(body) if body is not None else None
+            connection.request(verb, path, body=data, headers={"Content-Type": kind})
+            reply = connection.getresponse()
+            text = reply.read()
+            if reply.status >= http.HTTPStatus.BAD_REQUEST:
+                raise ValueError(f"{reply.status} {text[:100]!r}")
+            answer: dict[str, Any] = json.loads(text)
+            return answer
+        finally:
+            connection.close()
