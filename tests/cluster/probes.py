@@ -26,13 +26,14 @@ import h2.exceptions
 from ruamel.yaml import YAML
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.cluster.conftest import Workspace
 
 __all__ = ["ApiProbe", "ServiceProbe", "WriteProbe"]
 
 _TIMEOUT_S = 5.0
+_FRAME_HEAD, _GOAWAY = 9, 7
 _PATH = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt"
 
 
@@ -52,6 +53,7 @@ class _Connection:
         )
         self._h2.initiate_connection()
         self._last: int | None = None
+        self._unread = b""
         self._send()
 
     def going_away(self) -> bool:
@@ -102,14 +104,28 @@ class _Connection:
         data = self._socket.recv(65536)
         if not data:
             return None
-        events = self._h2.receive_data(data)
+        self._unread += data
+        events = [event for frame in self._frames() for event in self._h2.receive_data(frame)]
         for event in events:
-            if isinstance(event, h2.events.ConnectionTerminated):
-                self._last = event.last_stream_id
-            elif isinstance(event, h2.events.DataReceived):
+            if isinstance(event, h2.events.DataReceived):
                 self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         self._send()
         return events
+
+    def _frames(self) -> Iterator[bytes]:
+        """Give whole frames (RFC 9113, section 4.1), and note a GOAWAY without h2.
+
+        h2 takes a connection for closed then, and would refuse the answers that still come.
+        """
+        while len(self._unread) >= _FRAME_HEAD:
+            size = _FRAME_HEAD + int.from_bytes(self._unread[:3], "big")
+            if len(self._unread) < size:
+                return
+            frame, self._unread = self._unread[:size], self._unread[size:]
+            if frame[3] == _GOAWAY:
+                self._last = int.from_bytes(frame[9:13], "big") & 0x7FFFFFFF
+            else:
+                yield frame
 
 
 class ApiProbe:
@@ -211,7 +227,7 @@ class ServiceProbe:
     def __init__(self, workspace: Workspace, *, port: int, every_s: float, threads: int) -> None:
         self._host, _, _, _ = _administrator(workspace)
         self._port, self._every_s = port, every_s
-        self.asked, self.failed = 0, list[str]()
+        self.asked, self.failed, self.in_a_row = 0, list[str](), 0
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._repeat) for _ in range(threads)]
 
@@ -233,10 +249,13 @@ class ServiceProbe:
             try:
                 connection.request("GET", "/")
                 status = connection.getresponse().status
+                self.in_a_row += 1
                 if status != http.HTTPStatus.OK:
                     self.failed.append(f"{at}: {status}")
+                    self.in_a_row = 0
             except (OSError, http.client.HTTPException) as error:
                 self.failed.append(f"{at}: {error!r}")
+                self.in_a_row = 0
             finally:
                 connection.close()
 

@@ -41,6 +41,8 @@ WEB = {
         "template": {
             "metadata": {"labels": {"app": "web"}},
             "spec": {
+                # busybox's server does not end when it is asked to
+                "terminationGracePeriodSeconds": 13,
                 "containers": [
                     {
                         "name": "web",
@@ -51,7 +53,7 @@ WEB = {
                         # until every node's kube-proxy has taken the pod out of the Service
                         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sleep", "10"]}}},
                     }
-                ]
+                ],
             },
         },
     },
@@ -105,6 +107,8 @@ def deploy(workspace: Workspace) -> None:
     assert applied.returncode == 0, applied.stderr
     waited = workspace.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
     assert waited.returncode == 0, waited.stdout + waited.stderr
+    with ServiceProbe(workspace, port=NODE_PORT, every_s=0.1, threads=1) as probe:
+        assert eventually(lambda: probe.in_a_row >= 30, seconds=60), probe.failed
 
 
 class Machines:

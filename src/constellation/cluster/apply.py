@@ -61,10 +61,10 @@ async def initialise(context: Context) -> tuple[State, tuple[KubernetesNode, ...
     context.report(Progress(step="Start the cluster", finished=True))
     kubectl.ensure(context, state)
     nodes = await ready.run(context)
-    if context.config.provider.local is None:
-        # a cloud closes the way to fresh nodes, now that nobody needs it
-        state = await machines.run(context, state)
-        write_state(path, state)
+    # a cloud closes the way to fresh nodes, now that nobody needs it; a load balancer that can
+    # verify the API servers learns by whom
+    state = await machines.run(context, state)
+    write_state(path, state)
     return state, nodes
 
 

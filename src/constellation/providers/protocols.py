@@ -74,7 +74,8 @@ class Desired:
 
     `image_path` is a file, or a cloud's name of an image. Machines get `node_document` as their
     user data: it is measured and holds no secret. `initialised`: the cluster runs, so that nobody
-    needs the way to a fresh node any more, and a cloud closes it.
+    needs the way to a fresh node any more, and a cloud closes it. `api_ca` (PEM): who certifies the
+    API servers, once there are some; a load balancer that asks them how they are verifies them.
     """
 
     groups: tuple[Group, ...]
@@ -83,6 +84,7 @@ class Desired:
     artifacts_path: str
     state_disk_bytes: int
     initialised: bool = False
+    api_ca: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,7 +123,11 @@ def test_an_api_server_that_ends_is_seen_by_the_load_balancer_before_it_stops_se
     assert found["shutdown-send-retry-after"] == "false"
     delay_s = int(found["shutdown-delay-duration"].removesuffix("s"))
     shown = balancer.configuration(
-        CloudRecord(id="a", address="127.0.0.1"), netns="n", socket=Path(), state=Path()
+        CloudRecord(id="a", address="127.0.0.1"),
+        netns="n",
+        socket=Path(),
+        state=Path(),
+        authority=Path(),
     )
     (check,) = re.findall(r"inter (\d+)ms fall (\d+) rise 1\n", shown)
     assert delay_s * 1000 >= 2 * int(check[0]) * int(check[1])

@@ -49,4 +49,5 @@ def desired(context: Context, state: State) -> Desired:
         artifacts_path=str(context.supplies.cache),
         state_disk_bytes=local.state_disk_bytes if local is not None else 0,
         initialised=bool(state.cluster_ca),
+        api_ca=state.cluster_ca,
     )

@@ -92,6 +92,7 @@ class LocalInfrastructure:
             artifacts_path=desired.artifacts_path,
             disk_bytes=desired.state_disk_bytes,
             offline=self._offline,
+            api_ca=desired.api_ca,
         )
         async with self._stub() as stub, stub.Apply.open(timeout=_LONG_S) as stream:
             await stream.send_message(request, end=True)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0c\x64\x61\x65mon.proto\x12\x17\x63onstellation.daemon.v1\"\x10\n\x0eObserveRequest\"\x82\x01\n\x05\x43loud\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x03 \x01(\x0c\x12,\n\x05nodes\x18\x04 \x03(\x0b\x32\x1d.constellation.daemon.v1.Node\x12\x16\n\x0einner_endpoint\x18\x05 \x01(\t\"\xc8\x01\n\x04Node\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x11\n\tinit_port\x18\x06 \x01(\r\x12\x15\n\rrecovery_port\x18\x07 \x01(\r\x12\x13\n\x0bverify_port\x18\x08 \x01(\r\x12\x0b\n\x03pid\x18\t \x01(\r\x12\r\n\x05image\x18\n \x01(\t\x12\x13\n\x0bpolicy_port\x18\x0b \x01(\r\"\xa6\x01\n\x0c\x41pplyRequest\x12.\n\x06groups\x18\x01 \x03(\x0b\x32\x1e.constellation.daemon.v1.Group\x12\x12\n\nimage_path\x18\x02 \x01(\t\x12\x15\n\rnode_document\x18\x03 \x01(\x0c\x12\x16\n\x0e\x61rtifacts_path\x18\x04 \x01(\t\x12\x12\n\ndisk_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07offline\x18\x06 \x01(\x08\"1\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\"6\n\x08Progress\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"G\n\x0cPowerRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\nimage_path\x18\x03 \x01(\t\"\x0c\n\nPowerReply\"$\n\rDeleteRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"\r\n\x0b\x44\x65leteReply\"%\n\x0e\x43onsoleRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"\x1c\n\x0c\x43onsoleReply\x12\x0c\n\x04text\x18\x01 \x01(\x0c\"\x8e\x01\n\x10LoadImageRequest\x12-\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x1d.constellation.daemon.v1.BlobH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12\x32\n\x04name\x18\x03 \x01(\x0b\x32\".constellation.daemon.v1.ImageNameH\x00\x42\x06\n\x04part\"$\n\x04\x42lob\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\"N\n\tImageName\x12\x10\n\x08registry\x18\x01 \x01(\t\x12\x12\n\nrepository\x18\x02 \x01(\t\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\"\x10\n\x0eLoadImageReply\"$\n\x0e\x44\x65stroyRequest\x12\x12\n\nkeep_disks\x18\x01 \x01(\x08\x32\xf9\x04\n\nLocalCloud\x12R\n\x07Observe\x12\'.constellation.daemon.v1.ObserveRequest\x1a\x1e.constellation.daemon.v1.Cloud\x12S\n\x05\x41pply\x12%.constellation.daemon.v1.ApplyRequest\x1a!.constellation.daemon.v1.Progress0\x01\x12S\n\x05Power\x12%.constellation.daemon.v1.PowerRequest\x1a#.constellation.daemon.v1.PowerReply\x12V\n\x06\x44\x65lete\x12&.constellation.daemon.v1.DeleteRequest\x1a$.constellation.daemon.v1.DeleteReply\x12Y\n\x07\x43onsole\x12\'.constellation.daemon.v1.ConsoleRequest\x1a%.constellation.daemon.v1.ConsoleReply\x12\x61\n\tLoadImage\x12).constellation.daemon.v1.LoadImageRequest\x1a\'.constellation.daemon.v1.LoadImageReply(\x01\x12W\n\x07\x44\x65stroy\x12\'.constellation.daemon.v1.DestroyRequest\x1a!.constellation.daemon.v1.Progress0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0c\x64\x61\x65mon.proto\x12\x17\x63onstellation.daemon.v1\"\x10\n\x0eObserveRequest\"\x82\x01\n\x05\x43loud\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x03 \x01(\x0c\x12,\n\x05nodes\x18\x04 \x03(\x0b\x32\x1d.constellation.daemon.v1.Node\x12\x16\n\x0einner_endpoint\x18\x05 \x01(\t\"\xc8\x01\n\x04Node\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x11\n\tinit_port\x18\x06 \x01(\r\x12\x15\n\rrecovery_port\x18\x07 \x01(\r\x12\x13\n\x0bverify_port\x18\x08 \x01(\r\x12\x0b\n\x03pid\x18\t \x01(\r\x12\r\n\x05image\x18\n \x01(\t\x12\x13\n\x0bpolicy_port\x18\x0b \x01(\r\"\xb6\x01\n\x0c\x41pplyRequest\x12.\n\x06groups\x18\x01 \x03(\x0b\x32\x1e.constellation.daemon.v1.Group\x12\x12\n\nimage_path\x18\x02 \x01(\t\x12\x15\n\rnode_document\x18\x03 \x01(\x0c\x12\x16\n\x0e\x61rtifacts_path\x18\x04 \x01(\t\x12\x12\n\ndisk_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07offline\x18\x06 \x01(\x08\x12\x0e\n\x06\x61pi_ca\x18\x07 \x01(\x0c\"1\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\"6\n\x08Progress\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\"G\n\x0cPowerRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\nimage_path\x18\x03 \x01(\t\"\x0c\n\nPowerReply\"$\n\rDeleteRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"\r\n\x0b\x44\x65leteReply\"%\n\x0e\x43onsoleRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"\x1c\n\x0c\x43onsoleReply\x12\x0c\n\x04text\x18\x01 \x01(\x0c\"\x8e\x01\n\x10LoadImageRequest\x12-\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x1d.constellation.daemon.v1.BlobH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12\x32\n\x04name\x18\x03 \x01(\x0b\x32\".constellation.daemon.v1.ImageNameH\x00\x42\x06\n\x04part\"$\n\x04\x42lob\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\"N\n\tImageName\x12\x10\n\x08registry\x18\x01 \x01(\t\x12\x12\n\nrepository\x18\x02 \x01(\t\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\"\x10\n\x0eLoadImageReply\"$\n\x0e\x44\x65stroyRequest\x12\x12\n\nkeep_disks\x18\x01 \x01(\x08\x32\xf9\x04\n\nLocalCloud\x12R\n\x07Observe\x12\'.constellation.daemon.v1.ObserveRequest\x1a\x1e.constellation.daemon.v1.Cloud\x12S\n\x05\x41pply\x12%.constellation.daemon.v1.ApplyRequest\x1a!.constellation.daemon.v1.Progress0\x01\x12S\n\x05Power\x12%.constellation.daemon.v1.PowerRequest\x1a#.constellation.daemon.v1.PowerReply\x12V\n\x06\x44\x65lete\x12&.constellation.daemon.v1.DeleteRequest\x1a$.constellation.daemon.v1.DeleteReply\x12Y\n\x07\x43onsole\x12\'.constellation.daemon.v1.ConsoleRequest\x1a%.constellation.daemon.v1.ConsoleReply\x12\x61\n\tLoadImage\x12).constellation.daemon.v1.LoadImageRequest\x1a\'.constellation.daemon.v1.LoadImageReply(\x01\x12W\n\x07\x44\x65stroy\x12\'.constellation.daemon.v1.DestroyRequest\x1a!.constellation.daemon.v1.Progress0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,33 +38,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODE']._serialized_start=193
   _globals['_NODE']._serialized_end=393
   _globals['_APPLYREQUEST']._serialized_start=396
-  _globals['_APPLYREQUEST']._serialized_end=562
-  _globals['_GROUP']._serialized_start=564
-  _globals['_GROUP']._serialized_end=613
-  _globals['_PROGRESS']._serialized_start=615
-  _globals['_PROGRESS']._serialized_end=669
-  _globals['_POWERREQUEST']._serialized_start=671
-  _globals['_POWERREQUEST']._serialized_end=742
-  _globals['_POWERREPLY']._serialized_start=744
-  _globals['_POWERREPLY']._serialized_end=756
-  _globals['_DELETEREQUEST']._serialized_start=758
-  _globals['_DELETEREQUEST']._serialized_end=794
-  _globals['_DELETEREPLY']._serialized_start=796
-  _globals['_DELETEREPLY']._serialized_end=809
-  _globals['_CONSOLEREQUEST']._serialized_start=811
-  _globals['_CONSOLEREQUEST']._serialized_end=848
-  _globals['_CONSOLEREPLY']._serialized_start=850
-  _globals['_CONSOLEREPLY']._serialized_end=878
-  _globals['_LOADIMAGEREQUEST']._serialized_start=881
-  _globals['_LOADIMAGEREQUEST']._serialized_end=1023
-  _globals['_BLOB']._serialized_start=1025
-  _globals['_BLOB']._serialized_end=1061
-  _globals['_IMAGENAME']._serialized_start=1063
-  _globals['_IMAGENAME']._serialized_end=1141
-  _globals['_LOADIMAGEREPLY']._serialized_start=1143
-  _globals['_LOADIMAGEREPLY']._serialized_end=1159
-  _globals['_DESTROYREQUEST']._serialized_start=1161
-  _globals['_DESTROYREQUEST']._serialized_end=1197
-  _globals['_LOCALCLOUD']._serialized_start=1200
-  _globals['_LOCALCLOUD']._serialized_end=1833
+  _globals['_APPLYREQUEST']._serialized_end=578
+  _globals['_GROUP']._serialized_start=580
+  _globals['_GROUP']._serialized_end=629
+  _globals['_PROGRESS']._serialized_start=631
+  _globals['_PROGRESS']._serialized_end=685
+  _globals['_POWERREQUEST']._serialized_start=687
+  _globals['_POWERREQUEST']._serialized_end=758
+  _globals['_POWERREPLY']._serialized_start=760
+  _globals['_POWERREPLY']._serialized_end=772
+  _globals['_DELETEREQUEST']._serialized_start=774
+  _globals['_DELETEREQUEST']._serialized_end=810
+  _globals['_DELETEREPLY']._serialized_start=812
+  _globals['_DELETEREPLY']._serialized_end=825
+  _globals['_CONSOLEREQUEST']._serialized_start=827
+  _globals['_CONSOLEREQUEST']._serialized_end=864
+  _globals['_CONSOLEREPLY']._serialized_start=866
+  _globals['_CONSOLEREPLY']._serialized_end=894
+  _globals['_LOADIMAGEREQUEST']._serialized_start=897
+  _globals['_LOADIMAGEREQUEST']._serialized_end=1039
+  _globals['_BLOB']._serialized_start=1041
+  _globals['_BLOB']._serialized_end=1077
+  _globals['_IMAGENAME']._serialized_start=1079
+  _globals['_IMAGENAME']._serialized_end=1157
+  _globals['_LOADIMAGEREPLY']._serialized_start=1159
+  _globals['_LOADIMAGEREPLY']._serialized_end=1175
+  _globals['_DESTROYREQUEST']._serialized_start=1177
+  _globals['_DESTROYREQUEST']._serialized_end=1213
+  _globals['_LOCALCLOUD']._serialized_start=1216
+  _globals['_LOCALCLOUD']._serialized_end=1849
 # @@protoc_insertion_point(module_scope)

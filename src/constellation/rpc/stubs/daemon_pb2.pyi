@@ -51,20 +51,22 @@ class Node(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., group: _Optional[str] = ..., role: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[str] = ..., init_port: _Optional[int] = ..., recovery_port: _Optional[int] = ..., verify_port: _Optional[int] = ..., pid: _Optional[int] = ..., image: _Optional[str] = ..., policy_port: _Optional[int] = ...) -> None: ...
 
 class ApplyRequest(_message.Message):
-    __slots__ = ("groups", "image_path", "node_document", "artifacts_path", "disk_bytes", "offline")
+    __slots__ = ("groups", "image_path", "node_document", "artifacts_path", "disk_bytes", "offline", "api_ca")
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_PATH_FIELD_NUMBER: _ClassVar[int]
     NODE_DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     ARTIFACTS_PATH_FIELD_NUMBER: _ClassVar[int]
     DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
     OFFLINE_FIELD_NUMBER: _ClassVar[int]
+    API_CA_FIELD_NUMBER: _ClassVar[int]
     groups: _containers.RepeatedCompositeFieldContainer[Group]
     image_path: str
     node_document: bytes
     artifacts_path: str
     disk_bytes: int
     offline: bool
-    def __init__(self, groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., image_path: _Optional[str] = ..., node_document: _Optional[bytes] = ..., artifacts_path: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., offline: _Optional[bool] = ...) -> None: ...
+    api_ca: bytes
+    def __init__(self, groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., image_path: _Optional[str] = ..., node_document: _Optional[bytes] = ..., artifacts_path: _Optional[str] = ..., disk_bytes: _Optional[int] = ..., offline: _Optional[bool] = ..., api_ca: _Optional[bytes] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("name", "role", "size")

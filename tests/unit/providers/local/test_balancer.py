@@ -9,12 +9,16 @@ from constellation.providers.local.daemon.records import CloudRecord, with_node
 from constellation.providers.protocols import Group, Role
 
 
-def _sections() -> dict[str, list[str]]:
-    cloud = CloudRecord(id="mini", address="127.0.0.7")
+def _sections(*, api_ca: bytes = b"") -> dict[str, list[str]]:
+    cloud = CloudRecord(id="mini", address="127.0.0.7", api_ca=api_ca)
     cloud, _ = with_node(cloud, Group(name="control", role=Role.CONTROL_PLANE, size=1))
     cloud, _ = with_node(cloud, Group(name="workers", role=Role.WORKER, size=1))
     text = configuration(
-        cloud, netns="constellation-mini", socket=Path("/run/x.sock"), state=Path("/run/x.state")
+        cloud,
+        netns="constellation-mini",
+        socket=Path("/run/x.sock"),
+        state=Path("/run/x.state"),
+        authority=Path("/run/ca.pem"),
     )
     sections: dict[str, list[str]] = {}
     for line in text.splitlines():
@@ -64,3 +68,12 @@ def test_a_node_port_goes_only_to_nodes_that_kube_proxy_calls_eligible() -> None
         kube_proxy_configuration(node_name="n", address="10.42.2.11", pod_network="10.244.0.0/16")
     )
     assert kube_proxy["healthzBindAddress"] == "10.42.2.11:10256"
+
+
+def test_once_the_api_servers_authority_is_known_only_its_servers_are_ready() -> None:
+    (before,) = [x for x in _sections()["backend api"] if x.startswith("default-server")]
+    (after,) = [
+        x for x in _sections(api_ca=b"PEM")["backend api"] if x.startswith("default-server")
+    ]
+    assert "check-ssl verify none" in before
+    assert "check-ssl verify required ca-file /run/ca.pem" in after

@@ -37,14 +37,18 @@ _MAX_STATE_BYTES = 1024 * 1024
 _LOG_KEPT_BYTES = 1024 * 1024
 
 
-def configuration(cloud: CloudRecord, *, netns: str, socket: Path, state: Path) -> str:
+def configuration(
+    cloud: CloudRecord, *, netns: str, socket: Path, state: Path, authority: Path
+) -> str:
     """Write haproxy.cfg for the nodes that exist.
 
     NodePorts go to the same port of any node whose kube-proxy says that it may be used: not one
     that is being removed (KEP-3836). 6443 goes to control planes only. `state`: what the process
     before knew of its servers, so that one that is not ready is not taken for ready again.
+    `authority`: file with the CA of the API servers, used once the cloud knows it.
     """
     control = [n for n in cloud.nodes if n.role is Role.CONTROL_PLANE]
+    verify = f"verify required ca-file {authority}" if cloud.api_ca else "verify none"
     text = [
         "global",
         "  maxconn 8000",
@@ -77,12 +81,12 @@ def configuration(cloud: CloudRecord, *, netns: str, socket: Path, state: Path) 
         "  balance leastconn",
         # an API server that listens is not one that can answer: before its caches are filled, and
         # without a quorum of etcd, it refuses (403) or hangs. Sessions of one that is marked down
-        # go on: it may be draining. Unverified: this asks whether, not who; clients verify
+        # go on: it may be draining. Before init nobody knows the CA; clients verify in any case
         "  option httpchk",
         "  http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes",
         "  http-check expect status 200",
         "  timeout check 1500ms",
-        "  default-server check check-ssl verify none inter 500ms fall 3 rise 1",
+        f"  default-server check check-ssl {verify} inter 500ms fall 3 rise 1",
         *(f"  server {_server(n)} {n.address}:{_API} namespace {netns}" for n in control),
         "frontend node-ports",
         f"  bind {cloud.address}:{_NODE_PORTS}",
@@ -125,8 +129,11 @@ async def reload(
         Unavailable: the configuration was refused, or a port is taken.
     """
     file, socket = layout.run / "haproxy.cfg", layout.run / "haproxy.sock"
-    state = layout.run / "haproxy.state"
-    text = configuration(cloud, netns=layout.name, socket=socket, state=state).encode()
+    state, authority = layout.run / "haproxy.state", layout.run / "api-ca.pem"
+    write_atomic(authority, cloud.api_ca, mode=0o600)
+    text = configuration(
+        cloud, netns=layout.name, socket=socket, state=state, authority=authority
+    ).encode()
     old = cloud.haproxy
     running = kernel.alive(old.pid, old.started)
     if running and file.exists() and file.read_bytes() == text:

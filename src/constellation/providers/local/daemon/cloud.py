@@ -143,6 +143,7 @@ class Cloud:
                 artifacts_path=desired.artifacts_path,
                 disk_bytes=desired.state_disk_bytes,
                 offline=offline,
+                api_ca=desired.api_ca or self.record.api_ca,
                 groups=desired.groups,
             )
             for group in lacking:

@@ -93,6 +93,7 @@ class CloudRecord:
     offline: bool = False
     groups: tuple[Group, ...] = ()
     scaled: bool = False
+    api_ca: bytes = b""
     haproxy: Process = Process()
     nodes: tuple[NodeRecord, ...] = ()
 

@@ -143,6 +143,7 @@ def _desired(request: pb.ApplyRequest) -> Desired:
         node_document=request.node_document,
         artifacts_path=request.artifacts_path,
         state_disk_bytes=max(request.disk_bytes, _MIN_DISK_BYTES),
+        api_ca=request.api_ca,
     )
 
 
