@@ -50,29 +50,7 @@ def configuration(
     control = [n for n in cloud.nodes if n.role is Role.CONTROL_PLANE]
     verify = f"verify required ca-file {authority}" if cloud.api_ca else "verify none"
     text = [
-        "global",
-        "  maxconn 8000",
-        "  nbthread 1",
-        "  hard-stop-after 1h",
-        f"  stats socket {socket} mode 600 level admin expose-fd listeners",
-        f"  server-state-file {state}",
-        "defaults",
-        "  load-server-state-from-file global",
-        "  mode tcp",
-        "  timeout connect 2s",
-        # a watch is silent for long
-        "  timeout client 24h",
-        "  timeout server 24h",
-        "  timeout tunnel 24h",
-        "  timeout check 1s",
-        "  retries 3",
-        # at once on another server: nobody waits for one that just ended
-        "  option redispatch 1",
-        "  option clitcpka",
-        "  option srvtcpka",
-        "  srvtcpka-idle 5s",
-        "  srvtcpka-intvl 2s",
-        "  srvtcpka-cnt 3",
+        *_everywhere(socket, state),
         "frontend api",
         f"  bind {cloud.address}:{_API}",
         f"  bind {BALANCER}:{_API} namespace {netns}",
@@ -100,6 +78,35 @@ def configuration(
     ]
     text += [line for node in cloud.nodes for line in _own_ports(cloud, node, netns)]
     return "\n".join(text) + "\n"
+
+
+def _everywhere(socket: Path, state: Path) -> tuple[str, ...]:
+    """Write what holds for the whole process, and for every proxy unless it says otherwise."""
+    return (
+        "global",
+        "  maxconn 8000",
+        "  nbthread 1",
+        "  hard-stop-after 1h",
+        f"  stats socket {socket} mode 600 level admin expose-fd listeners",
+        f"  server-state-file {state}",
+        "defaults",
+        "  load-server-state-from-file global",
+        "  mode tcp",
+        "  timeout connect 2s",
+        # a watch is silent for long
+        "  timeout client 24h",
+        "  timeout server 24h",
+        "  timeout tunnel 24h",
+        "  timeout check 1s",
+        "  retries 3",
+        # at once on another server: nobody waits for one that just ended
+        "  option redispatch 1",
+        "  option clitcpka",
+        "  option srvtcpka",
+        "  srvtcpka-idle 5s",
+        "  srvtcpka-intvl 2s",
+        "  srvtcpka-cnt 3",
+    )
 
 
 def _own_ports(cloud: CloudRecord, node: NodeRecord, netns: str) -> list[str]:
