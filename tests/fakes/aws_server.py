@@ -31,6 +31,7 @@ class Noting:
 
     def __init__(self, inner: Any, folder: Path) -> None:
         self._inner, self._folder, self._lock = inner, folder, threading.Lock()
+        self._one = threading.Lock()
 
     def __call__(self, environment: dict[str, Any], start: Any) -> Iterable[bytes]:
         body = environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
@@ -47,8 +48,9 @@ class Noting:
                 status, code = fault
                 start(f"{status} {code}", [("Content-Type", "text/xml"), ("Retry-After", "1")])
                 return [f"<R><Error><Code>{code}</Code><Message>no</Message></Error></R>".encode()]
-        answer: Iterable[bytes] = self._inner(environment, start)
-        return answer
+        # moto's lists are not made for several threads: rules got lost
+        with self._one:
+            return list(self._inner(environment, start))
 
     def _fault(self, call: str) -> tuple[str, str] | None:
         file = self._folder / "faults"
