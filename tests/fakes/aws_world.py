@@ -49,19 +49,21 @@ class AwsWorld:
         try:
             _run("ip", "-n", space, "link", "set", "lo", "up")
             _run("ip", "-n", space, "address", "add", "169.254.169.254/32", "dev", "lo")
-            server = subprocess.Popen(
-                [
-                    *("nsenter", f"--net=/run/netns/{space}"),
-                    *(sys.executable, "-W", "ignore", "-m", "tests.fakes.aws_server"),
-                    *(str(folder / "aws"), "--metadata"),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=(folder / "aws" / "errors").open("w"),
-                text=True,
-                cwd=ROOT,
-                env=_environment(0),
-            )
+            argv = [
+                *("nsenter", f"--net=/run/netns/{space}"),
+                *(sys.executable, "-W", "ignore", "-m", "tests.fakes.aws_server"),
+                *(str(folder / "aws"), "--metadata"),
+            ]
+            with (folder / "aws" / "errors").open("w") as errors:
+                server = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    cwd=ROOT,
+                    env=_environment(0),
+                )
             assert server.stdout is not None
             port = int(server.stdout.readline())
         except BaseException:
@@ -73,7 +75,9 @@ class AwsWorld:
 
     def close(self) -> None:
         assert self.server.stdin is not None
+        assert self.server.stdout is not None
         self.server.stdin.close()
+        self.server.stdout.close()
         try:
             self.server.wait(timeout=10)
         except subprocess.TimeoutExpired:
