@@ -203,6 +203,9 @@ class Executor:
             except ConstellationError as error:
                 _log.warning("will try again", extra={"work": key, "reason": str(error)})
                 self._failed[key] = (self._now_s(), str(error))
+            except Exception as error:  # a bug: said aloud, and not tried again at once
+                _log.exception("a task failed", extra={"work": key})
+                self._failed[key] = (self._now_s(), repr(error))
             finally:
                 self._finished.append(self._work.pop(key))
 

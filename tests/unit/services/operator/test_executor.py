@@ -64,3 +64,17 @@ async def test_what_failed_waits_before_it_is_tried_again_and_says_why() -> None
         assert does.failures() == {"create nobody 0": "there is no group nobody"}
     await does.close()
     assert does.failures() == {}
+
+
+async def test_a_bug_is_said_and_not_repeated_without_end() -> None:
+    world = RolloutWorld.running(control_planes=1, workers=1)
+    does = executor(world, at_s=[0.0])
+    facts = await world.look()
+    nodes = views(facts, remember(None, facts, now_s=0.0))
+    world.die_at = world.calls + 1  # not an error of ours
+    for _ in range(3):
+        does.begin_look()
+        does.start((CreateNode(group=WORKERS),), facts, nodes)
+        await settle()
+    assert not does.busy
+    assert does.failures() == {f"create {WORKERS} 0": f"Killed('create {WORKERS}')"}
