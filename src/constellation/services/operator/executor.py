@@ -203,7 +203,7 @@ class Executor:
             except ConstellationError as error:
                 _log.warning("will try again", extra={"work": key, "reason": str(error)})
                 self._failed[key] = (self._now_s(), str(error))
-            except Exception as error:  # a bug: said aloud, and not tried again at once
+            except Exception as error:  # noqa: BLE001 - a task's top: a bug is said, not repeated
                 _log.exception("a task failed", extra={"work": key})
                 self._failed[key] = (self._now_s(), repr(error))
             finally:
