@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tempfile
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -45,10 +46,18 @@ def program(name: str) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def swtpm(folder: Path) -> AsyncIterator[Path]:
-    """Run a powered TPM whose state lies in `folder`; gives its data socket."""
-    state, data = folder / "state", folder / "tpm.sock"
+    """Run a powered TPM whose state lies in `folder`; gives its data socket.
+
+    The socket has a folder of its own: the path of a unix socket has 107 bytes at most.
+    """
+    with tempfile.TemporaryDirectory(prefix="tpm-") as short:
+        async with _running(folder / "state", Path(short) / "tpm.sock") as data:
+            yield data
+
+
+@asynccontextmanager
+async def _running(state: Path, data: Path) -> AsyncIterator[Path]:
     state.mkdir(parents=True, exist_ok=True)
-    data.unlink(missing_ok=True)
     process = await asyncio.create_subprocess_exec(
         *program("swtpm"),
         *("socket", "--tpm2", "--tpmstate", f"dir={state}"),
