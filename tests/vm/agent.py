@@ -16,7 +16,7 @@ import threading
 import time
 
 PORT = "/dev/virtio-ports/constellation.test"
-LINE_BYTES = 16 * 1024
+LINE_BYTES = 256 * 1024
 PAUSE_S = 0.2
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-LINE_BYTES = 1024 * 1024
+LINE_BYTES = 2 * 1024 * 1024
 KEPT_LINES = 100_000
 PROCESSORS, MEMORY_MIB = 2, 6144
 

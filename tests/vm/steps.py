@@ -143,7 +143,7 @@ print(json.dumps({
                       r"kernel\\.(random|ns_last_pid|pty\\.nr|keys)|net\\..*\\.(stable_secret|tcp_mem)"
                       r"|net\\.netfilter|net\\.ipv4\\.(tcp_mem|udp_mem)|user\\.)"),
     "units": said("systemctl", "list-units", "--all", "--plain", "--no-legend", "constellation-*"),
-}))
+}, indent=1))
 """
 
 
