@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from moto.autoscaling.models import autoscaling_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -50,6 +51,8 @@ class Noting:
                 return [f"<R><Error><Code>{code}</Code><Message>no</Message></Error></R>".encode()]
         # moto's lists are not made for several threads: rules got lost
         with self._one:
+            if action == "DeleteAutoScalingGroup":
+                _unprotect(parse_qs(body.decode())["AutoScalingGroupName"][0])
             return list(self._inner(environment, start))
 
     def _fault(self, call: str) -> tuple[str, str] | None:
@@ -61,6 +64,15 @@ class Noting:
                 file.write_text("\n".join((*lines[:number], *lines[number + 1 :])))
                 return status, code
         return None
+
+
+def _unprotect(name: str) -> None:
+    """Let ForceDelete take all machines along, as AWS documents; moto keeps protected ones."""
+    for account in autoscaling_backends.values():
+        for backend in account.values():
+            if name in backend.autoscaling_groups:
+                for state in backend.autoscaling_groups[name].instance_states:
+                    state.protected_from_scale_in = False
 
 
 def _service(environment: dict[str, Any]) -> str:
