@@ -184,4 +184,5 @@ def _removed(world: AwsWorld, before: dict[str, list[Any]]) -> None:
     left = sorted(p.name for p in world.folder.iterdir())
     assert "constellation-terraform" not in left
     assert "constellation-mastersecret.json" in left
-    assert "Nothing to remove." in world.constellation("terminate", "--yes").stdout
+    # once more is no error, and removes nothing
+    assert "Removed" not in world.constellation("terminate", "--yes").stdout
