@@ -46,6 +46,9 @@ KMS_SOCKET_DIR: Final = "/run/constellation/kms"
 
 PATCHES: Final = "patches"
 """Folder below `CONSTELLATION_DIR`: what kubeadm lays over its own manifests, each time anew."""
+_WATCHES_END = "10s"
+"""Within this time an API server that ends closes its watches, a few at a time; clients go on at
+another one from the last event (apiserver, server/filters/watch_termination.go)."""
 _REQUESTS_END_S = 85
 """What an API server that ends has beyond its delay: requests run 60 s at most
 (`--request-timeout`), then it closes. After that kubelet kills it."""
@@ -237,6 +240,8 @@ def _cluster_configuration(cluster: ClusterSettings) -> dict[str, Any]:
                     # in this time a load balancer sees that the server ends; it serves all along
                     "shutdown-delay-duration": f"{cluster.shutdown_delay_s}s",
                     "shutdown-send-retry-after": "false",
+                    # else their connections keep it from ending for a minute
+                    "shutdown-watch-termination-grace-period": _WATCHES_END,
                 }
             ),
             "extraVolumes": [

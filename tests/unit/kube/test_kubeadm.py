@@ -121,6 +121,7 @@ def test_an_api_server_that_ends_is_seen_by_the_load_balancer_before_it_stops_se
     cluster = documents(kubeadm.init_configuration(CLUSTER, node()))["ClusterConfiguration"]
     found = arguments(cluster["apiServer"])
     assert found["shutdown-send-retry-after"] == "false"
+    assert found["shutdown-watch-termination-grace-period"] == "10s"
     delay_s = int(found["shutdown-delay-duration"].removesuffix("s"))
     shown = balancer.configuration(
         CloudRecord(id="a", address="127.0.0.1"),
