@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from constellation.base.errors import UserError
 from constellation.base.secret import Secret
+from constellation.config.not_yaml import NOT_YAML
 from constellation.providers.openstack.cloud import Login
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _entry(path: Path, cloud: str) -> dict[str, Any]:
         found = YAML(typ="safe", pure=True).load(data[:_MAX_BYTES].decode())
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError):
+    except NOT_YAML:
         # what the parser says quotes the file, which holds secrets
         raise UserError("is no YAML", where=str(path)) from None
     clouds = found.get("clouds") if isinstance(found, dict) else None

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from constellation.base.errors import UserError
+from constellation.config.not_yaml import NOT_YAML
 from constellation.config.schema import CONFIG_VERSION, Config
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _load(data: bytes, name: str) -> Any:
         raise UserError(
             f"not YAML: {problem}", where=f"{name}{line}", hint="check indentation and quotes"
         ) from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except NOT_YAML as error:
         raise UserError(f"not YAML: {str(error)[:100]}", where=name) from None
 
 

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from constellation.attestation.node_rules import (
     PlatformDemands,  # noqa: TC001 - read by decode
 )
 from constellation.base import decode, files
 from constellation.base.errors import FormatError, UserError
+from constellation.config.not_yaml import NOT_YAML
 from constellation.providers.protocols import InfrastructureState  # noqa: TC001 - read by decode
 from constellation.trust.cluster_policy import (  # noqa: TC001 - read by decode
     AcceptedRelease,
@@ -131,7 +132,7 @@ def parse_state(data: bytes, *, name: str) -> State:
         line = f":{mark.line + 1}" if mark is not None else ""
         problem = str(error.problem or error.context).splitlines()[0]
         raise UserError(f"not YAML: {problem}", where=f"{name}{line}", hint=_HINT) from None
-    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except NOT_YAML as error:
         raise UserError(f"not YAML: {str(error)[:200]}", where=name, hint=_HINT) from None
     if not isinstance(value, dict) or "version" not in value:
         raise UserError("expected a state file, found a part of one", where=name, hint=_HINT)

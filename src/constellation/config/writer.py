@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from constellation.base.errors import UserError
+from constellation.config.not_yaml import NOT_YAML
 from constellation.config.schema import Config
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def set_fields(text: str, values: Mapping[str, str | int]) -> str:
     yaml.width = 10_000
     try:
         tree = yaml.load(text)
-    except YAMLError as error:
+    except NOT_YAML as error:
         raise UserError(f"not YAML: {str(error)[:200]}") from None
     for name, value in values.items():
         *sections, key = name.split(".")

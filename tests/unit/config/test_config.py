@@ -101,6 +101,11 @@ def test_all_faults_are_told_at_once() -> None:
     assert [line.split(":")[1] for line in str(error).splitlines()] == ["2", "3", "4"]
 
 
+def test_a_sign_that_is_taken_for_a_number_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="not YAML"):
+        parse_config(b"version: 1\nname: +_", name="conf")
+
+
 @given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
 def test_junk_is_a_user_error_and_nothing_else(junk: bytes) -> None:
     with pytest.raises(UserError):
