@@ -2,7 +2,8 @@
 
 `create` runs the whole step in this process, with AWS' client against a fake of its API that runs
 here too, and a small program in Terraform's place: its CPU is an upper bound of `create`'s own.
-`discovery` reads 1,000 machines, in pages as AWS gives them. Prints JSON.
+`discovery` reads 1,000 machines, in pages as AWS gives them, `discovery_elsewhere` those of the
+other clouds. Prints JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import cloud_lists
 from constellation.base.progress import silent
 from constellation.cli.clouds import CloudSupplies
 from constellation.cluster.apply import create
@@ -43,7 +45,11 @@ _MACHINES, _PAGE = 1000, 400
 
 async def measure() -> dict[str, Any]:
     """Give seconds of CPU and numbers of calls."""
-    return {"create": await _create(), "discovery": await _discovery()}
+    return {
+        "create": await _create(),
+        "discovery": await _discovery(),
+        "discovery_elsewhere": await cloud_lists.measure(),
+    }
 
 
 async def _discovery() -> dict[str, Any]:
