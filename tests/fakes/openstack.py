@@ -201,7 +201,9 @@ class _Services(RestService):
         if identity["methods"] != ["application_credential"]:
             raise Refusal(400, "unknown method")
         credential = identity["application_credential"]
-        if credential != {"id": "cred", "secret": "sesame"} or self._cloud.revoked:
+        if self._cloud.revoked:
+            raise Refusal(404, "Could not find Application Credential: cred.")
+        if credential != {"id": "cred", "secret": "sesame"}:
             raise Refusal(401, "The request you have made requires authentication.")
         versions = {"compute": "/v2.1", "network": "", "load-balancer": ""}
         catalog = [

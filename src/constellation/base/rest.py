@@ -102,8 +102,8 @@ async def send(
         FormatError: the answer is longer than `max_bytes`.
         Unavailable: no answer, or not whole within `timeout_s` seconds.
     """
-    where = _where(method, url)
     direct = _checked(url)
+    where = _where(method, url)
     sent = {"Accept-Encoding": "identity", **headers}
     try:
         async with (
@@ -168,7 +168,10 @@ def _where(method: str, url: str) -> str:
 
 
 def _checked(url: str) -> bool:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise UserError(f"{url[:200]!r} is no address") from None
     plain = parts.scheme == "http" and parts.hostname in _PLAIN
     if parts.scheme != "https" and not plain:
         raise UserError(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from constellation.base import rest
 from constellation.base.clock import monotonic_s
 from constellation.base.errors import FormatError, Unavailable
+from constellation.base.rest import Denied, Missing
 from constellation.providers import answers
 from constellation.providers.calls import MOST_LIFETIME_S, Caller, Token
 from constellation.providers.openstack.calls import AUTHENTICATE
@@ -33,6 +34,7 @@ _EXPIRED: Final = (
 )
 _COMPUTE_VERSION: Final = {"OpenStack-API-Version": "compute 2.67"}
 _MOST_SERVICES = 200
+_UNAUTHORIZED = 401
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,7 +103,14 @@ class Cloud:
             expired_hint=_EXPIRED,
             tls=self._tls,
         )
-        answer = await caller.call(AUTHENTICATE, parts={}, body={"auth": {"identity": identity}})
+        try:
+            answer = await caller.call(
+                AUTHENTICATE, parts={}, body={"auth": {"identity": identity}}
+            )
+        except Missing as error:
+            # Keystone says of a credential that was deleted that it is not there, not that it is
+            # refused (seen with Keystone 30)
+            raise Denied(str(error), status=_UNAUTHORIZED, hint=_EXPIRED) from None
         token = answers.parse(answer.body, what="Keystone: token").fields("token")
         text = answer.headers.get("x-subject-token", "")
         if not text or len(text) > 8192:  # noqa: PLR2004 - Fernet tokens have about 300 characters
@@ -162,7 +171,10 @@ def _endpoints(token: Fields, *, region: str) -> dict[str, str]:
 
 def _base(url: str, *, where: str) -> str:
     """Give a service's address without the version that some catalogs put at its end."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise FormatError(f"{where}: {url[:80]!r} is no address") from None
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.query:
         raise FormatError(f"{where}: {url[:80]!r} is no address of a service")
     path = [p for p in parts.path.split("/") if p]
