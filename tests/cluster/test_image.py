@@ -30,10 +30,10 @@ WARM_REBUILD_S = 15.0
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Another cache with the same downloads and key, under another umask and time zone."""
+    """Another cache with the same downloads, key and release root; another umask and time zone."""
     own = cache_folder()
     other = tmp_path / "another place"
-    for name in ("image/apt-node", "image/apt-tools", "image/wheels", "keys"):
+    for name in ("image/apt-node", "image/apt-tools", "image/wheels", "keys", "releases"):
         shutil.copytree(own / name, other / name)
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
     before = os.umask(0o077)
