@@ -265,6 +265,21 @@ async def test_a_loaded_image_is_there_for_a_node(cloud: Running, tmp_path: Path
         assert len(data) == described["size"]
 
 
+async def test_a_group_grows_and_shrinks_until_control_planes_scale(cloud: Running) -> None:
+    workers = Group(name="workers", role=Role.WORKER, size=2)
+    more = Desired(
+        groups=(cloud.desired.groups[0], workers),
+        image_path=cloud.desired.image_path,
+        node_document=DOCUMENT,
+        artifacts_path="",
+        state_disk_bytes=cloud.desired.state_disk_bytes,
+    )
+    grown = await cloud.infrastructure.apply(more, report=silent)
+    assert [i.state for i in grown.instances] == ["running"] * 3
+    shrunk = await cloud.infrastructure.apply(cloud.desired, report=silent)
+    assert len(shrunk.instances) == 2
+
+
 async def test_a_control_plane_scales_a_group_and_a_worker_may_not(cloud: Running) -> None:
     nodes = {n.group: n for n in await cloud.infrastructure.nodes()}
 
@@ -382,21 +397,6 @@ async def test_a_node_that_reboots_itself_comes_back(cloud: Running) -> None:
             break
         await asyncio.sleep(0.1)
     assert await _pid(cloud, "workers") != pid
-
-
-async def test_a_group_grows_and_shrinks(cloud: Running) -> None:
-    workers = Group(name="workers", role=Role.WORKER, size=2)
-    more = Desired(
-        groups=(cloud.desired.groups[0], workers),
-        image_path=cloud.desired.image_path,
-        node_document=DOCUMENT,
-        artifacts_path="",
-        state_disk_bytes=cloud.desired.state_disk_bytes,
-    )
-    grown = await cloud.infrastructure.apply(more, report=silent)
-    assert [i.state for i in grown.instances] == ["running"] * 3
-    shrunk = await cloud.infrastructure.apply(cloud.desired, report=silent)
-    assert len(shrunk.instances) == 2
 
 
 async def test_destroy_leaves_nothing(cloud: Running) -> None:
