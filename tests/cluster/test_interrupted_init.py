@@ -79,6 +79,10 @@ def _members(workspace: Workspace) -> dict[str, str]:
     return dict(line.split() for line in said.splitlines())
 
 
+def _voters(workspace: Workspace) -> set[str]:
+    return {address for address, part in _members(workspace).items() if part == "voter"}
+
+
 def _destroy_first_learner(workspace: Workspace) -> tuple[str, str]:
     """Wait for a learner, take its machine's power, then delete it; gives its and the other's."""
     planes = [machine(workspace, "control-plane", index) for index in range(3)]
@@ -131,16 +135,17 @@ def test_an_interrupted_init_completes_and_a_lost_learner_keeps_nobody_out(
     with interruptions.begin(workspace):
         lost, other = _destroy_first_learner(workspace)
         kept = machine(workspace, "control-plane").address
+        # a third may be there already: the operator makes a machine in the lost one's place
         assert eventually(
-            lambda: _members(workspace) == {kept: "voter", other: "voter"}, seconds=240
+            lambda: _voters(workspace) >= {kept, other} and lost not in _members(workspace),
+            seconds=240,
         ), _members(workspace)
         assert eventually(lambda: is_ready(workspace, other), seconds=60)
     assert _chosen(workspace) == first, "there was never another cluster"
+    # the operator made a machine in the lost one's place
+    assert eventually(lambda: len(workspace.objects("nodes")) == 4, seconds=240)
     assert lost not in workspace.kubectl("get", "nodes", "-o", "wide").stdout
     done = workspace.constellation("init")
     assert done.returncode == 0, done.stderr
-    assert len(workspace.objects("nodes")) == 3
-    # the state file still names the machine that was destroyed, and it alone does not answer
     verified = workspace.constellation("verify")
-    assert verified.returncode == 6, verified.stderr
-    assert verified.stderr.count("Error: ") == 1, verified.stderr
+    assert verified.returncode == 0, verified.stderr
