@@ -7,10 +7,11 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
+from ruamel.yaml.error import ReusedAnchorWarning
 
 from constellation.base import files
 from constellation.base.errors import FormatError
+from constellation.config.not_yaml import NOT_YAML
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,14 +49,7 @@ def with_endpoint(data: bytes, *, endpoint: str) -> bytes:
         if value["kind"] != "Config" or len(clusters) != 1:
             raise FormatError("kubeconfig: want kind Config and one cluster")
         clusters[0]["cluster"]["server"] = f"https://{endpoint}"
-    except (
-        YAMLError,
-        ReusedAnchorWarning,
-        UnicodeDecodeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (*NOT_YAML, ReusedAnchorWarning, TypeError) as error:
         raise FormatError(f"kubeconfig: not one: {type(error).__name__}") from None
     text = io.StringIO()
     yaml.dump(value, text)
