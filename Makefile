@@ -24,8 +24,8 @@ evidence-of-packages: ## the same of the test data that Google's Go modules carr
 every-bit: ## flip every bit of one published report and quote of each kind: none may be accepted
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -W ignore tests/evidence/every_bit.py
 
-fuzz: ## coverage-guided fuzzing of every parser: SECONDS of each, TARGET=name for one
-	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.fuzz.run --seconds $(or $(SECONDS),60) $(addprefix --target ,$(TARGET))
+fuzz: ## coverage-guided fuzzing of every parser: SECONDS of each, or UNTIL a sum; TARGET=name for one
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.fuzz.run --seconds $(or $(SECONDS),60) $(addprefix --until ,$(UNTIL)) $(addprefix --target ,$(TARGET))
 
 flood: ## 100,000 bad connections against each server that listens before it knows its peer: TARGET=word for some
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.flood.run $(addprefix --connections ,$(CONNECTIONS)) $(addprefix --target ,$(TARGET))

@@ -1,9 +1,14 @@
 """Fuzz targets with atheris, each in a process of its own: `make fuzz [SECONDS=60] [TARGET=name]`.
 
+`make fuzz UNTIL=600` goes on where earlier runs stopped: each target gets what it lacks.
+
     1 seeds of our fakes and the kept corpus → libFuzzer for 3/4 of the time
     2 what it found is minimised (libFuzzer's merge) and kept
     3 the rest of the time begins with published evidence too; nothing of that is kept
     4 results.json: seconds, executions, coverage edges and findings, summed over all runs
+
+Seconds are those that a core worked for the target, never more than went by: a busy machine's
+hour counts for what was got of it.
 
 A finding is written to findings/NAME; from then on it is replayed by `make check`.
 """
@@ -15,6 +20,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -38,11 +44,12 @@ _KEPT_BYTES = 28 * 1024
 _DONE = re.compile(r"^#(\d+)\s+\S+\s+cov: (\d+) ft: \d+", re.MULTILINE)
 _LAST = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
 _MOST_FINDINGS = 3
+_SHORTEST_S = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One run of libFuzzer; `finding` is the input that ended it, if any."""
+    """One run of libFuzzer; `seconds` of a core's time; `finding` is the input that ended it."""
 
     seconds: float
     executions: int
@@ -62,7 +69,7 @@ def fuzz(target: Target, *, seconds: int, work: Path, real: bool) -> Outcome:
     for number, data in enumerate(inputs):
         if len(data) <= 4 * target.max_bytes:
             (corpus / f"seed-{number}").write_bytes(data)
-    start = time.monotonic()
+    start, worked = time.monotonic(), _worked_s()
     ran = _child(
         target,
         work,
@@ -79,12 +86,18 @@ def fuzz(target: Target, *, seconds: int, work: Path, real: bool) -> Outcome:
     steps, last = _DONE.findall(ran.stderr), _LAST.search(ran.stderr)
     found = sorted(crashes.iterdir())
     return Outcome(
-        seconds=min(time.monotonic() - start, seconds),
+        seconds=min(time.monotonic() - start, _worked_s() - worked, seconds),
         executions=int(last[1]) if last else int(steps[-1][0]) if steps else 0,
         edges=max((int(cov) for _, cov in steps), default=0),
         finding=found[0].read_bytes() if found else None,
         said=ran.stderr[-3000:] + ran.stdout[-3000:],
     )
+
+
+def _worked_s() -> float:
+    """Give the seconds that a core worked for this process's children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def minimise(target: Target, *, work: Path) -> int:
@@ -164,22 +177,38 @@ def _sum(name: str, outcomes: tuple[Outcome, ...]) -> dict[str, Any]:
     return new
 
 
+def _lacks(name: str, until: int) -> int:
+    """Give the seconds that a target's sum lacks."""
+    results = json.loads(_RESULTS.read_bytes()) if _RESULTS.exists() else {}
+    return max(0, until - int(results.get(name, {"seconds": 0})["seconds"]))
+
+
+def _run(name: str, *, seconds: int) -> int:
+    """Run one target, add it to the sums and say so; give the number of findings."""
+    outcomes = one(TARGETS[name], seconds=seconds)
+    row = _add(name, outcomes)
+    found = sum(o.finding is not None for o in outcomes)
+    executions = sum(o.executions for o in outcomes)
+    line = f"{name:28} {executions:10} executions {row['edges']:6} edges {found} findings\n"
+    sys.stdout.write(line)
+    sys.stdout.flush()
+    return found
+
+
 def main() -> int:
     """Run the targets that were asked for, one after the other; 1 if anything was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="of each target")
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="default: all")
+    parser.add_argument("--until", type=int, help="run what each lacks of this sum of seconds")
     chosen = parser.parse_args()
     bad = 0
     for name in chosen.target or TARGETS:
-        outcomes = one(TARGETS[name], seconds=chosen.seconds)
-        row = _add(name, outcomes)
-        found = sum(o.finding is not None for o in outcomes)
-        bad += found
-        executions = sum(o.executions for o in outcomes)
-        line = f"{name:28} {executions:10} executions {row['edges']:6} edges {found} findings\n"
-        sys.stdout.write(line)
-        sys.stdout.flush()
+        if chosen.until is None:
+            bad += _run(name, seconds=chosen.seconds)
+            continue
+        while not bad and (left := _lacks(name, chosen.until)):
+            bad += _run(name, seconds=max(_SHORTEST_S, left))
     return 1 if bad else 0
 
 
