@@ -42,8 +42,8 @@ bench: ## measure; writes bench/results/*.json and prints the table
 bench-attestation: ## compare verification with Go's and Rust's; needs published evidence and the Go module proxy
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python bench/attestation.py
 
-drill-upgrade: ## roll a new image out to 3+2 nodes under load, count failed requests, keep the figures (root)
-	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.upgrade $(ARGUMENTS)
+drill-upgrade: ## roll a new image out to 3+2 nodes under load, count failed requests, keep the figures (root); KIND=minor: Kubernetes' next minor version too
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.upgrade $(addprefix --kind ,$(KIND)) $(ARGUMENTS)
 
 docs: ## write the reference pages anew
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tools/golden.py

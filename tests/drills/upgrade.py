@@ -1,13 +1,19 @@
-"""The upgrade drill: a new node image under load, every failed request counted (root).
+"""The upgrade drill: new nodes under load, every failed request counted (root).
 
-    make drill-upgrade                         3+2 nodes, results in bench/results
-    python -m tests.drills.upgrade --control-planes 1 --workers 1
+    make drill-upgrade                         a new image, 3+2 nodes, results in bench/results
+    make drill-upgrade KIND=minor              Kubernetes' next minor version and a new image
+    python -m tests.drills.upgrade --kind minor --control-planes 1 --workers 1
+
+`image` puts the policy onto the control planes' disks and watches the operator alone. `minor` goes
+the whole way: a cluster of the older Kubernetes follows a published release, and `upgrade apply`
+brings it to the next one; then `upgrade rollback` must be refused.
 
 Load, from before the first step until after the last: a Service of 3 replicas (preStop sleep,
 disruption budget) at 50 requests a second through the load balancer on fresh connections; the API
 at 20 reads a second, half on fresh and half on kept HTTP/2 connections; 5 acknowledged writes a
 second, and a watch of them held open. Failed: refused, reset, over 5 s, 429 or 5xx, each without
-a second try; a write that is lost; a watch event that is missed.
+a second try; a write that is lost; a watch event that is missed; a look at the versions that finds
+a kubelet newer than an API server, or API servers more than one minor version apart.
 """
 
 from __future__ import annotations
@@ -19,18 +25,28 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from constellation.config.workspace import cache_folder
+from constellation.config.writer import set_fields
 from constellation.providers.local.infrastructure import LocalInfrastructure
 from tests.cluster.conftest import Workspace, eventually
 from tests.cluster.new_image import give_image
 from tests.cluster.probes import ApiProbe, ServiceProbe, WriteProbe
+from tests.cluster.second_release import publish_second
+from tests.drills.versions import Versions
 from tests.fakes.user_image import write_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench/results"
 IMAGE, NODE_PORT = "example.test/web:1", 30124
 WITHIN_S = 450
+OLDER, NEWER = "v1.35.3", "v1.36.2"
+CONFLICT = 7
 WEB = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
@@ -80,7 +96,7 @@ def say(*words: object) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {' '.join(map(str, words))}\n")
 
 
-def create(workspace: Workspace, *, control_planes: int, workers: int) -> None:
+def create(workspace: Workspace, *, kubernetes: str, control_planes: int, workers: int) -> None:
     """Make the cluster, step by step."""
     generated = workspace.constellation("config", "generate", "local")
     assert generated.returncode == 0, generated.stderr
@@ -88,7 +104,8 @@ def create(workspace: Workspace, *, control_planes: int, workers: int) -> None:
     text, one = conf.read_text(), "size: 1\n"
     assert text.count(one) == 2
     first, second, third = text.split(one)
-    conf.write_text(f"{first}size: {control_planes}\n{second}size: {workers}\n{third}")
+    text = f"{first}size: {control_planes}\n{second}size: {workers}\n{third}"
+    conf.write_text(set_fields(text, {"kubernetesVersion": kubernetes}))
     for verb in ("create", "init"):
         done = workspace.constellation(verb, "--yes", timeout_s=1500)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
@@ -149,28 +166,63 @@ def settled(workspace: Workspace, *, image: bytes, nodes: int) -> bool:
     )
 
 
-def roll(workspace: Workspace, *, nodes: int) -> dict[str, Any]:
-    """Roll out a new image under load; gives the figures."""
-    machines = Machines(workspace)
+def new_image(workspace: Workspace, *, nodes: int) -> bool:
+    """Put the next policy onto the disks, and wait for the operator."""
+    image = give_image(workspace)
+    return eventually(lambda: settled(workspace, image=image, nodes=nodes), seconds=WITHIN_S)
+
+
+def follow(workspace: Workspace, *, release: str, kubernetes: str) -> bool:
+    """Go to a release as a user does."""
+    conf = workspace.folder / "constellation-conf.yaml"
+    fields = {"release": release, "kubernetesVersion": kubernetes}
+    conf.write_text(set_fields(conf.read_text(), fields))
+    done = workspace.constellation("upgrade", "apply", timeout_s=2 * WITHIN_S)
+    say("upgrade apply", release, kubernetes, done.returncode, done.stdout, done.stderr[-1500:])
+    return done.returncode == 0
+
+
+def publish(workspace: Workspace, folder: Path) -> str:
+    """Have two releases, and the cluster follow the first; gives the second."""
+    checked = workspace.constellation("upgrade", "check", timeout_s=300)
+    assert checked.returncode == 0, checked.stderr
+    first, second = publish_second(workspace, folder)
+    assert follow(workspace, release=first, kubernetes=OLDER)
+    return second
+
+
+def refused_way_back(workspace: Workspace) -> str:
+    """Give what `upgrade rollback` says; it must change nothing."""
+    before = (workspace.folder / "constellation-state.yaml").read_bytes()
+    done = workspace.constellation("upgrade", "rollback", timeout_s=300)
+    assert done.returncode == CONFLICT, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert (workspace.folder / "constellation-state.yaml").read_bytes() == before
+    return done.stderr.strip()
+
+
+def roll(workspace: Workspace, go: Callable[[], bool]) -> dict[str, Any]:
+    """Roll out under load; gives the figures."""
+    machines, versions = Machines(workspace), Versions(workspace)
     machines.look()
     service = ServiceProbe(workspace, port=NODE_PORT, every_s=0.1, threads=5)
     api, writes = ApiProbe(workspace, every_s=0.1), WriteProbe(workspace, every_s=0.2)
-    with service, api, writes:
+    with service, api, writes, ThreadPoolExecutor(max_workers=1) as pool:
         time.sleep(5)
         started = time.monotonic()
-        image = give_image(workspace)
-
-        def done() -> bool:
+        going = pool.submit(go)
+        while not going.done():
             machines.look()
-            return settled(workspace, image=image, nodes=nodes)
-
-        finished = eventually(done, seconds=WITHIN_S)
+            versions.look()
+            time.sleep(0.5)
+        finished = going.result()
         took_s = time.monotonic() - started
         time.sleep(5)
     return {
         "finished": finished,
         "seconds": round(took_s),
+        "api_servers_new_after_s": [round(at - started) for at in versions.changes],
         "replacements_s": machines.replacements_s(),
+        "version_skew": {"looks": versions.looks, "violations": versions.violations},
         "service": {"requests": service.asked, "failed": service.failed},
         "api": {"requests": api.asked, "failed": api.failed},
         "writes": {
@@ -190,33 +242,62 @@ def show(workspace: Workspace) -> None:
         say(pod, workspace.kubectl("logs", "-n", "kube-system", pod, "--tail=200").stdout)
 
 
+def drill(workspace: Workspace, *, kind: str, nodes: int, image: Path) -> dict[str, Any]:
+    """Run the roll-out of this kind; `image` is a folder for the second release's."""
+    deploy(workspace)
+    if kind == "image":
+        say("load begins")
+        return {"what": "image"} | roll(workspace, lambda: new_image(workspace, nodes=nodes))
+    second = publish(workspace, image)
+    say("load begins")
+    figures = roll(workspace, lambda: follow(workspace, release=second, kubernetes=NEWER))
+    back = refused_way_back(workspace) if figures["finished"] else ""
+    return {"what": f"{OLDER} to {NEWER}, and image"} | figures | {"rollback": back}
+
+
+def is_clean(figures: dict[str, Any]) -> bool:
+    """Say whether nothing failed."""
+    return bool(figures["finished"]) and not (
+        figures["service"]["failed"]
+        or figures["api"]["failed"]
+        or figures["version_skew"]["violations"]
+        or any(figures["writes"][k] for k in ("failed", "lost", "watch_events_missed"))
+    )
+
+
 def main() -> int:
     """Run the drill; 0 if nothing failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kind", choices=("image", "minor"), default="image")
     parser.add_argument("--control-planes", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    nodes = given.control_planes + given.workers
+    nodes = f"{given.control_planes}+{given.workers}"
     workspace = Workspace(folder=Path(tempfile.mkdtemp(prefix="drill-")))
+    image = cache_folder() / "image" / f"second-{workspace.folder.name}"
     try:
-        create(workspace, control_planes=given.control_planes, workers=given.workers)
+        create(
+            workspace,
+            kubernetes=NEWER if given.kind == "image" else OLDER,
+            control_planes=given.control_planes,
+            workers=given.workers,
+        )
         say("cluster is up")
-        deploy(workspace)
-        say("load begins")
-        figures = roll(workspace, nodes=nodes)
-        show(workspace)
+        count = given.control_planes + given.workers
+        try:
+            figures = drill(workspace, kind=given.kind, nodes=count, image=image)
+        finally:
+            show(workspace)
     finally:
+        shutil.rmtree(image, ignore_errors=True)
         gone = workspace.constellation("terminate", "--yes", timeout_s=300)
         say("terminate", gone.returncode, gone.stderr[-500:] if gone.returncode else "")
     if gone.returncode == 0:
         shutil.rmtree(workspace.folder)
-    figures = {"nodes": f"{given.control_planes}+{given.workers}", "what": "image"} | figures
-    text = json.dumps(figures, indent=1) + "\n"
-    (RESULTS / f"drill-upgrade-image-{given.control_planes}+{given.workers}.json").write_text(text)
+    text = json.dumps({"nodes": nodes} | figures, indent=1) + "\n"
+    (RESULTS / f"drill-upgrade-{given.kind}-{nodes}.json").write_text(text)
     sys.stdout.write(text)
-    failed = (*figures["service"]["failed"], *figures["api"]["failed"])
-    bad = any(figures["writes"][k] for k in ("failed", "lost", "watch_events_missed"))
-    return 0 if figures["finished"] and not failed and not bad else 1
+    return 0 if is_clean(figures) else 1
 
 
 if __name__ == "__main__":
