@@ -53,6 +53,12 @@ def artifacts(kubernetes: str, *, services: str) -> ArtifactList:
                 name="services", kind=ArtifactKind.ARCHIVE, sha256=digest(services), size_bytes=10
             ),
             Artifact(
+                name="kubectl",
+                kind=ArtifactKind.BINARY,
+                sha256=digest(f"kubectl {kubernetes}"),
+                size_bytes=10,
+            ),
+            Artifact(
                 name="kubelet", kind=ArtifactKind.BINARY, sha256=digest(kubernetes), size_bytes=10
             ),
         ),

@@ -31,6 +31,7 @@ from constellation.services.joinservice import server as server_module
 from constellation.trust.cluster_policy import ClusterPolicy, Versions, parse_policy
 from tests.fakes.cluster_machines import IMAGE, machine, release_of
 from tests.fakes.policy_world import NEXT, Owned, endpoint, owned_cluster
+from tests.fakes.release_world import digest
 from tests.fakes.tpm import NOW
 from tests.fakes.upgrade_world import Upgrades
 
@@ -79,7 +80,15 @@ class Cloud:
         return Eyes(status=self.status, prove=self.prove)
 
     # supplies
-    cache = Path("/cache")
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    def put_kubectl(self, *versions: str) -> None:
+        for version in versions:
+            path = self.cache / "sha256" / digest(f"kubectl {version}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"kubectl {version}")
 
     async def release_files(
         self, release: Release, config: Config, *, kubernetes: str, report: Report
@@ -246,6 +255,21 @@ async def test_a_cluster_comes_to_another_release_and_at_the_end_accepts_only_th
     assert [p.serial for p in cloud.owned.planes] == [3]
     await cloud.upgrade("0.2.0")  # nothing is left to do
     assert cloud.policy.serial == 3
+
+
+async def test_the_users_kubectl_becomes_the_releases_if_the_cache_has_it(cloud: Cloud) -> None:
+    mine = cloud.owned.workspace.kubectl
+    mine.write_text("kubectl v1.36.1")  # of the same size
+    await cloud.upgrade("0.2.0")
+    assert mine.read_text() == "kubectl v1.36.1"
+    cloud.put_kubectl("v1.36.1", KUBERNETES)
+    await cloud.upgrade("0.2.0")  # nothing is left to do but this
+    assert mine.read_text() == f"kubectl {KUBERNETES}"
+    assert mine.stat().st_mode & 0o777 == 0o755
+    mine.write_text("kubectl v1.36.1")
+    cloud.owned.upgrades.publish("0.3.0", b"3" * 32)
+    await cloud.upgrade("0.3.0")
+    assert mine.read_text() == f"kubectl {KUBERNETES}"
 
 
 async def test_old_images_are_accepted_until_every_node_proves_the_new_one(cloud: Cloud) -> None:

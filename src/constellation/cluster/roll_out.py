@@ -6,7 +6,7 @@
 4. the policy of the roll-out, signed, goes to all control planes with the release chain
 5. the operator replaces nodes; this program only looks
 6. every node is of the new version and image, by its own evidence     `is_done`
-7. the policy after the roll-out: only the new
+7. the policy after the roll-out: only the new; the user's kubectl follows
 
 Each step may be repeated, and the same command goes on after an interruption: what was signed lies
 in the state file. What the operator reports is shown and decides nothing. Source: design, 11.
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from constellation.base.clock import monotonic_s
 from constellation.base.errors import Conflict, ConstellationError, Unavailable
 from constellation.base.progress import Progress
+from constellation.cluster import kubectl
 from constellation.cluster.apply import observe, require_state
 from constellation.cluster.policy_hand_over import hand_over
 from constellation.cluster.secrets import read_secrets
@@ -170,9 +171,12 @@ async def apply_upgrade(
         await _name_image(context, state)
     else:
         context.report(Progress(step=_TITLE, detail="nothing to do", finished=True))
+        kubectl.follow(context, state)
         return state
     await watch(context, eyes=eyes)
-    return await _finish(context, require_state(context), policy)
+    state = await _finish(context, require_state(context), policy)
+    kubectl.follow(context, state)
+    return state
 
 
 async def watch(context: Context, *, eyes: Eyes) -> None:
