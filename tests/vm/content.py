@@ -1,7 +1,8 @@
 """The machine's second disk: this clone and its warm cache, so that nothing is built inside.
 
 Files of the cache are linked, not copied, into the folder that the disk image is made of; what only
-building needs (Go, its caches) stays out. Inside, the disk is mounted on /srv/content.
+building needs (Go, its caches) stays out, and so do images of other sources. Inside, the disk is
+mounted on /srv/content.
 """
 
 from __future__ import annotations
@@ -22,35 +23,62 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 CLONE = HERE.parents[1]
-_NOT_SHARED = ("env", "go", "toolchain", "vm")
+_NOT_SHARED = (".", "env", "go", "keystone", "terraform", "toolchain", "vm")
 _ROOM_BYTES = 2 * 1024**3  # what the cache may grow by, and the file system's own
 
 
 async def make_content(
-    folder: Path, *, cache: Path, environment: Path, tools: Path, report: Report
+    folder: Path,
+    *,
+    cache: Path,
+    built: tuple[Path, ...],
+    environment: Path,
+    tools: Path,
+    report: Report,
 ) -> Path:
-    """Write the disk image anew; `environment` is the folder env/ that the root came with."""
+    """Write the disk image anew.
+
+    `built` the folders of image/ that these sources made; `environment` the folder env/ that the
+    root came with.
+    """
     report(Progress(step="machine's content", detail="cache and clone"))
     disk = folder / "content.ext4"
     disk.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".content-") as name:
         stage = Path(name)
-        await asyncio.to_thread(_stage, stage, cache=cache, environment=environment)
+        await asyncio.to_thread(_stage, stage, cache=cache, built=built, environment=environment)
         size = sum(f.lstat().st_blocks * 512 for f in stage.rglob("*")) + _ROOM_BYTES
         await make_disk(stage, disk, size=f"{size // 1024**2}M", label="content", tools=tools)
     return disk
 
 
-def _stage(stage: Path, *, cache: Path, environment: Path) -> None:
+def _stage(stage: Path, *, cache: Path, built: tuple[Path, ...], environment: Path) -> None:
     shutil.copyfile(HERE / "agent.py", stage / "agent.py")
     target = stage / "cache/constellation"
     target.mkdir(parents=True)
+
+    def others(folder: str, names: list[str]) -> set[str]:
+        """Name what is left out: other runs' unfinished work, and what other sources made."""
+        made = {
+            name
+            for name in names
+            if Path(folder) == cache / "image"
+            and name.startswith(("constellation-", "tools-"))
+            and Path(folder) / name not in built
+        }
+        unfinished = (
+            {n for n in names if n.startswith(".")} if Path(folder).parent == cache else set()
+        )
+        return made | unfinished
+
     for entry in cache.iterdir():
-        if entry.name in _NOT_SHARED:
+        if entry.name.startswith(_NOT_SHARED):
             continue
         if entry.is_dir():
             # a link to a file that another run replaces stays what it was
-            shutil.copytree(entry, target / entry.name, symlinks=True, copy_function=os.link)
+            shutil.copytree(
+                entry, target / entry.name, symlinks=True, copy_function=os.link, ignore=others
+            )
         else:
             shutil.copyfile(entry, target / entry.name)
     shutil.copytree(environment, target / "env", symlinks=True, copy_function=os.link)

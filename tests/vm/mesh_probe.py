@@ -30,7 +30,7 @@ ECHO, REPLY = 8, 0  # RFC 792
 
 def checksum(data: bytes) -> int:
     """Add up words as RFC 1071 says."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
 

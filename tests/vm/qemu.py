@@ -2,7 +2,8 @@
 
 The processor is emulated (TCG): no KVM is asked for, so that it runs inside other machines too, an
 order of magnitude slower. The kernel is started directly, without firmware or boot loader. Disks
-are not changed: what the machine writes goes to files that end with QEMU.
+are not changed: what the machine writes goes to files that end with QEMU; and QEMU ends with the
+program that started it, however that ends.
 Sources: qemu-system-x86_64(1); docs/system/invocation, docs/interop/qmp-intro of QEMU 10.
 """
 
@@ -13,10 +14,10 @@ import base64
 import contextlib
 import json
 import os
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from constellation.base.errors import Unavailable
 from constellation.base.tools_root import command
 
 if TYPE_CHECKING:
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 
 LINE_BYTES = 2 * 1024 * 1024
 KEPT_LINES = 100_000
-PROCESSORS, MEMORY_MIB = 2, 6144
+LATE_S = 120.0  # what the agent may be late: the machine has one slow processor
+MEMORY_MIB = 6144
+# jobs of a first boot that only make caches: minutes here, and nothing waits for their result
+_NOT_NEEDED = ("ldconfig", "systemd-hwdb-update", "systemd-journal-catalog-update")
+
+
+class Gone(Exception):
+    """The machine went away or does not answer: there is nothing more to ask it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +50,21 @@ class Done:
 
 
 def words(
-    emulator: Path, *, kernel: Path, initrd: Path, disks: tuple[Path, ...], folder: Path
+    emulator: Path,
+    *,
+    kernel: Path,
+    initrd: Path,
+    disks: tuple[Path, ...],
+    folder: Path,
+    processors: int,
 ) -> tuple[str, ...]:
     """Give QEMU's command line; console and port lie in `folder`."""
     share = emulator / "usr/share"
+    line = (
+        *("root=/dev/vda", "rw", "console=ttyS0", "loglevel=4", "mitigations=off", "audit=0"),
+        "panic=-1",  # with -no-reboot: a kernel that panics ends QEMU, at once
+        *(f"systemd.mask={name}.service" for name in _NOT_NEEDED),
+    )
     console = f"file,id=console,path={folder / 'console.log'}"
     drives = (
         word
@@ -56,13 +75,15 @@ def words(
         )
     )
     return (
+        # the kernel ends it with this program (prctl(2), PR_SET_PDEATHSIG)
+        *("setpriv", "--pdeathsig", "KILL"),
         *command(emulator, "qemu-system-x86_64"),
         *("-L", str(share / "qemu"), "-L", str(share / "seabios")),
         *("-nodefaults", "-no-user-config"),
         *("-machine", "q35", "-accel", "tcg,thread=multi,tb-size=1024"),
-        *("-cpu", "max", "-smp", str(PROCESSORS), "-m", f"{MEMORY_MIB}M", "-display", "none"),
+        *("-cpu", "max", "-smp", str(processors), "-m", f"{MEMORY_MIB}M", "-display", "none"),
         *("-kernel", str(kernel), "-initrd", str(initrd)),
-        *("-append", "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off audit=0"),
+        *("-append", " ".join(line)),
         *drives,
         *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
         *("-chardev", console, "-serial", "chardev:console"),
@@ -79,13 +100,14 @@ class Machine:
         self._process, self._folder = process, folder
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._number = 0
 
     @classmethod
     async def start(cls, argv: tuple[str, ...], *, folder: Path, deadline_s: float) -> Machine:
         """Start QEMU and wait until the agent inside is ready.
 
         Raises:
-            Unavailable: not by the deadline; the message has the console's end.
+            Gone: not by the deadline; the message has the console's end.
         """
         (folder / "port").unlink(missing_ok=True)
         with (folder / "qemu.log").open("wb") as log:
@@ -100,18 +122,18 @@ class Machine:
                 await machine._read()
         except TimeoutError:
             await machine.end()
-            raise Unavailable(f"the machine did not boot: {machine.console()}") from None
+            raise Gone(f"the machine did not boot: {machine.console()}") from None
         except BaseException:
             await machine.end()
             raise
         return machine
 
     async def connect(self) -> None:
-        """Open the port, once QEMU has made it. Raises Unavailable if QEMU ends before."""
+        """Open the port, once QEMU has made it. Raises Gone if QEMU ends before."""
         while True:
             if self._process.returncode is not None:
                 words_ = (self._folder / "qemu.log").read_text(errors="replace")[-1500:]
-                raise Unavailable(f"QEMU ended with {self._process.returncode}: {words_}")
+                raise Gone(f"QEMU ended with {self._process.returncode}: {words_}")
             with contextlib.suppress(OSError):
                 self._reader, self._writer = await asyncio.open_unix_connection(
                     str(self._folder / "port"), limit=LINE_BYTES
@@ -126,32 +148,42 @@ class Machine:
         stdin: bytes = b"",
         on_line: Callable[[str], None] = lambda _: None,
     ) -> Done:
-        """Run a program inside to its end or deadline.
+        """Run a program inside to its end or deadline, which the agent keeps.
 
         Raises:
-            Unavailable: the machine went away, or its agent does not answer.
+            Gone: the machine went away, or its agent does not answer.
         """
         assert self._writer is not None
-        order = {"argv": argv, "stdin": base64.b64encode(stdin).decode(), "timeout_s": timeout_s}
-        self._writer.write(json.dumps(order).encode() + b"\n")
-        lines: list[str] = []
+        self._number += 1
+        order = {
+            "number": self._number,
+            "argv": argv,
+            "stdin": base64.b64encode(stdin).decode(),
+            "timeout_s": timeout_s,
+        }
+        lines: deque[str] = deque(maxlen=KEPT_LINES)
         try:
-            async with asyncio.timeout(timeout_s + 60):
+            async with asyncio.timeout(timeout_s + LATE_S):
+                self._writer.write(json.dumps(order).encode() + b"\n")
                 await self._writer.drain()
                 while True:
                     word = await self._read()
+                    if word["number"] != self._number:
+                        continue  # of an order that was given up
                     if "code" in word:
                         return Done(code=int(str(word["code"])), lines=tuple(lines))
-                    lines = [*lines, str(word["line"])][-KEPT_LINES:]
+                    lines.append(str(word["line"]))
                     on_line(lines[-1])
         except TimeoutError:
-            raise Unavailable(f"{argv[0]} in the machine: no end: {self.console()}") from None
+            raise Gone(f"{argv[0]} in the machine: no end: {self.console()}") from None
+        except OSError as error:
+            raise Gone(f"the machine went away ({error}): {self.console()}") from error
 
     async def _read(self) -> dict[str, object]:
         assert self._reader is not None
         line = await self._reader.readline()
         if not line:
-            raise Unavailable(f"the machine went away: {self.console()}")
+            raise Gone(f"the machine went away: {self.console()}")
         word: dict[str, object] = json.loads(line)
         return word
 
@@ -169,3 +201,4 @@ class Machine:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, 9)
             await self._process.wait()
+        (self._folder / "port").unlink(missing_ok=True)

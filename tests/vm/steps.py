@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 CLONE = "/srv/content/clone"
 WORK = "/root/cluster"
-SHORT_S, BOOT_S, LONG_S = 300.0, 1200.0, 3600.0
+SHORT_S, BOOT_S, INIT_S, LONG_S = 300.0, 1200.0, 1800.0, 3600.0
+WITHIN_S = {"start": INIT_S + BOOT_S, "cluster": LONG_S}
+"""What a step may take in all; the others `BOOT_S`."""
 ATTEMPTS, UNAVAILABLE = 6, 6  # exit code 6: try again (design, section 4)
 
 
@@ -39,11 +42,24 @@ class World:
     """The machine, and what earlier steps learned."""
 
     machine: Machine
+    end_s: float
+    """When the present step has to have ended, by the monotonic clock."""
     before: dict[str, Any] = field(default_factory=dict)
 
-    async def run(self, *argv: str, timeout_s: float = SHORT_S, stdin: str = "") -> Done:
-        """Run a program in the machine, whatever its end."""
-        return await self.machine.run(*argv, timeout_s=timeout_s, stdin=stdin.encode())
+    async def run(
+        self,
+        *argv: str,
+        timeout_s: float = SHORT_S,
+        stdin: str = "",
+        on_line: Callable[[str], None] = lambda _: None,
+    ) -> Done:
+        """Run a program in the machine, whatever its end; never beyond the step's."""
+        left = self.end_s - time.monotonic()
+        if left <= 0:
+            raise Failed(f"no time is left for {' '.join(argv)[:200]!r}")
+        return await self.machine.run(
+            *argv, timeout_s=min(timeout_s, left), stdin=stdin.encode(), on_line=on_line
+        )
 
     async def shell(self, script: str, *, timeout_s: float = SHORT_S) -> str:
         """Run a script that has to end well; give its output."""
@@ -73,11 +89,11 @@ class World:
                 break
         raise Failed(f"constellation {' '.join(arguments)} ended with {code}: {text[-1000:]}")
 
-    async def attempt(self, *arguments: str) -> tuple[int, str]:
+    async def attempt(self, *arguments: str, timeout_s: float = LONG_S) -> tuple[int, str]:
         """Run the clone's `constellation`, printing its progress as it comes; code and output."""
-        done = await self.machine.run(
+        done = await self.run(
             f"{CLONE}/constellation", "-C", WORK, *arguments,
-            timeout_s=LONG_S, on_line=lambda line: print(f"  {line}", flush=True),
+            timeout_s=timeout_s, on_line=lambda line: print(f"  {line}", flush=True),
         )  # fmt: skip
         return done.code, done.text
 
@@ -257,7 +273,7 @@ async def start(world: World) -> dict[str, Any]:
 
     How far `init` comes in one go on an emulated processor is its own affair: see `cluster`.
     """
-    code, text = await world.attempt("init", "--yes")
+    code, text = await world.attempt("init", "--yes", timeout_s=INIT_S)
     if "the node is attested" not in text:
         raise Failed(f"init ended with {code} before the node was attested: {text[-1000:]}")
     disk = json.loads(await world.demand("control-plane", "cat /run/constellation/disk.json"))
