@@ -49,7 +49,8 @@ journalctl --boot --no-pager --lines 400
 tail -n 200 /var/lib/constellation/*/*.log || true
 for pid in $(pgrep -f "^/usr/lib/systemd/systemd constellation.provider=local"); do
   echo "== node $pid"
-  nsenter -t $pid -a journalctl --no-pager --lines 400 || true
+  nsenter -t $pid -a sh -c 'ps -eo pid,etimes,times,args; journalctl --no-pager --lines 400
+    for log in /var/log/pods/*/*/*.log; do echo "= $log"; tail -n 40 $log; done' || true
 done
 """
 
