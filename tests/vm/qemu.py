@@ -71,7 +71,7 @@ def words(
         for number, disk in enumerate(disks)
         for word in (
             *("-drive", f"if=none,id=d{number},file={disk},format=raw,snapshot=on,cache=unsafe"),
-            *("-device", f"virtio-blk-pci,drive=d{number}"),
+            *("-device", f"virtio-blk-pci,drive=d{number},num-queues=1"),
         )
     )
     return (
@@ -85,7 +85,8 @@ def words(
         *("-kernel", str(kernel), "-initrd", str(initrd)),
         *("-append", " ".join(line)),
         *drives,
-        *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
+        # few queues: QEMU's main loop looks at each of them at every timer of the guest's
+        *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci,max_ports=2"),
         *("-chardev", console, "-serial", "chardev:console"),
         *("-chardev", f"socket,id=port,path={folder / 'port'},server=on,wait=off"),
         *("-device", "virtserialport,chardev=port,name=constellation.test"),

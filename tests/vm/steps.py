@@ -85,6 +85,8 @@ class World:
             code, text = await self.attempt(*arguments)
             if code == 0:
                 return attempt
+            pid = (await self.nodes())["control-plane"]
+            print((await self.run("sh", "-c", _WHY.replace("PID", str(pid)))).text, flush=True)
             if code != UNAVAILABLE:
                 break
         raise Failed(f"constellation {' '.join(arguments)} ended with {code}: {text[-1000:]}")
@@ -290,6 +292,15 @@ async def start(world: World) -> dict[str, Any]:
     equal("SystemdCgroup", "SystemdCgroup = true" in config, True)
     return {"code": code, "disk": disk["state"]}
 
+
+# what runs, what the control plane's containers say, and the end of its journal: of an init that
+# did not come to its end
+_WHY = f"""
+uptime
+ps -eo pid,etimes,times,rss,args --sort=-times | head -n 14 | cut -c 1-160
+nsenter -t PID -a sh -c 'ls /var/log/pods/*/*; tail -n 12 /var/log/pods/*/*/*.log' | cut -c 1-300
+tail -n 25 {WORK}/constellation-cluster.log | cut -c 1-300
+"""
 
 _CONTAINER = """
 ctr="/run/constellation/bin/ctr -n k8s.io"
