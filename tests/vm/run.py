@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,13 +36,15 @@ from constellation.image.tools import ensure_tools_root
 from tests.vm import qemu
 from tests.vm.content import make_content
 from tests.vm.root import HERE, ensure_root
-from tests.vm.steps import BOOT_S, MAY_FAIL, STEPS, WITHIN_S, Failed, World
+from tests.vm.steps import MAY_FAIL, STEPS, WITHIN_S
+from tests.vm.world import BOOT_S, Failed, World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from constellation.base.progress import Report
 
+RESULT = "vm-debian-13.json"
 SAY_EVERY_S = 60.0
 TELL_S = 180.0
 _TELL = """
@@ -64,7 +67,7 @@ class Run:
     end_s: float
     """When all of it has to have ended, by the monotonic clock."""
     note: Callable[[dict[str, Any]], None]
-    """Told after each step: what an interrupted run found is kept."""
+    """Told after each step: what an interrupted run found stays in the folder."""
     results: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -227,8 +230,7 @@ async def main() -> int:
         def note(results: dict[str, Any]) -> None:
             kept = {"machine": host, "passed": run.passed, "without": chosen.without,
                     "result": results}  # fmt: skip
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            (RESULTS / "vm-debian-13.json").write_text(json.dumps(kept, indent=1) + "\n")
+            (folder / RESULT).write_text(json.dumps(kept, indent=1) + "\n")
 
         run = Run(
             folder=folder,
@@ -237,9 +239,14 @@ async def main() -> int:
             note=note,
         )
         await test(argv, run)
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / RESULT, RESULTS / RESULT)  # not of an interrupted run
     print("passed" if run.passed else f"FAILED; console: {folder / 'console.log'}")
     return 0 if run.passed else 1
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    try:
+        sys.exit(asyncio.run(main()))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)

@@ -5,24 +5,24 @@ from __future__ import annotations
 import base64
 import json
 import os
+import tempfile
 import time
 
 from tests.vm.agent import AFTER_S, obey
 
 
 def ordered(script: str, *, timeout_s: float = 20, stdin: bytes = b"") -> tuple[int, list[str]]:
-    """Give an order to the agent over a pipe; its code and lines."""
-    ours, theirs = os.pipe()
+    """Give the agent an order; its code and lines."""
     order = {
         "number": 7,
         "argv": ["sh", "-c", script],
         "stdin": base64.b64encode(stdin).decode(),
         "timeout_s": timeout_s,
     }
-    obey(dict(order), theirs)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as answers:
-        words = [json.loads(line) for line in answers]
+    with tempfile.TemporaryFile() as port:
+        obey(dict(order), port.fileno())
+        port.seek(0)
+        words = [json.loads(line) for line in port]
     assert {word["number"] for word in words} == {7}
     return words[-1]["code"], [word["line"] for word in words[:-1]]
 
@@ -52,6 +52,13 @@ def test_what_a_program_leaves_behind_is_not_waited_for() -> None:
     os.kill(int(lines[0]), 9)
     assert code == 0
     assert AFTER_S <= time.monotonic() - began < 30
+
+
+def test_a_program_may_print_before_it_reads() -> None:
+    script = "head -c 1000000 /dev/zero | tr '\\0' x; echo; wc -c"
+    code, lines = ordered(script, stdin=bytes(4 * 1024 * 1024))
+    assert (code, lines[-1]) == (0, str(4 * 1024 * 1024))
+    assert sum(map(len, lines[:-1])) == 1_000_000
 
 
 def test_input_that_nobody_reads_holds_nothing_up() -> None:
