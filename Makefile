@@ -12,8 +12,8 @@ check: ## format, lint, types, floors, unit and scenario tests: no root, no netw
 test: ## everything, the cluster tests on this machine included (root)
 	$(RUN) tools/test.py all
 
-test-vm: ## a Debian 13 machine (systemd, cgroup v2) under QEMU without KVM makes a cluster (root); writes bench/results/vm-debian-13.json
-	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.vm.run $(addprefix --without ,$(WITHOUT))
+test-vm: ## a Debian 13 machine (systemd, cgroup v2) under QEMU without KVM makes a cluster (root): WITHOUT=cluster, PROCESSORS, MINUTES; writes bench/results/vm-debian-13.json
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.vm.run $(addprefix --without ,$(WITHOUT)) $(addprefix --processors ,$(PROCESSORS)) $(addprefix --minutes ,$(MINUTES))
 
 evidence: ## verify published evidence of real machines, and edits of it: CONSTELLATION_EVIDENCE or ../shared/evidence
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tests/evidence/run.py
