@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 from constellation.providers.azure import calls as azure
+from constellation.providers.azure.needs import NEEDS as AZURE_NEEDS
 from constellation.providers.gcp import calls as gcp
+from constellation.providers.gcp.needs import NEEDS as GCP_NEEDS
 from constellation.providers.openstack import calls as openstack
 
 if TYPE_CHECKING:
@@ -38,9 +40,9 @@ def dump_access_rules() -> str:
 def permission_lines() -> list[str]:
     """Write the permissions for docs/reference/infrastructure.md."""
     lines: list[str] = []
-    for name, table, workstation in (
-        ("Azure", _TABLES["azure"], azure.WORKSTATION_CALLS),
-        ("Google Cloud", _TABLES["gcp"], gcp.WORKSTATION_CALLS),
+    for name, table, workstation, needs in (
+        ("Azure", _TABLES["azure"], azure.WORKSTATION_CALLS, AZURE_NEEDS),
+        ("Google Cloud", _TABLES["gcp"], gcp.WORKSTATION_CALLS, GCP_NEEDS),
     ):
         lines += ["", f"## Permissions on {name}", ""]
         groups = (
@@ -52,13 +54,21 @@ def permission_lines() -> list[str]:
             lines += [title, "", "| permission | call | why |", "|---|---|---|"]
             lines += [_line(call) for call in calls]
             lines += [""]
-        lines.pop()
+        lines += [_NEEDS, "", "| resource | permissions |", "|---|---|"]
+        lines += [
+            f"| `{kind}` | {', '.join(f'`{permission}`' for permission in needs[kind])} |"
+            for kind in sorted(needs)
+        ]
     lines += ["", "## Access rules on OpenStack", "", _RULES, ""]
     lines += ["| service | call | why |", "|---|---|---|"]
     lines += [_line(call) for call in openstack.NODE_GROUP_CALLS]
-    return lines
+    lines += ["", "The workstation, beside these and what Terraform needs:", ""]
+    lines += ["| service | call | why |", "|---|---|---|"]
+    own = [c for c in openstack.WORKSTATION_CALLS if c not in openstack.NODE_GROUP_CALLS]
+    return [*lines, *map(_line, own)]
 
 
+_NEEDS = "What Terraform needs, by resource (`create` asks whether you have it):"
 _RULES = (
     "Of the application credential that control planes have (`infra/iam/openstack/"
     "access-rules.json`); workers have none."
@@ -67,7 +77,8 @@ _RULES = (
 
 def _line(call: Call) -> str:
     linked = "".join(f"<br>`{permission}`" for permission in call.linked)
-    return f"| `{call.permission}`{linked} | `{call.method} {call.path}` | {call.why} |"
+    permission = f"`{call.permission}`" if call.permission else "none"
+    return f"| {permission}{linked} | `{call.method} {call.path}` | {call.why} |"
 
 
 def _rows(calls: Iterable[Call]) -> list[dict[str, object]]:

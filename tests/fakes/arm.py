@@ -5,6 +5,9 @@ azure.hidden["…_1"] = 2           # this machine is missing in the next two li
 azure.token_serial += 1           # every token that was given is worth nothing now
 azure.quota = 2                   # a third machine is refused
 azure.slow_updates = 2            # a changed machine is "Updating" for two looks
+azure.usages["…"] = (10, 8)        # a quota: limit and current value
+azure.roles = [(["*/read"], [])]  # what the caller may do, and what not
+azure.sizes["…"] = (["1"], [])     # a machine size: its zones, and those that are restricted
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ GROUP_PATH = (
     "/subscriptions/{subscription}/resourceGroups/{resource_group}"
     "/providers/Microsoft.Compute/virtualMachineScaleSets"
 )
+_VERSIONS = ("2024-07-01", "2018-10-01", "2021-04-01", "2021-07-01", "2022-04-01")
 _GROUPS = (("control_plane_default", "control-plane"), ("worker_default", "worker"))
 _POOL = "/subscriptions/x/providers/Microsoft.Network/loadBalancers/lb/backendAddressPools/all"
 
@@ -114,6 +118,12 @@ class FakeAzure:
     page_size: int = 100
     slow_updates: int = 0
     cores: tuple[int, int] = (100, 8)  # limit and current value
+    usages: dict[str, tuple[int, int]] = field(default_factory=dict)
+    roles: list[tuple[list[str], list[str]]] = field(default_factory=lambda: [(["*"], [])])
+    may_look: bool = True
+    sizes: dict[str, tuple[list[str], list[str]]] = field(
+        default_factory=lambda: {"Standard_DC4as_v5": (["1", "2", "3"], [])}
+    )
     user_data: bytes = b'{"document":1}'
     deleted: list[tuple[str, bool]] = field(default_factory=list)  # name, was it in a pool?
     imds: RestService = field(init=False)
@@ -179,6 +189,12 @@ class _Arm(RestService):
         )
         usages = f"{subscription}/providers/Microsoft.Compute/locations/{{location}}/usages"
         self.route("GET", usages, self._usages)
+        self.route("GET", f"{subscription}/providers/Microsoft.Compute/skus", self._skus)
+        permissions = (
+            f"{subscription}/resourceGroups/{{resource_group}}"
+            "/providers/Microsoft.Authorization/permissions"
+        )
+        self.route("GET", permissions, self._permissions)
         self.route("GET", "/blob", lambda _: web.Response(text="console"))
 
     def check(self, request: Request) -> None:
@@ -190,12 +206,43 @@ class _Arm(RestService):
         place = (SUBSCRIPTION, request.parts.get("resource_group", RESOURCE_GROUP))
         if (request.parts["subscription"], RESOURCE_GROUP) != place:
             raise Refusal(404, "ResourceGroupNotFound")
-        if request.query.get("api-version") not in ("2024-07-01", "2018-10-01", "2021-04-01"):
+        if request.query.get("api-version") not in _VERSIONS:
             raise Refusal(400, "MissingApiVersionParameter")
 
     def _usages(self, _request: Request) -> Any:
-        limit, current = self._azure.cores
-        return {"value": [{"name": {"value": "cores"}, "limit": limit, "currentValue": current}]}
+        there = {"cores": self._azure.cores} | self._azure.usages
+        return {
+            "value": [
+                {"name": {"value": name}, "limit": limit, "currentValue": current}
+                for name, (limit, current) in there.items()
+            ]
+        }
+
+    def _skus(self, request: Request) -> Any:
+        if not request.query.get("$filter", "").startswith("location eq '"):
+            raise Refusal(400, "the list of all regions is long")
+        location = request.query["$filter"].split("'")[1]
+        return {
+            "value": [
+                {"resourceType": "disks", "name": "Premium_LRS"},
+                *(
+                    {
+                        "resourceType": "virtualMachines",
+                        "name": name,
+                        "locationInfo": [{"location": location, "zones": zones}],
+                        "restrictions": [{"type": "Zone", "restrictionInfo": {"zones": restricted}}]
+                        if restricted
+                        else [],
+                    }
+                    for name, (zones, restricted) in self._azure.sizes.items()
+                ),
+            ]
+        }
+
+    def _permissions(self, _request: Request) -> Any:
+        if not self._azure.may_look:
+            raise Refusal(403, "AuthorizationFailed")
+        return {"value": [{"actions": a, "notActions": n} for a, n in self._azure.roles]}
 
     def _console(self, request: Request) -> Any:
         self._one(request)

@@ -6,6 +6,8 @@ pauses, forget a session, lag behind, and page as small as a test wants.
 aws.refuse = [(503, "RequestLimitExceeded")]     # the next request is refused with that
 aws.lag = 2                                      # a new machine is listed after two more looks
 aws.lose = ["SetDesiredCapacity"]                # it is done, and its answer is lost
+aws.quotas["L-1216C47A"] = 8                     # virtual CPUs; missing: not told
+aws.forbidden = {"CreateVpc"}                    # the caller may not do that
 """
 
 from __future__ import annotations
@@ -71,6 +73,15 @@ class FakeAws:
     volumes: list[str] = field(default_factory=list)
     lose: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    quotas: dict[str, float] = field(
+        default_factory=lambda: {"L-1216C47A": 64.0, "L-F678F1CE": 5.0, "L-0263D0A3": 5.0}
+    )
+    forbidden: set[str] = field(default_factory=set)
+    dry_runs: set[str] = field(default_factory=set)
+    carries_out: bool = False
+    others: list[tuple[str, int, str]] = field(default_factory=list)  # type, vCPUs, lifecycle
+    vpcs: int = 1
+    addresses: int = 0
 
     def environment(self) -> dict[str, str]:
         """Give a user's environment with credentials that are accepted."""
@@ -146,7 +157,12 @@ class FakeAws:
 
     async def _query(self, request: web.Request) -> web.Response:
         body = await request.read()
-        form = dict(parse_qsl(body.decode()))
+        target = request.headers.get("X-Amz-Target", "")
+        if target:
+            assert request.content_type == "application/x-amz-json-1.1"
+            form = json.loads(body) | {"Action": target.rpartition(".")[2]}
+        else:
+            form = dict(parse_qsl(body.decode()))
         action = form["Action"]
         self.calls.append(action)
         if self.refuse:
@@ -154,6 +170,11 @@ class FakeAws:
             return _error(status, code)
         if (fault := self._signed(request, body)) is not None:
             return _error(403, fault)
+        if action in self.forbidden:
+            return _error(403, "UnauthorizedOperation")
+        if form.get("DryRun") == "true" and not self.carries_out:
+            self.dry_runs.add(action)
+            return _error(412, "DryRunOperation")
         answer = getattr(self, f"_{action}")(form)
         if action in self.lose:
             self.lose.remove(action)
@@ -179,7 +200,36 @@ class FakeAws:
         signature = signer.signature(signer.string_to_sign(again, canonical), again)
         return None if shown.endswith(f"Signature={signature}") else "SignatureDoesNotMatch"
 
+    def _CreateLaunchTemplate(self, _form: dict[str, str]) -> str:  # noqa: N802 - AWS' name
+        return "<launchTemplate/>"
+
+    def _GetServiceQuota(self, form: dict[str, str]) -> web.Response:  # noqa: N802
+        value = self.quotas.get(form["QuotaCode"])
+        if value is None:
+            error = {"__type": "com.aws#NoSuchResourceException", "Message": "no such quota"}
+            return web.json_response(error, status=400)
+        return web.json_response({"Quota": {"QuotaCode": form["QuotaCode"], "Value": value}})
+
+    def _DescribeVpcs(self, _form: dict[str, str]) -> str:  # noqa: N802 - AWS' name
+        return f"<vpcSet>{'<item><vpcId>vpc-1</vpcId></item>' * self.vpcs}</vpcSet>"
+
+    def _DescribeAddresses(self, _form: dict[str, str]) -> str:  # noqa: N802 - AWS' name
+        items = "<item><publicIp>192.0.2.1</publicIp></item>" * self.addresses
+        return f"<addressesSet>{items}</addressesSet>"
+
+    def _everybodys(self) -> str:
+        items = "".join(
+            f"<item><instanceType>{kind}</instanceType><cpuOptions><coreCount>{n}</coreCount>"
+            f"<threadsPerCore>1</threadsPerCore></cpuOptions>"
+            + (f"<instanceLifecycle>{life}</instanceLifecycle>" if life else "")
+            + "</item>"
+            for kind, n, life in self.others
+        )
+        return f"<reservationSet><item><instancesSet>{items}</instancesSet></item></reservationSet>"
+
     def _DescribeInstances(self, form: dict[str, str]) -> str:  # noqa: N802 - AWS' name
+        if form["Filter.1.Name"] == "instance-state-name":
+            return self._everybodys()
         assert form["Filter.1.Name"] == "tag:constellation-uid"
         uid = form["Filter.1.Value.1"]
         states = {v for k, v in form.items() if k.startswith("Filter.2.Value.")}

@@ -107,6 +107,6 @@ def clouds_yaml(folder: Path, *, auth_url: str = "https://keystone.example/v3") 
         "    region_name: RegionOne\n"
         "    auth:\n"
         f"      auth_url: {auth_url}\n"
-        "      application_credential_id: cred\n"
-        "      application_credential_secret: sesame\n"
+        "      application_credential_id: owner\n"
+        "      application_credential_secret: owner's sesame\n"
     )

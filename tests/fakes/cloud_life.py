@@ -319,6 +319,7 @@ def _infrastructure(fake: Any, config: Config, workspace: Workspace, uid: str) -
             settings=gcp_settings(provider.gcp, variant=variant),
             signer=WorkstationToken(environment={"GOOGLE_OAUTH_ACCESS_TOKEN": "ya29.1"}),
             compute_url=fake.compute_url,
+            manager_url=fake.manager_url,
         )
     else:
         assert provider.openstack is not None

@@ -5,6 +5,8 @@ cloud.hidden["name"] = 2          # this machine is missing in the next two list
 cloud.token_serial += 1           # every token that was given is worth nothing now
 cloud.ignores_filter = True       # lists have machines of everybody
 cloud.quota = 3                   # the fourth machine is refused, by its operation
+cloud.lacks = {"compute.networks.create"}   # permissions that the caller does not hold
+cloud.manager_refuses = 403       # Cloud Resource Manager is switched off
 """
 
 from __future__ import annotations
@@ -114,6 +116,9 @@ class FakeGce:
     cpus: tuple[float, float] = (1000.0, 8.0)  # limit and usage of N2D_CPUS
     features: tuple[str, ...] = ("UEFI_COMPATIBLE", "SEV_SNP_CAPABLE")
     machine_types: tuple[str, ...] = ("n2d-standard-4",)
+    quotas: dict[str, tuple[float, float]] = field(default_factory=dict)
+    lacks: set[str] = field(default_factory=set)
+    manager_refuses: int = 0
     metadata: RestService = field(init=False)
     compute: RestService = field(init=False)
 
@@ -149,6 +154,10 @@ class FakeGce:
     def compute_url(self) -> str:
         return f"{self.compute.url}/compute/v1"
 
+    @property
+    def manager_url(self) -> str:
+        return f"{self.compute.url}/manager/v1"
+
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
         async with self.metadata.serving(), self.compute.serving():
@@ -173,6 +182,8 @@ class _Compute(RestService):
         self.route("GET", zone + "/machineTypes/{kind}", self._machine_type)
         self.route("GET", zone + "/instances/{instance}/serialPort", self._serial_port)
         self.route("GET", _V1 + "/global/images/{image}", self._image)
+        manager_path = "/manager/v1/projects/{project}:testIamPermissions"
+        self.route("POST", manager_path, self._permissions)
 
     def check(self, request: Request) -> None:
         wanted = f"Bearer ya29.{self._cloud.token_serial}"
@@ -186,8 +197,22 @@ class _Compute(RestService):
         quotas = [
             {"metric": "N2D_CPUS", "limit": limit, "usage": usage},
             {"metric": "C3_CPUS", "limit": 0.0, "usage": 0.0},
+            *(
+                {"metric": metric, "limit": most, "usage": used}
+                for metric, (most, used) in self._cloud.quotas.items()
+            ),
         ]
         return {"name": request.parts["region"], "quotas": quotas}
+
+    def _permissions(self, request: Request) -> Any:
+        if self._cloud.manager_refuses:
+            raise Refusal(self._cloud.manager_refuses, "SERVICE_DISABLED")
+        asked = request.json()["permissions"]
+        if not 0 < len(asked) <= 100:
+            raise Refusal(400, "at most 100 permissions")
+        held = [p for p in asked if p not in self._cloud.lacks]
+        # without any, the field is left out
+        return {"permissions": held} if held else {}
 
     def _machine_type(self, request: Request) -> Any:
         if request.parts["kind"] not in self._cloud.machine_types:

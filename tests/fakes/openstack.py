@@ -7,6 +7,9 @@ cloud.no_host = True              # the next server goes to ERROR
 cloud.quota = 2                   # a third server is refused at once
 cloud.balancer_busy = 2           # two changes are refused as "immutable"
 cloud.build_looks = 2             # a new server is in BUILD for two looks
+cloud.limits["maxTotalCores"] = 4 # the project's quotas; -1 is none
+
+Two credentials: "cred" is what control planes have, with access rules; "owner" is the user's own.
 """
 
 from __future__ import annotations
@@ -31,7 +34,23 @@ if TYPE_CHECKING:
 __all__ = ["FakeOpenStack", "Server"]
 
 _API_POOL, _REGION = "pool-6443", "RegionOne"
-_KINDS = ("compute", "network", "load-balancer")
+_KINDS = ("compute", "network", "load-balancer", "image", "volumev3")
+_SECRETS = {"cred": "sesame", "owner": "owner's sesame"}
+
+
+_LIMITS = {
+    "maxTotalCores": 100,
+    "totalCoresUsed": 8,
+    "maxTotalInstances": 20,
+    "totalInstancesUsed": 2,
+    "maxTotalRAMSize": -1,
+    "totalRAMUsed": 32768,
+    "maxTotalVolumes": 40,
+    "totalVolumesUsed": 4,
+    "maxTotalVolumeGigabytes": 1000,
+    "totalGigabytesUsed": 80,
+}
+FLAVOR = "f1a00000-0000-4000-8000-000000000004"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +87,12 @@ class FakeOpenStack:
     pools: dict[str, int] = field(default_factory=lambda: {_API_POOL: 6443})
     build_looks: int = 0
     page_size: int = 500
+    limits: dict[str, int] = field(default_factory=lambda: dict(_LIMITS))
+    zones: tuple[str, ...] = ("eu01-1", "eu01-2")
+    images: dict[str, str] = field(
+        default_factory=lambda: {"11111111-0000-4000-8000-000000000001": "active"}
+    )
+    services: tuple[str, ...] = _KINDS
     user_data: bytes = b'{"document":1}'
     made: int = 0
     events: list[str] = field(default_factory=list)
@@ -109,7 +134,7 @@ class FakeOpenStack:
             return Template(
                 role=role,
                 name_prefix=f"{self.uid}",
-                flavor_id="m1a.4cd",
+                flavor_id=FLAVOR,
                 image_id="11111111-0000-4000-8000-000000000001",
                 network_id="net",
                 subnet_id="subnet",
@@ -181,13 +206,21 @@ class _Services(RestService):
         self.route("GET", pool, self._members)
         self.route("POST", pool, self._add_member)
         self.route("DELETE", pool + "/{member}", self._remove_member)
+        self.route("GET", "/compute/v2.1/flavors/detail", self._flavors)
+        self.route("GET", "/compute/v2.1/os-availability-zone", self._zones)
+        self.route("GET", "/compute/v2.1/limits", self._limits)
+        self.route("GET", "/volumev3/v3/{project}/limits", self._limits)
+        self.route("GET", "/image/v2/images/{image}", self._image)
 
     def authorised(self, request: Request, method: str, path: str) -> None:
         if path == "/identity/v3/auth/tokens":
             return
-        wanted = f"gAAAA{self._cloud.token_serial}"
-        if request.headers.get("X-Auth-Token") != wanted or not self._cloud.accepts_tokens:
+        shown = request.headers.get("X-Auth-Token", "")
+        whose, _, serial = shown.rpartition("-")
+        if serial != str(self._cloud.token_serial) or not self._cloud.accepts_tokens:
             raise Refusal(401, "The request you have made requires authentication.")
+        if whose == "gAAAA-owner":
+            return
         kind = next(k for k in _KINDS if path.startswith(f"/{k}/"))
         for rule in access_rules():
             pattern = re.escape(rule["path"]).replace(r"\*", "[^/]+")
@@ -203,9 +236,15 @@ class _Services(RestService):
         credential = identity["application_credential"]
         if self._cloud.revoked:
             raise Refusal(404, "Could not find Application Credential: cred.")
-        if credential != {"id": "cred", "secret": "sesame"}:
+        if _SECRETS.get(credential["id"]) != credential["secret"]:
             raise Refusal(401, "The request you have made requires authentication.")
-        versions = {"compute": "/v2.1", "network": "", "load-balancer": ""}
+        versions = {
+            "compute": "/v2.1",
+            "network": "",
+            "load-balancer": "",
+            "image": "",
+            "volumev3": "/v3/0123456789abcdef",
+        }
         catalog = [
             {
                 "type": kind,
@@ -220,14 +259,47 @@ class _Services(RestService):
                 ],
             }
             for kind, end in versions.items()
+            if kind in self._cloud.services
         ]
         token = {
             "issued_at": "2026-11-29T10:00:00.000000Z",
             "expires_at": "2026-11-29T11:00:00.000000Z",
             "catalog": catalog,
+            "project": {"id": "0123456789abcdef", "name": "mine"},
         }
-        headers = {"X-Subject-Token": f"gAAAA{self._cloud.token_serial}"}
+        token_text = f"gAAAA-{credential['id']}-{self._cloud.token_serial}"
+        headers = {"X-Subject-Token": token_text}
         return web.json_response({"token": token}, status=201, headers=headers)
+
+    def _flavors(self, request: Request) -> Any:
+        there = [
+            {"id": "f1a00000-0000-4000-8000-000000000002", "name": "m1a.2cd", "vcpus": 2},
+            {"id": FLAVOR, "name": "m1a.4cd", "vcpus": 4},
+        ]
+        size = min(int(request.query["limit"]), self._cloud.page_size)
+        rest = [f for f in there if str(f["id"]) > request.query.get("marker", "")]
+        answer: dict[str, Any] = {"flavors": [f | {"ram": 16384} for f in rest[:size]]}
+        if len(rest) > size:
+            answer["flavors_links"] = [{"rel": "next", "href": "http://10.0.0.1/flavors"}]
+        return answer
+
+    def _zones(self, _request: Request) -> Any:
+        zones = [{"zoneName": z, "zoneState": {"available": True}} for z in self._cloud.zones]
+        return {
+            "availabilityZoneInfo": [
+                *zones,
+                {"zoneName": "eu01-off", "zoneState": {"available": False}},
+            ]
+        }
+
+    def _limits(self, _request: Request) -> Any:
+        return {"limits": {"rate": [], "absolute": self._cloud.limits}}
+
+    def _image(self, request: Request) -> Any:
+        status = self._cloud.images.get(request.parts["image"])
+        if status is None:
+            raise Refusal(404, "No image found")
+        return {"id": request.parts["image"], "status": status}
 
     def _list(self, request: Request) -> Any:
         if request.headers.get("OpenStack-API-Version") != "compute 2.67":
@@ -251,6 +323,8 @@ class _Services(RestService):
         wanted = request.json()["server"]
         if len(self._cloud.servers) >= self._cloud.quota:
             raise Refusal(403, "Quota exceeded for instances: Requested 1, but already used 2 of 2")
+        if wanted["flavorRef"] != FLAVOR:
+            raise Refusal(400, "Flavor's ID is malformed.")
         name, address = self._cloud.ports[wanted["networks"][0]["port"]]
         boot, state = wanted["block_device_mapping_v2"]
         if (boot["boot_index"], state["source_type"]) != (0, "blank"):

@@ -380,9 +380,10 @@ class Forgotten:
         del desired
         raise Conflict(f"{uid} on {self.provider}: the configuration cannot be read")
 
-    async def preflight(self, uid: str, desired: Desired) -> None:
+    async def preflight(self, uid: str, desired: Desired) -> tuple[str, ...]:
         """Refuse as `variables`."""
         self.variables(uid, desired)
+        return ()
 
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         """Refuse: nobody says how the cloud is asked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,13 @@ def _gcp(gce: FakeGce, **changed: Any) -> tuple[GcpCloud, Any]:
     assert config.provider.gcp is not None
     settings = gcp_settings(config.provider.gcp, variant=config.attestation.variant)
     signer = GcpToken(environment={"GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN_OF_GCE})
-    return GcpCloud(settings=settings, signer=signer, compute_url=gce.compute_url), desired(config)
+    cloud = GcpCloud(
+        settings=settings,
+        signer=signer,
+        compute_url=gce.compute_url,
+        manager_url=gce.manager_url,
+    )
+    return cloud, desired(config)
 
 
 async def _azure(azure: FakeAzure, **changed: Any) -> tuple[AzureCloud, Any]:
@@ -121,7 +128,7 @@ async def test_azure_is_asked_before_anything_is_made(azure: FakeAzure) -> None:
     azure.sets[f"{UID}-worker-default"].uid = UID
     with pytest.raises(Conflict) as caught:
         await cloud.preflight(UID, wanted)
-    assert "quota of cores: 12 of which 8 are used, 8 more needed" in str(caught.value)
+    assert "quota cores: 12 of which 8 are used, 8 more needed" in str(caught.value)
     assert f"scale sets of {UID} exist already" in str(caught.value)
     cloud, wanted = await _azure(azure, resourceGroup="gone")
     with pytest.raises(Conflict, match="no resource group gone"):
@@ -141,7 +148,7 @@ async def test_a_service_account_signs_for_its_token(gce: FakeGce, tmp_path: Pat
         environment = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json")}
         signer = GcpToken(environment=environment, token_url=f"{service.url}/token")
         cloud, wanted = _gcp(gce)
-        cloud = GcpCloud(settings=cloud.settings, signer=signer, compute_url=gce.compute_url)
+        cloud = dataclasses.replace(cloud, signer=signer)
         await cloud.preflight(UID, wanted)
         assert service.count("POST", "/token") == 1
         other = TokenService(TOKEN_OF_GCE)
@@ -195,7 +202,7 @@ def test_clouds_yaml_gives_an_application_credential(tmp_path: Path) -> None:
     clouds_yaml(tmp_path)
     path = find_clouds_yaml("", folder=tmp_path, environment={"HOME": str(tmp_path)})
     login = parse_login(path, cloud="mine", region="")
-    assert (login.region, login.credential_id) == ("RegionOne", "cred")
+    assert (login.region, login.credential_id) == ("RegionOne", "owner")
     assert "sesame" not in repr(login)
     assert parse_login(path, cloud="mine", region="Two").region == "Two"
 
@@ -206,7 +213,7 @@ def test_clouds_yaml_gives_an_application_credential(tmp_path: Path) -> None:
         ("  mine:", "  yours:", "has no cloud mine"),
         ("v3applicationcredential", "password", "expected auth_type"),
         (
-            "application_credential_secret: sesame",
+            "application_credential_secret: owner's sesame",
             "x: y",
             "application_credential_secret is missing",
         ),

@@ -3,7 +3,7 @@
 Each row names the permission that the call needs, who makes it and why. The policies of
 `infra/iam/aws` allow exactly what the rows of control planes and workers need, and a test compares
 them. Source: AWS, "Service Authorization Reference" (actions of EC2, EC2 Auto Scaling, Elastic Load
-Balancing V2) and the three services' API references (the versions).
+Balancing V2, Service Quotas) and these services' API references (the versions).
 """
 
 from __future__ import annotations
@@ -25,16 +25,22 @@ class Caller(Flag):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A service with the Query protocol: its name in signatures and host names, its version."""
+    """A service: its name in signatures and host names, its version.
+
+    `target`: it speaks JSON, and this begins the header that names an action; empty: the Query
+    protocol.
+    """
 
     name: str
     version: str
+    target: str = ""
 
 
 EC2: Final = Service(name="ec2", version="2016-11-15")
 AUTO_SCALING: Final = Service(name="autoscaling", version="2011-01-01")
 BALANCING: Final = Service(name="elasticloadbalancing", version="2015-12-01")
 IDENTITY: Final = Service(name="sts", version="2011-06-15")
+QUOTAS: Final = Service(name="servicequotas", version="2019-06-24", target="ServiceQuotasV20190624")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +48,8 @@ class QueryCall:
     """One call: service, action, who makes it, why.
 
     `repeatable`: sent twice it does what it does once. `scoped`: its permission can be held to this
-    cluster's own resources (by tag); else it only reads.
+    cluster's own resources (by tag); else it only reads. `tried`: it is sent as a dry run, which
+    says whether it would be allowed and does nothing; Terraform makes it in earnest.
     """
 
     service: Service
@@ -51,6 +58,7 @@ class QueryCall:
     why: str
     repeatable: bool = True
     scoped: bool = False
+    tried: bool = False
 
     @property
     def permission(self) -> str:
@@ -137,6 +145,48 @@ DESCRIBE_VOLUMES: Final = QueryCall(
     why="name what is left after a cluster was removed",
 )
 
+DESCRIBE_EVERYBODYS: Final = QueryCall(
+    service=EC2,
+    action="DescribeInstances",
+    by=Caller.WORKSTATION,
+    why="how many virtual CPUs the account uses, before anything is made",
+)
+DESCRIBE_VPCS: Final = QueryCall(
+    service=EC2,
+    action="DescribeVpcs",
+    by=Caller.WORKSTATION,
+    why="how many networks the account has, before one more is made",
+)
+DESCRIBE_ADDRESSES: Final = QueryCall(
+    service=EC2,
+    action="DescribeAddresses",
+    by=Caller.WORKSTATION,
+    why="how many elastic addresses the account has, before one for each zone is made",
+)
+GET_QUOTA: Final = QueryCall(
+    service=QUOTAS,
+    action="GetServiceQuota",
+    by=Caller.WORKSTATION,
+    why="whether the quotas have room, before anything is made",
+)
+
+
+def _tried(action: str, what: str) -> QueryCall:
+    return QueryCall(
+        service=EC2,
+        action=action,
+        by=Caller.WORKSTATION,
+        why=f"say before anything is made that Terraform may make {what} (a dry run)",
+        tried=True,
+    )
+
+
+CREATE_VPC: Final = _tried("CreateVpc", "a network")
+CREATE_GATEWAY: Final = _tried("CreateInternetGateway", "its way out")
+ALLOCATE_ADDRESS: Final = _tried("AllocateAddress", "elastic addresses")
+CREATE_TEMPLATE: Final = _tried("CreateLaunchTemplate", "launch templates")
+RUN_INSTANCES: Final = _tried("RunInstances", "machines")
+
 ALL: Final = (
     DESCRIBE_INSTANCES,
     DESCRIBE_GROUPS,
@@ -150,4 +200,13 @@ ALL: Final = (
     DESCRIBE_IMAGES,
     DESCRIBE_OFFERINGS,
     DESCRIBE_VOLUMES,
+    DESCRIBE_EVERYBODYS,
+    DESCRIBE_VPCS,
+    DESCRIBE_ADDRESSES,
+    GET_QUOTA,
+    CREATE_VPC,
+    CREATE_GATEWAY,
+    ALLOCATE_ADDRESS,
+    CREATE_TEMPLATE,
+    RUN_INSTANCES,
 )

@@ -11,19 +11,19 @@ import binascii
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from constellation.attestation.model import Variant
-from constellation.base.errors import Conflict, FormatError
-from constellation.base.rest import Denied, Missing
+from constellation.base.errors import FormatError
 from constellation.providers import tags
-from constellation.providers.aws import calls
+from constellation.providers.aws import calls, preflight
 from constellation.providers.aws.credentials import HINT, WorkstationCredentials
 from constellation.providers.aws.instances import list_instances
 from constellation.providers.aws.query import QueryClient
+from constellation.providers.preflight import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from constellation.providers.aws.query import CredentialSource, Xml
+    from constellation.attestation.model import Variant
+    from constellation.providers.aws.query import CredentialSource
     from constellation.providers.protocols import Desired, Instance
     from constellation.providers.terraform.infrastructure import Cloud, Outputs
 
@@ -108,21 +108,28 @@ class AwsCloud:
             "tags": dict(settings.tags),
         }
 
-    async def preflight(self, uid: str, desired: Desired) -> None:
-        """Look at credentials, image and machine types; all that is missing is told at once.
+    async def preflight(self, uid: str, desired: Desired) -> tuple[str, ...]:
+        """Look at credentials, image, machine types, quotas and rights; see the protocol.
 
         Raises:
             Conflict: with everything that speaks against `create`.
             Unavailable: AWS does not answer.
         """
-        client = self._client()
+        client, own = self._client(), self.settings
         await client.call(calls.WHO_AM_I, {})
-        findings = [*await self._image(client, desired), *await self._offered(client, desired)]
+        others = [
+            *await preflight.image_lines(client, desired.image_path, own.variant),
+            *await preflight.offer_lines(client, desired),
+        ]
+        full, untold = await preflight.quota_lines(
+            client, desired, variant=own.variant, own_network=not own.vpc
+        )
+        others += full
         if await list_instances(client, uid):
-            findings.append(f"machines of {uid} exist already, and this workspace has no state")
-        if findings:
-            lines = "\n".join(f"  {line}" for line in findings)
-            raise Conflict(f"AWS, {self.settings.region}:\n{lines}", hint="nothing was made")
+            others.append(f"machines of {uid} exist already, and this workspace has no state")
+        rights, untried = await preflight.right_lines(client, desired, own_network=not own.vpc)
+        refuse(f"AWS, {own.region}", rights=rights, others=tuple(others))
+        return (*untold, *untried)
 
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         """List the machines, by EC2's API. Raises Unavailable, Denied, FormatError."""
@@ -163,49 +170,6 @@ class AwsCloud:
             endpoint=self.endpoint,
             expired_hint=HINT,
         )
-
-    async def _image(self, client: QueryClient, desired: Desired) -> list[str]:
-        try:
-            found = await client.call(calls.DESCRIBE_IMAGES, {"ImageId.1": desired.image_path})
-        except (Denied, Missing, Conflict) as error:
-            if isinstance(error, Denied):
-                raise
-            return [f"image {desired.image_path} is not in this region (or not yours to use)"]
-        images = found.items("imagesSet")
-        if not images:
-            return [f"image {desired.image_path} is not in this region (or not yours to use)"]
-        return _image_findings(images[0], desired.image_path, self.settings.variant)
-
-    async def _offered(self, client: QueryClient, desired: Desired) -> list[str]:
-        """Compare machine types by zone with what EC2 offers."""
-        wanted = {(g.instance_type, zone) for g in desired.groups for zone in g.zones}
-        types = sorted({kind for kind, _ in wanted})
-        filters = {"LocationType": "availability-zone", "Filter.1.Name": "instance-type"}
-        filters |= {f"Filter.1.Value.{n}": kind for n, kind in enumerate(types, 1)}
-        offered: set[tuple[str, str]] = set()
-        async for page in client.pages(
-            calls.DESCRIBE_OFFERINGS,
-            filters,
-            token="NextToken",  # noqa: S106 - the name of a parameter
-            next_token="nextToken",  # noqa: S106 - the name of an element
-        ):
-            offered |= {
-                (item.text("instanceType"), item.text("location"))
-                for item in page.items("instanceTypeOfferingSet")
-            }
-        return [f"{zone} has no machines {kind}" for kind, zone in sorted(wanted - offered)]
-
-
-def _image_findings(image: Xml, name: str, variant: Variant) -> list[str]:
-    """Say what keeps an image from booting measured: firmware, TPM, architecture."""
-    findings = []
-    if (state := image.text("imageState", default="available")) != "available":
-        findings.append(f"image {name} is {state}")
-    if (machine := image.text("architecture", default="x86_64")) != "x86_64":
-        findings.append(f"image {name} is for {machine}, expected x86_64")
-    if variant is Variant.AWS_SEV_SNP and image.text("bootMode", default="") == "legacy-bios":
-        findings.append(f"image {name} boots by legacy-bios, SEV-SNP needs uefi")
-    return findings
 
 
 if TYPE_CHECKING:

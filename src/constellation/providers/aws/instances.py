@@ -14,7 +14,8 @@ from constellation.providers.aws import calls
 from constellation.providers.protocols import Instance
 
 if TYPE_CHECKING:
-    from constellation.providers.aws.query import QueryClient, Xml
+    from constellation.providers.aws.elements import Xml
+    from constellation.providers.aws.query import QueryClient
 
 __all__ = ["list_instances", "parse_page"]
 

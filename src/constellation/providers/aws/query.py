@@ -1,36 +1,40 @@
-"""How a call of AWS' Query protocol is sent: signed, bounded, patient, and its XML read strictly.
+"""How a call of AWS' API is sent: signed, bounded, patient; what its refusals mean.
 
-A service that asks for a pause gets it, within a deadline; credentials that ran out are fetched
-once more. Sources: AWS, "Query requests"; each service's "Common errors"; "Retry behavior".
+The Query protocol (XML, read by `elements`), and JSON for services that have nothing else. A
+service that asks for a pause gets it, within a deadline; credentials that ran out are fetched once
+more.
+Sources: AWS, "Query requests"; each service's "Common errors"; "Retry behavior"; Smithy, "AWS JSON
+1.1 protocol"; EC2, "Common query parameters" (DryRun).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlencode
-from xml.etree import ElementTree as ET
 
 from constellation.base import clock, rest
 from constellation.base.errors import Conflict, ConstellationError, FormatError, Unavailable
 from constellation.base.rest import Denied, Missing, Throttled
+from constellation.providers import answers
+from constellation.providers.aws.elements import Xml, parse_xml
 from constellation.providers.aws.signature import signed_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from constellation.base.rest import Answer
+    from constellation.providers.answers import Fields
     from constellation.providers.aws.calls import QueryCall
     from constellation.providers.aws.signature import Credentials
 
-__all__ = ["MOST_PAGES", "CredentialSource", "QueryClient", "Xml", "failure", "parse_xml"]
+__all__ = ["MOST_PAGES", "CredentialSource", "QueryClient", "WouldWork", "failure"]
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 MOST_PAGES: Final = 50
-_MAX_TEXT = 4096
-_MAX_ITEMS = 2000
 _TIMEOUT_S, _PATIENCE_S = 20.0, 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 
@@ -59,68 +63,11 @@ class CredentialSource(Protocol):
         ...
 
 
-class Xml:
-    """One element of an answer and where it stands; namespaces are left out of names."""
-
-    def __init__(self, element: ET.Element, where: str) -> None:
-        self.element, self.where = element, where
-
-    def find(self, path: str) -> Xml | None:
-        """Give the element below, by names with / between; None where it is missing."""
-        found: ET.Element | None = self.element
-        for name in path.split("/"):
-            found = (
-                next((e for e in found if _name(e) == name), None) if found is not None else None
-            )
-        return Xml(found, f"{self.where}/{path}") if found is not None else None
-
-    def items(self, path: str, *, most: int = _MAX_ITEMS) -> tuple[Xml, ...]:
-        """Give the `item` or `member` elements of a list; none where it is missing.
-
-        Raises:
-            FormatError: more than `most`.
-        """
-        parent = self.find(path)
-        if parent is None:
-            return ()
-        found = [e for e in parent.element if _name(e) in ("item", "member")]
-        if len(found) > most:
-            raise FormatError(f"{parent.where}: {len(found)} items, want {most} at most")
-        return tuple(Xml(e, f"{parent.where}[{i}]") for i, e in enumerate(found))
-
-    def text(self, path: str = "", *, default: str | None = None) -> str:
-        """Give the text of an element, 4096 characters at most.
-
-        Raises:
-            FormatError: it is missing and has no default, is longer, or cannot be shown.
-        """
-        found = self.find(path) if path else self
-        if found is None:
-            if default is None:
-                raise FormatError(f"{self.where}/{path}: missing")
-            return default
-        text = (found.element.text or "").strip()
-        if len(text) > _MAX_TEXT or not (text.isprintable() or not text):
-            raise FormatError(f"{found.where}: {text[:40]!r} is no text that we take")
-        return text
+class WouldWork(Conflict):
+    """A dry run was allowed: nothing was done."""
 
 
-def parse_xml(data: bytes, *, what: str) -> Xml:
-    """Read an answer.
-
-    Raises:
-        FormatError: not well-formed XML, or with a document type (entities are never expanded).
-    """
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise FormatError(f"{what}: XML with a document type")
-    try:
-        return Xml(ET.fromstring(data), what)  # noqa: S314 - no document type, bounded size
-    except (ET.ParseError, ValueError, RecursionError) as error:
-        raise FormatError(f"{what}: not XML: {str(error)[:100]}") from None
-
-
-def _name(element: ET.Element) -> str:
-    return element.tag.rpartition("}")[2]
+_PLAIN: Final = {"DryRunOperation": WouldWork} | dict.fromkeys(_MISSING, Missing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +92,37 @@ class QueryClient:
             Missing: what it names is not there. Conflict: refused for another reason.
             Unavailable: no answer within the patience. FormatError: not what AWS answers.
         """
+        form = {"Action": call.action, "Version": call.service.version, **parameters}
+        answer = await self._send(call, urlencode(form).encode(), _FORM)
+        return parse_xml(answer.body, what=f"{call.service.name} {call.action}")
+
+    async def fields(self, call: QueryCall, body: Mapping[str, str]) -> Fields:
+        """Send one call to a service that speaks JSON; raises as `call`."""
+        headers = {
+            "content-type": "application/x-amz-json-1.1",
+            "x-amz-target": f"{call.service.target}.{call.action}",
+        }
+        answer = await self._send(call, json.dumps(body).encode(), headers)
+        return answers.parse(answer.body, what=f"{call.service.name} {call.action}")
+
+    async def try_(self, call: QueryCall, parameters: Mapping[str, str]) -> None:
+        """Send a call of EC2's as a dry run.
+
+        Raises:
+            Denied: it is not allowed. Conflict: nothing is known, AWS did not come that far.
+            FormatError: it was carried out: this is not what AWS does.
+        """
+        try:
+            await self.call(call, {**parameters, "DryRun": "true"})
+        except WouldWork:
+            return
+        raise FormatError(f"{call.action}: the service carried out a dry run")
+
+    async def _send(self, call: QueryCall, body: bytes, headers: Mapping[str, str]) -> Answer:
         end, pause, fresh = clock.monotonic_s() + self.patience_s, _FIRST_PAUSE_S, False
         while True:
             try:
-                return await self._once(call, parameters, fresh=fresh)
+                return await self._once(call, body, headers, fresh=fresh)
             except Denied as error:
                 if fresh or not error.expired:
                     raise
@@ -186,11 +160,11 @@ class QueryClient:
             seen.add(following)
         raise FormatError(f"{call.permission}: more than {MOST_PAGES} pages")
 
-    async def _once(self, call: QueryCall, parameters: Mapping[str, str], *, fresh: bool) -> Xml:
+    async def _once(
+        self, call: QueryCall, body: bytes, headers: Mapping[str, str], *, fresh: bool
+    ) -> Answer:
         service = call.service
         url = self.endpoint or f"https://{service.name}.{self.region}.amazonaws.com/"
-        body = urlencode({"Action": call.action, "Version": service.version, **parameters}).encode()
-        headers = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
         signed = signed_headers(
             "POST",
             url,
@@ -209,10 +183,13 @@ class QueryClient:
             timeout_s=_TIMEOUT_S,
             max_bytes=MAX_ANSWER_BYTES,
         )
-        what = f"{service.name} {call.action}"
         if answer.status not in range(200, 300):
+            what = f"{service.name} {call.action}"
             raise failure(answer, what=what, call=call, hint=self.expired_hint)
-        return parse_xml(answer.body, what=what)
+        return answer
+
+
+_FORM: Final = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
 
 
 def failure(answer: Answer, *, what: str, call: QueryCall, hint: str) -> ConstellationError:
@@ -228,16 +205,20 @@ def failure(answer: Answer, *, what: str, call: QueryCall, hint: str) -> Constel
     if code in _FORBIDDEN or answer.status == 403:  # noqa: PLR2004 - RFC 9110, section 15.5.4
         needs = f"it needs {call.permission}: {call.why}"
         return Denied(message, status=403, hint=f"compare the role with infra/iam/aws: {needs}")
-    if code in _MISSING:
-        return Missing(message)
+    if (kind := _PLAIN.get(code)) is not None:
+        return kind(message)
     if code in _LATER or answer.status >= 500:  # noqa: PLR2004 - the server's errors
         return Unavailable(message)
     return Conflict(message)
 
 
 def _code(body: bytes) -> tuple[str, str]:
-    """Read code and message of an error: <Error><Code>, at two places by service."""
+    """Read code and message of an error: <Error><Code> at two places by service, or JSON."""
     try:
+        if body.lstrip().startswith(b"{"):
+            said = answers.parse(body, what="error")
+            kind = said.text_or("__type", "").rpartition("#")[2]
+            return kind, said.text_or("message", said.text_or("Message", ""))[:400]
         root = parse_xml(body, what="error")
         for path in ("Error", "Errors/Error"):
             if (found := root.find(path)) is not None:

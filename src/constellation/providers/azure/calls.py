@@ -18,7 +18,9 @@ __all__ = [
     "GET_GROUP",
     "GET_VM",
     "LIST_INTERFACES",
+    "LIST_PERMISSIONS",
     "LIST_SETS",
+    "LIST_SIZES",
     "LIST_USAGES",
     "LIST_VMS",
     "METADATA_CALLS",
@@ -108,6 +110,21 @@ LIST_USAGES = Call(
     why="whether the quotas have room for the machines, before anything is made",
     repeatable=True,
 )
+LIST_SIZES = Call(
+    method="GET",
+    path="/subscriptions/{subscription}/providers/Microsoft.Compute/skus",
+    permission="Microsoft.Compute/skus/read",
+    why="whether the zones have the machines for this subscription, before anything is made",
+    repeatable=True,
+)
+LIST_PERMISSIONS = Call(
+    method="GET",
+    path="/subscriptions/{subscription}/resourceGroups/{resource_group}"
+    "/providers/Microsoft.Authorization/permissions",
+    permission="Microsoft.Authorization/permissions/read",
+    why="whether Terraform may make what the module names, before anything is made",
+    repeatable=True,
+)
 CONSOLE = Call(
     method="POST",
     path=_SETS + "/{scale_set}/virtualMachines/{vm}/retrieveBootDiagnosticsData",
@@ -127,9 +144,18 @@ API_VERSIONS: Final = {
     DELETE_VMS: _COMPUTE,
     GET_GROUP: "2021-04-01",
     LIST_USAGES: _COMPUTE,
+    LIST_SIZES: "2021-07-01",
+    LIST_PERMISSIONS: "2022-04-01",
     CONSOLE: _COMPUTE,
 }
 
 METADATA_CALLS = (LIST_SETS, LIST_VMS, LIST_INTERFACES)
 NODE_GROUP_CALLS = (*METADATA_CALLS, RESIZE_SET, GET_VM, UPDATE_VM, DELETE_VMS)
-WORKSTATION_CALLS = (*METADATA_CALLS, GET_GROUP, LIST_USAGES, CONSOLE)
+WORKSTATION_CALLS = (
+    *METADATA_CALLS,
+    GET_GROUP,
+    LIST_USAGES,
+    LIST_SIZES,
+    LIST_PERMISSIONS,
+    CONSOLE,
+)

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from constellation.base import rest
 from constellation.base.errors import Conflict
-from constellation.base.rest import Missing
+from constellation.base.rest import Denied, Missing
 from constellation.providers import answers
 from constellation.providers.azure import calls
 from constellation.providers.azure.catalogue import AZURE
 from constellation.providers.azure.credentials import HINT, WorkstationToken
+from constellation.providers.azure.needs import Allowed, asked
 from constellation.providers.azure.scale_sets import ARM_URL, ResourceManager
+from constellation.providers.azure.sizes import missing_sizes, quota_of
+from constellation.providers.preflight import Room, refuse, right_lines, room_lines
 from constellation.providers.terraform.variables import Shared, shared_variables
 
 if TYPE_CHECKING:
@@ -78,8 +81,8 @@ class AzureCloud:
             "secure_boot": own.secure_boot,
         }
 
-    async def preflight(self, uid: str, desired: Desired) -> None:
-        """Look at credentials, resource group and quotas; all that is missing is told at once.
+    async def preflight(self, uid: str, desired: Desired) -> tuple[str, ...]:
+        """Look at credentials, resource group, rights, sizes and quotas; see the protocol.
 
         Raises:
             Conflict: with everything that speaks against `create`.
@@ -93,12 +96,12 @@ class AzureCloud:
                 f"no resource group {own.resource_group} in subscription {own.subscription}",
                 hint="infra/iam/azure makes it with the nodes' identities; nothing was made",
             ) from None
-        findings = await self._quotas(manager, desired)
+        others = [*await self._sizes(manager, desired), *await self._quotas(manager, desired)]
         if await manager.sets():
-            findings.append(f"scale sets of {uid} exist already, and this workspace has no state")
-        if findings:
-            lines = "\n".join(f"  {line}" for line in findings)
-            raise Conflict(f"Azure, {own.shared.region}:\n{lines}", hint="nothing was made")
+            others.append(f"scale sets of {uid} exist already, and this workspace has no state")
+        rights, notes = await self._rights(manager)
+        refuse(f"Azure, {own.shared.region}", rights=rights, others=tuple(others))
+        return notes
 
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         """List the machines. Raises Unavailable, Denied, FormatError."""
@@ -125,25 +128,49 @@ class AzureCloud:
         )
         return rest.accept(console, what="boot diagnostics").body[-_MAX_CONSOLE_BYTES:]
 
-    async def _quotas(self, manager: ResourceManager, desired: Desired) -> list[str]:
+    async def _quotas(self, manager: ResourceManager, desired: Desired) -> tuple[str, ...]:
         offer = AZURE.of(self._settings.shared.variant)
-        machines = [
-            (offer.machine(group.instance_type), group.size) if offer is not None else (None, 0)
-            for group in desired.groups
-        ]
-        needed = sum(machine.vcpus * size for machine, size in machines if machine is not None)
+        needed = {"virtualmachinescalesets": len(desired.groups), "cores": 0}
+        for group in desired.groups:
+            machine = offer.machine(group.instance_type) if offer is not None else None
+            vcpus = (machine.vcpus if machine is not None else 0) * group.size
+            for quota in ("cores", quota_of(group.instance_type)):
+                needed[quota] = needed.get(quota, 0) + vcpus
         answer = await manager.call(calls.LIST_USAGES, {"location": self._settings.shared.region})
-        for usage in answers.parse(answer.body, what="usages").items("value"):
-            if usage.fields("name").text_or("value", "") == "cores":
-                limit, used = (
-                    usage.number("limit", most=_MOST),
-                    usage.number("currentValue", most=_MOST),
-                )
-                if used + needed > limit:
-                    return [
-                        f"quota of cores: {limit} of which {used} are used, {needed} more needed"
-                    ]
-        return []
+        usages = answers.parse(answer.body, what="usages").items("value")
+        return room_lines(
+            Room(
+                quota=name,
+                limit=usage.number("limit", most=_MOST),
+                used=usage.number("currentValue", most=_MOST),
+                more=needed[name.lower()],
+            )
+            for usage in usages
+            if (name := usage.fields("name").text_or("value", "")).lower() in needed
+        )
+
+    async def _sizes(self, manager: ResourceManager, desired: Desired) -> tuple[str, ...]:
+        region = self._settings.shared.region
+        query = {"$filter": f"location eq '{region}'"}
+        listed = [s async for s in manager.list_(calls.LIST_SIZES, {}, query)]
+        wanted = {(g.instance_type, zone) for g in desired.groups for zone in g.zones or ("",)}
+        return missing_sizes(listed, wanted=wanted, region=region)
+
+    async def _rights(self, manager: ResourceManager) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Give what lacks, and a note where the caller may not even look at what it may do."""
+        try:
+            held = tuple(
+                [
+                    Allowed(actions=p.texts("actions"), not_actions=p.texts("notActions"))
+                    async for p in manager.list_(calls.LIST_PERMISSIONS, {})
+                ]
+            )
+        except Denied as error:
+            if error.expired:
+                raise
+            return (), (f"permissions were not looked at: {error}",)
+        made = asked(own_network=not self._settings.subnet)
+        return right_lines(made, lambda action: any(one.allows(action) for one in held)), ()
 
     def _manager(self, uid: str) -> ResourceManager:
         return ResourceManager(

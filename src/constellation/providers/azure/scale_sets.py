@@ -99,7 +99,7 @@ class ResourceManager:
     async def sets(self) -> tuple[ScaleSet, ...]:
         """List the cluster's scale sets. Raises as `Caller.call`, and FormatError."""
         found = []
-        async for item in self._list(LIST_SETS, {}):
+        async for item in self.list_(LIST_SETS, {}):
             tagged = item.fields_or_none("tags")
             if tagged is None or tagged.text_or(tags.UID, "") != self._uid:
                 continue
@@ -122,12 +122,12 @@ class ResourceManager:
         found: list[Found] = []
         for one in sets:
             addresses = {}
-            async for item in self._list(LIST_INTERFACES, {"scale_set": one.name}):
+            async for item in self.list_(LIST_INTERFACES, {"scale_set": one.name}):
                 machine, address = _interface(item)
                 if machine:
                     addresses[machine] = address
             query = {"$expand": "instanceView"}
-            listed = self._list(LIST_VMS, {"scale_set": one.name}, query)
+            listed = self.list_(LIST_VMS, {"scale_set": one.name}, query)
             found += [_machine(item, one, addresses) async for item in listed]
         return tuple(found)
 
@@ -138,11 +138,13 @@ class ResourceManager:
             call, parts=place | dict(parts), query=_version(call), body=body
         )
 
-    async def _list(
+    async def list_(
         self, call: Call, parts: Mapping[str, str], query: Mapping[str, str] | None = None
     ) -> AsyncIterator[Fields]:
+        """Give the entries of a list, page by page. Raises as `Caller.call`, and FormatError."""
+        place = {k: v for k, v in self._place.items() if k in call.parts}
         answer = await self._caller.call(
-            call, parts=self._place | dict(parts), query=_version(call) | dict(query or {})
+            call, parts=place | dict(parts), query=_version(call) | dict(query or {})
         )
         for _ in range(_MOST_PAGES):
             page = answers.parse(answer.body, what=f"Azure Resource Manager: {call.path}")

@@ -1,7 +1,8 @@
 """The calls of Google Cloud that our programs make, each with the permission that it needs.
 
 Source: Compute Engine API v1, reference of each method ("Authorization requires the following IAM
-permission"); paths are below https://compute.googleapis.com/compute/v1.
+permission"); paths are below https://compute.googleapis.com/compute/v1. Cloud Resource Manager API
+v1 for `TEST_PERMISSIONS`, which is below https://cloudresourcemanager.googleapis.com/v1.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ __all__ = [
     "LIST_INSTANCES",
     "METADATA_CALLS",
     "NODE_GROUP_CALLS",
+    "TEST_PERMISSIONS",
     "WORKSTATION_CALLS",
 ]
 
@@ -98,4 +100,19 @@ CONSOLE = Call(
     why="what a machine that does not come up has printed",
     repeatable=True,
 )
-WORKSTATION_CALLS = (LIST_INSTANCES, GET_REGION, GET_MACHINE_TYPE, GET_IMAGE, CONSOLE)
+# everybody may ask it about themselves
+TEST_PERMISSIONS = Call(
+    method="POST",
+    path="/projects/{project}:testIamPermissions",
+    permission="",
+    why="whether Terraform may make what the module names, before anything is made",
+    repeatable=True,
+)
+WORKSTATION_CALLS = (
+    LIST_INSTANCES,
+    GET_REGION,
+    GET_MACHINE_TYPE,
+    GET_IMAGE,
+    CONSOLE,
+    TEST_PERMISSIONS,
+)

@@ -10,14 +10,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from constellation.base.errors import Conflict
-from constellation.base.rest import Missing
+from constellation.base.rest import Denied, Missing, Refused
 from constellation.providers.calls import Caller
-from constellation.providers.gcp import calls
+from constellation.providers.gcp import calls, needs
 from constellation.providers.gcp.catalogue import GCP
 from constellation.providers.gcp.credentials import HINT, WorkstationToken
 from constellation.providers.gcp.instances import list_instances
 from constellation.providers.gcp.metadata import COMPUTE_URL
+from constellation.providers.preflight import Room, refuse, right_lines, room_lines
 from constellation.providers.terraform.variables import Shared, shared_variables
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ _FEATURES: Final[dict[str, str]] = {
     "gcp-sev-es": "SEV_CAPABLE",
 }
 # machine family -> the name of its quota
-_QUOTAS: Final = {"n2d": "N2D_CPUS", "c3": "C3_CPUS", "c3d": "C3D_CPUS"}
+_CPU_QUOTAS: Final = {"n2d": "N2D_CPUS", "c3": "C3_CPUS", "c3d": "C3D_CPUS"}
+_DISK_QUOTAS: Final = {"pd-standard": "DISKS_TOTAL_GB"}
+_USUAL_DISK_QUOTA: Final = "SSD_TOTAL_GB"
+_MANAGER_URL: Final = "https://cloudresourcemanager.googleapis.com/v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +65,12 @@ class GcpSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcpCloud:
-    """Google Cloud with one configuration; `compute_url` is for tests."""
+    """Google Cloud with one configuration; the addresses are for tests."""
 
     settings: GcpSettings
     signer: Signer = field(default_factory=WorkstationToken)
     compute_url: str = COMPUTE_URL
+    manager_url: str = _MANAGER_URL
 
     @property
     def provider(self) -> str:
@@ -86,24 +90,24 @@ class GcpCloud:
             "service_account_workers": own.service_account_workers,
         }
 
-    async def preflight(self, uid: str, desired: Desired) -> None:
-        """Look at credentials, image, machine types and quotas; all that is missing is told.
+    async def preflight(self, uid: str, desired: Desired) -> tuple[str, ...]:
+        """Look at credentials, rights, image, machine types and quotas; see the protocol.
 
         Raises:
             Conflict: with everything that speaks against `create`.
             Unavailable, Denied: Google Cloud does not answer, or not to these credentials.
         """
-        findings = [
+        others = [
             *await self._image(desired.image_path, self.settings.shared.variant),
             *await self._machine_types(desired),
-            *await self._quotas(desired),
+            *room_lines(await self._rooms(desired)),
         ]
         if await self._list(uid):
-            findings.append(f"machines of {uid} exist already, and this workspace has no state")
-        if findings:
-            lines = "\n".join(f"  {line}" for line in findings)
-            where = f"Google Cloud, {self.settings.project}, {self.settings.shared.region}"
-            raise Conflict(f"{where}:\n{lines}", hint="nothing was made")
+            others.append(f"machines of {uid} exist already, and this workspace has no state")
+        rights, notes = await self._rights()
+        where = f"Google Cloud, {self.settings.project}, {self.settings.shared.region}"
+        refuse(where, rights=rights, others=tuple(others))
+        return notes
 
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         """List the machines. Raises Unavailable, Denied, FormatError."""
@@ -154,25 +158,57 @@ class GcpCloud:
                 findings.append(f"{zone} has no machines {kind}")
         return findings
 
-    async def _quotas(self, desired: Desired) -> list[str]:
-        offer = GCP.of(self.settings.shared.variant)
-        needed: dict[str, int] = {}
-        for group in desired.groups:
-            machine = offer.machine(group.instance_type) if offer is not None else None
-            quota = _QUOTAS.get(group.instance_type.partition("-")[0])
-            if machine is not None and quota is not None:
-                needed[quota] = needed.get(quota, 0) + machine.vcpus * group.size
+    async def _rooms(self, desired: Desired) -> tuple[Room, ...]:
+        needed = self._needed(desired)
         parts = {"project": self.settings.project, "region": self.settings.shared.region}
         region = await self._caller().fields(calls.GET_REGION, parts=parts)
-        findings = []
-        for item in region.items("quotas"):
-            name = item.text_or("metric", "")
-            if name in needed:
-                limit, used = item.number("limit", most=_MOST), item.number("usage", most=_MOST)
-                if used + needed[name] > limit:
-                    room = f"{limit} of which {used} are used, {needed[name]} more needed"
-                    findings.append(f"quota {name}: {room}")
-        return findings
+        return tuple(
+            Room(
+                quota=name,
+                limit=item.number("limit", most=_MOST),
+                used=item.number("usage", most=_MOST),
+                more=needed[name],
+            )
+            for item in region.items("quotas")
+            if (name := item.text_or("metric", "")) in needed
+        )
+
+    def _needed(self, desired: Desired) -> dict[str, int]:
+        """Give what the machines take of each quota; a boot disk's size is its image's."""
+        offer = GCP.of(self.settings.shared.variant)
+        needed = {"INSTANCES": 0, "STATIC_ADDRESSES": 0 if self.settings.shared.internal else 1}
+        for group in desired.groups:
+            needed["INSTANCES"] += group.size
+            disks = _DISK_QUOTAS.get(group.state_disk_type, _USUAL_DISK_QUOTA)
+            needed[disks] = needed.get(disks, 0) + group.state_disk_gb * group.size
+            machine = offer.machine(group.instance_type) if offer is not None else None
+            quota = _CPU_QUOTAS.get(group.instance_type.partition("-")[0])
+            if machine is not None and quota is not None:
+                needed[quota] = needed.get(quota, 0) + machine.vcpus * group.size
+        return needed
+
+    async def _rights(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Give what lacks, and a note where Google does not say: its API may be switched off."""
+        made = needs.asked(own_network=not self.settings.subnetwork)
+        asked = sorted({permission for row in made.values() for permission in row})
+        manager = Caller(
+            service="Cloud Resource Manager",
+            base_url=self.manager_url,
+            signer=self.signer,
+            expired_hint=HINT,
+        )
+        try:
+            answer = await manager.fields(
+                calls.TEST_PERMISSIONS,
+                parts={"project": self.settings.project},
+                body={"permissions": asked},
+            )
+        except (Denied, Refused) as error:
+            if isinstance(error, Denied) and error.expired:
+                raise
+            return (), (f"permissions were not looked at: {error}",)
+        held = frozenset(answer.texts("permissions"))
+        return right_lines(made, held.__contains__), ()
 
     def _caller(self) -> Caller:
         return Caller(

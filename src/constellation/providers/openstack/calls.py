@@ -3,7 +3,7 @@
 `permission` is the service's type in Keystone's catalog: with method and path it is one access rule
 (Keystone, "Application credentials", access rules). Nothing else can be done with the credential.
 Source: OpenStack API references: Identity v3, Compute v2.1 (microversion 2.67, for the type of a
-volume in a block device mapping), Networking v2.0, Load Balancer v2.
+volume in a block device mapping), Networking v2.0, Load Balancer v2, Image v2, Block Storage v3.
 """
 
 from __future__ import annotations
@@ -17,23 +17,34 @@ __all__ = [
     "AUTHENTICATE",
     "BALANCER",
     "COMPUTE",
+    "COMPUTE_LIMITS",
     "CREATE_PORT",
     "CREATE_SERVER",
     "DELETE_PORT",
     "DELETE_SERVER",
+    "GET_IMAGE",
+    "IMAGE",
+    "LIST_FLAVORS",
     "LIST_MEMBERS",
     "LIST_PORTS",
     "LIST_SERVERS",
+    "LIST_ZONES",
     "NETWORK",
     "NODE_GROUP_CALLS",
     "REMOVE_MEMBER",
     "SET_METADATA",
+    "VOLUME",
+    "VOLUME_LIMITS",
+    "WORKSTATION_CALLS",
     "access_rules",
 ]
 
 COMPUTE: Final = "compute"
 NETWORK: Final = "network"
 BALANCER: Final = "load-balancer"
+IMAGE: Final = "image"
+VOLUME: Final = "volumev3"
+"""As catalogs name it; the service types authority calls it block-storage."""
 
 # no rule: whoever has the credential's secret may ask for its token
 AUTHENTICATE = Call(
@@ -125,6 +136,51 @@ NODE_GROUP_CALLS = (
     LIST_MEMBERS,
     ADD_MEMBER,
     REMOVE_MEMBER,
+)
+
+# what `constellation` asks with the user's own credential, before anything is made
+LIST_FLAVORS = Call(
+    method="GET",
+    path="/v2.1/flavors/detail",
+    permission=COMPUTE,
+    why="which machine type an instanceType names, and how much of a quota it takes",
+    repeatable=True,
+)
+LIST_ZONES = Call(
+    method="GET",
+    path="/v2.1/os-availability-zone",
+    permission=COMPUTE,
+    why="whether the zones are there",
+    repeatable=True,
+)
+COMPUTE_LIMITS = Call(
+    method="GET",
+    path="/v2.1/limits",
+    permission=COMPUTE,
+    why="whether the quotas have room for the machines",
+    repeatable=True,
+)
+VOLUME_LIMITS = Call(
+    method="GET",
+    path="/v3/{project}/limits",
+    permission=VOLUME,
+    why="whether the quotas have room for the machines' volumes",
+    repeatable=True,
+)
+GET_IMAGE = Call(
+    method="GET",
+    path="/v2/images/{image}",
+    permission=IMAGE,
+    why="whether the node image is there",
+    repeatable=True,
+)
+WORKSTATION_CALLS = (
+    *NODE_GROUP_CALLS,
+    LIST_FLAVORS,
+    LIST_ZONES,
+    COMPUTE_LIMITS,
+    VOLUME_LIMITS,
+    GET_IMAGE,
 )
 
 

@@ -18,7 +18,9 @@ from constellation.providers.openstack import calls
 from constellation.providers.openstack.access import Access, Pool, Template
 from constellation.providers.openstack.identity import Cloud as Region
 from constellation.providers.openstack.node_groups import OpenStackNodeGroups
+from constellation.providers.openstack.preflight import flavor_of, list_flavors, preflight_lines
 from constellation.providers.openstack.servers import list_servers
+from constellation.providers.preflight import refuse
 from constellation.providers.protocols import Role
 from constellation.providers.terraform.variables import Shared, shared_variables
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from constellation.base.progress import Report
     from constellation.base.secret import Secret
+    from constellation.providers.openstack.preflight import Flavor
     from constellation.providers.protocols import (
         Desired,
         Infrastructure,
@@ -80,6 +83,7 @@ class OpenStackCloud:
         self._settings, self._login = settings, login
         self._pause_s, self._drain_s = pause_s, drain_s
         self._outputs: Outputs | None = None
+        self._wanted: Desired | None = None
 
     @property
     def provider(self) -> str:
@@ -96,14 +100,28 @@ class OpenStackCloud:
             "external_network": own.external_network,
         }
 
-    async def preflight(self, uid: str, desired: Desired) -> None:
-        """Look at credentials and what exists. Raises Conflict, Denied, Unavailable."""
-        del desired
-        if await self._list(uid):
-            raise Conflict(
-                f"machines of {uid} exist already, and this workspace has no state",
-                hint="nothing was made",
-            )
+    async def preflight(self, uid: str, desired: Desired) -> tuple[str, ...]:
+        """Look at credentials, flavours, zones, image and quotas; see the protocol.
+
+        Raises:
+            Conflict: with everything that speaks against `create`.
+            Denied, Unavailable: the cloud does not answer, or not to this credential.
+        """
+        region = Region(self._plain_access(uid))
+        others = [f"machines of {uid} exist already, and this workspace has no state"]
+        if not await self._list(uid):
+            others.clear()
+        # Terraform's part has no machines; those that are wanted are made afterwards
+        lines, notes = await preflight_lines(
+            region, self._wanted or desired, boot_volume_gb=_BOOT_VOLUME_GB
+        )
+        where = f"OpenStack, {self._settings.cloud}, {self._login.region}"
+        refuse(where, rights=(), others=(*others, *lines))
+        return notes
+
+    def expect(self, desired: Desired) -> None:
+        """Note which machines will be made after Terraform's part, for the preflight."""
+        self._wanted = desired
 
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         """List the machines, and note where the module has put them."""
@@ -126,7 +144,7 @@ class OpenStackCloud:
         """
         if self._outputs is None:
             raise ValueError("the module was not applied")
-        access = self._access(uid, desired, self._outputs)
+        access = await self._access(uid, desired, self._outputs)
         groups = OpenStackNodeGroups(
             access,
             node_document=desired.node_document,
@@ -168,8 +186,9 @@ class OpenStackCloud:
             groups={},
         )
 
-    def _access(self, uid: str, desired: Desired, outputs: Outputs) -> Access:
+    async def _access(self, uid: str, desired: Desired, outputs: Outputs) -> Access:
         details = outputs.details
+        flavors = await list_flavors(Region(self._plain_access(uid)))
         try:
             pools = tuple(
                 Pool(pool_id=str(p["pool_id"]), port=int(p["port"]))
@@ -179,7 +198,7 @@ class OpenStackCloud:
                 group.name: Template(
                     role=group.role,
                     name_prefix=uid,
-                    flavor_id=group.instance_type,
+                    flavor_id=_flavor_id(flavors, group.instance_type),
                     image_id=desired.image_path,
                     network_id=details["network"],
                     subnet_id=details["subnet"],
@@ -199,6 +218,13 @@ class OpenStackCloud:
         return dataclasses.replace(self._plain_access(uid), groups=groups)
 
 
+def _flavor_id(flavors: tuple[Flavor, ...], wanted: str) -> str:
+    """Give the id, which Nova takes, of what people call by its name."""
+    if (found := flavor_of(flavors, wanted)) is None:
+        raise Conflict(f"the cloud has no machines {wanted}, or several of that name")
+    return found.flavor_id
+
+
 class OpenStackInfrastructure:
     """`providers.protocols.Infrastructure`: Terraform's part within, machines around it."""
 
@@ -207,6 +233,7 @@ class OpenStackInfrastructure:
 
     async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
         """Create what is missing; see the protocol."""
+        self._cloud.expect(desired)
         # Terraform's part waits for no machines
         empty = tuple(dataclasses.replace(g, size=0) for g in desired.groups)
         state = await self._inner.apply(dataclasses.replace(desired, groups=empty), report=report)

@@ -41,6 +41,7 @@ _UNAUTHORIZED = 401
 class _Session:
     token: Token
     endpoints: Mapping[str, str]
+    project: str
 
 
 class Cloud:
@@ -73,6 +74,10 @@ class Cloud:
             headers=_COMPUTE_VERSION if service == "compute" else {},
             tls=self._tls,
         )
+
+    async def project(self) -> str:
+        """Give the id of the credential's project. Raises as `caller`."""
+        return (await self._current(fresh=False)).project
 
     async def headers(
         self, *, method: str, url: str, body: bytes, fresh: bool
@@ -118,6 +123,7 @@ class Cloud:
         return _Session(
             token=Token.lasting(text, lifetime_s=_lifetime_s(token)),
             endpoints=_endpoints(token, region=self._access.region),
+            project=token.fields("project").name("id"),
         )
 
 

@@ -69,8 +69,10 @@ class Cloud(Protocol):
         """Give the module's variables: plain JSON, no secret."""
         ...
 
-    async def preflight(self, uid: str, desired: Desired) -> None:
+    async def preflight(self, uid: str, desired: Desired) -> tuple[str, ...]:
         """Ask for credentials, permissions and quotas before anything is made.
+
+        Gives notes: what the cloud did not say, so that nobody takes it for granted.
 
         Raises:
             Conflict: with everything that is missing.
@@ -125,7 +127,8 @@ class TerraformInfrastructure:
         first = self._folder.mark() is None
         if first:
             report(Progress(step="Preflight"))
-            await self._cloud.preflight(self._uid, desired)
+            for note in await self._cloud.preflight(self._uid, desired):
+                report(Progress(step="Preflight", detail=note))
             report(Progress(step="Preflight", finished=True))
         self._folder.fill(
             module_source(self._cloud.provider),

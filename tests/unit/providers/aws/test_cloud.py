@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from constellation.attestation.model import Variant
-from constellation.base.errors import Conflict, ConstellationError, UserError
+from constellation.base.errors import Conflict, ConstellationError, FormatError, UserError
 from constellation.base.rest import Denied
 from constellation.config.cloud_settings import aws_settings
 from constellation.config.first import first_config
 from constellation.config.machines import wanted_groups
+from constellation.providers.aws import calls
 from constellation.providers.aws.cloud import AwsCloud
 from constellation.providers.aws.credentials import WorkstationCredentials
 from constellation.providers.protocols import Desired
@@ -63,14 +64,67 @@ def _cloud(aws: FakeAws, variant: Variant = Variant.AWS_SEV_SNP, **environment: 
     )
 
 
-async def test_nothing_missing_is_found_by_four_calls(aws: FakeAws) -> None:
-    await _cloud(aws).preflight(UID, _desired())
-    assert aws.calls == [
-        "GetCallerIdentity",
-        "DescribeImages",
-        "DescribeInstanceTypeOfferings",
-        "DescribeInstances",
+async def test_nothing_missing_is_found_by_reading_and_by_dry_runs(aws: FakeAws) -> None:
+    assert await _cloud(aws).preflight(UID, _desired()) == ()
+    asked = {call.action for call in calls.ALL if calls.Caller.WORKSTATION in call.by}
+    later = {"RegisterTargets", "GetConsoleOutput", "DescribeVolumes"}
+    assert set(aws.calls) == asked - later
+    assert aws.dry_runs == {call.action for call in calls.ALL if call.tried}
+    made = {a for a in aws.calls if not a.startswith(("Describe", "Get"))}
+    assert made == aws.dry_runs
+
+
+async def test_quotas_without_room_are_told_with_what_is_used(aws: FakeAws) -> None:
+    aws.quotas = {"L-1216C47A": 28.0, "L-F678F1CE": 5.0, "L-0263D0A3": 5.0}
+    # of other families, and spot machines, nothing counts
+    aws.others = [("m6a.2xlarge", 8, ""), ("g5.xlarge", 4, ""), ("c6a.xlarge", 4, "spot")]
+    assert await _cloud(aws).preflight(UID, _desired()) == ()
+    aws.others.append(("c6a.large", 2, ""))
+    aws.vpcs, aws.addresses = 5, 5
+    with pytest.raises(Conflict) as caught:
+        await _cloud(aws).preflight(UID, _desired())
+    assert str(caught.value).splitlines()[1:] == [
+        "  quota of virtual CPUs of standard machines: 28 of which 10 are used, 20 more needed",
+        "  quota of networks (VPC): 5 of which 5 are used, 1 more needed",
+        "  quota of elastic addresses: 5 of which 5 are used, 1 more needed",
     ]
+
+
+async def test_a_network_that_exists_takes_no_quota_and_no_right(aws: FakeAws) -> None:
+    aws.vpcs, aws.addresses = 5, 5
+    aws.forbidden = {"CreateVpc", "CreateInternetGateway", "AllocateAddress"}
+    cloud = _cloud(aws)
+    own = dataclasses.replace(cloud.settings, vpc="vpc-1", subnets={"eu-west-1a": "subnet-1"})
+    assert await dataclasses.replace(cloud, settings=own).preflight(UID, _desired()) == ()
+
+
+async def test_calls_that_terraform_may_not_make_are_named(aws: FakeAws) -> None:
+    aws.forbidden = {"CreateVpc", "RunInstances"}
+    with pytest.raises(Conflict) as caught:
+        await _cloud(aws).preflight(UID, _desired())
+    assert str(caught.value).splitlines()[1:] == [
+        "  no permission ec2:RunInstances: Terraform needs it",
+        "  no permission ec2:CreateVpc: Terraform needs it",
+    ]
+    assert "docs/reference/infrastructure.md" in caught.value.hint
+
+
+async def test_what_aws_does_not_tell_is_said_and_no_reason_to_stop(aws: FakeAws) -> None:
+    aws.quotas = {}
+    aws.forbidden = {"DescribeVpcs"}
+    notes = await _cloud(aws).preflight(UID, _desired())
+    assert [n.partition(" was")[0] for n in notes] == [
+        "quota of virtual CPUs of standard machines",
+        "quota of networks (VPC)",
+        "quota of elastic addresses",
+    ]
+    assert "NoSuchResourceException: no such quota" in notes[0]
+
+
+async def test_a_service_that_carries_out_a_dry_run_is_not_trusted_on(aws: FakeAws) -> None:
+    aws.carries_out = True
+    with pytest.raises(FormatError, match="CreateLaunchTemplate: the service carried out"):
+        await _cloud(aws).preflight(UID, _desired())
 
 
 async def test_everything_that_is_missing_is_told_at_once(aws: FakeAws) -> None:

@@ -52,10 +52,11 @@ class SmallCloud:
     def variables(self, uid: str, desired: Desired) -> Mapping[str, object]:
         return {"uid": uid, "image": desired.image_path, "initialised": desired.initialised}
 
-    async def preflight(self, uid: str, desired: Desired) -> None:
+    async def preflight(self, uid: str, desired: Desired) -> tuple[str, ...]:
         del desired
         if self.missing:
             raise Conflict(f"{uid}: {self.missing}")
+        return ("quotas were not told",)
 
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         self.looks += 1
