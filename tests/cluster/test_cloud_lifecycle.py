@@ -74,6 +74,7 @@ async def test_a_cluster_is_made_proven_joined_and_removed(life: CloudLife, tmp_
     assert _way_to_fresh_nodes(life)
     state, _ = await initialise(life.context())
     assert life.first.secrets_received == 1
+    _nothing_holds_the_access(life)
     assert not _way_to_fresh_nodes(life)
 
     (node,) = await verify(life.context(), state, cluster_id=state.cluster_id, deadline_s=5)
@@ -98,6 +99,21 @@ async def test_a_node_with_another_document_gets_nothing(life: CloudLife) -> Non
     assert not life.exists
 
 
+def _nothing_holds_the_access(life: CloudLife) -> None:
+    """Control planes get it by attested TLS alone: no user data, no state, no file of Terraform."""
+    if not life.first.access:
+        assert life.config.provider.openstack is None
+        return
+    assert b"sesame" in life.first.access
+    assert b"owner" not in life.first.access
+    for path in life.workspace.folder.rglob("*"):
+        if path.is_file() and path.name != "clouds.yaml":
+            assert b"sesame" not in path.read_bytes(), path
+    for server in life.fake.servers.values():
+        assert b"sesame" not in server.user_data
+        assert "sesame" not in str(server.metadata)
+
+
 def _way_to_fresh_nodes(life: CloudLife) -> list[str]:
     """Name resources that lead to port 9000."""
     names = (str(r.values.get("name")) for r in life.provider.resources.values())
@@ -106,7 +122,7 @@ def _way_to_fresh_nodes(life: CloudLife) -> list[str]:
 
 async def _joins(life: CloudLife, state: State, folder: Path) -> None:
     """Let the second machine join by a JoinService that asks the cloud with its own client."""
-    life.give_access(folder)
+    life.keep_access(folder)
     listed = await life.metadata(life.instance_of(Role.CONTROL_PLANE)).peers()
     worker = next(i for i in listed if i.role is Role.WORKER)
     assert await life.metadata(worker.instance_id).self_() == worker

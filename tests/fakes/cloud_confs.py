@@ -49,6 +49,7 @@ _PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
         "qemu-vtpm",
         {
             "cloud": "mine",
+            "controlPlanesCloud": "theirs",
             "cloudsYAML": "clouds.yaml",
             "zones": ["eu01-1", "eu01-2"],
             "image": "11111111-0000-4000-8000-000000000001",
@@ -109,4 +110,11 @@ def clouds_yaml(folder: Path, *, auth_url: str = "https://keystone.example/v3") 
         f"      auth_url: {auth_url}\n"
         "      application_credential_id: owner\n"
         "      application_credential_secret: owner's sesame\n"
+        "  theirs:\n"
+        "    auth_type: v3applicationcredential\n"
+        "    region_name: RegionOne\n"
+        "    auth:\n"
+        f"      auth_url: {auth_url}\n"
+        "      application_credential_id: cred\n"
+        "      application_credential_secret: sesame\n"
     )

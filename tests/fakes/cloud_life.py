@@ -22,6 +22,8 @@ from constellation.attestation.node_rules import ChipMinimum, PlatformDemands
 from constellation.attestation.snp import Line
 from constellation.attestation.tdx.appraise import STRICT_STATUSES
 from constellation.attestation.tpm.eventlog import EventType
+from constellation.base.secret import Secret
+from constellation.cli.clouds import node_access_of
 from constellation.cluster.context import Context, KubernetesNode, NodeImage
 from constellation.config.cloud_settings import (
     aws_settings,
@@ -39,10 +41,10 @@ from constellation.providers.azure.metadata import AzureMetadata
 from constellation.providers.gcp.cloud import GcpCloud
 from constellation.providers.gcp.credentials import WorkstationToken
 from constellation.providers.gcp.metadata import GcpMetadata
-from constellation.providers.openstack.access import dump_access
 from constellation.providers.openstack.cloud import OpenStackCloud, OpenStackInfrastructure
 from constellation.providers.openstack.metadata import MetadataService, OpenStackMetadata
 from constellation.providers.protocols import Role
+from constellation.providers.select import check_access
 from constellation.providers.terraform.infrastructure import TerraformInfrastructure
 from constellation.providers.terraform.run import TerraformSettings
 from constellation.trust.cluster_policy import AcceptedRelease
@@ -161,6 +163,7 @@ class CloudLife:
                 image=getattr(self.config.provider, self.config.provider.name).image,
             ),
             infrastructure=lambda uid: _Reached(life=self, inner=self.made(uid)),
+            node_access=node_access_of(self.config, self.made),
             owned=tuple,
             list_nodes=list_nodes,
             now=lambda: NOW,
@@ -188,10 +191,11 @@ class CloudLife:
             i for i, s in self.fake.servers.items() if s.metadata["constellation-role"] == role
         )
 
-    def give_access(self, folder: Path) -> None:
-        """Put on the control plane's disk what it needs to ask an API that gives it no identity."""
-        if isinstance(self.fake, FakeOpenStack):
-            (folder / "openstack.json").write_bytes(dump_access(self.fake.access()).reveal())
+    def keep_access(self, folder: Path) -> None:
+        """Put on the control plane's disk what the owner gave it for the cloud's API, if any."""
+        if self.first.access:
+            check_access(self.config.provider.name, Secret(self.first.access))
+            (folder / "access.json").write_bytes(self.first.access)
 
     @property
     def exists(self) -> bool:
@@ -324,9 +328,12 @@ def _infrastructure(fake: Any, config: Config, workspace: Workspace, uid: str) -
     else:
         assert provider.openstack is not None
         fake.uid = uid
-        login = parse_login(workspace.folder / "clouds.yaml", cloud="mine", region="")
+        mine, theirs = (
+            parse_login(workspace.folder / "clouds.yaml", cloud=name, region="")
+            for name in ("mine", "theirs")
+        )
         settings = openstack_settings(provider.openstack, variant=variant)
-        cloud = OpenStackCloud(settings, login, pause_s=0.001, drain_s=0.001)
+        cloud = OpenStackCloud(settings, mine, control_planes=theirs, pause_s=0.001, drain_s=0.001)
     inner = TerraformInfrastructure(
         cloud,
         uid,
@@ -352,7 +359,7 @@ def _metadata(fake: Any, instance_id: str, folder: Path) -> Metadata:
         return GcpMetadata(metadata_url=fake.metadata_url, compute_url=fake.compute_url)
     source = MetadataService(url=fake.metadata.url)
     fake.user_data = fake.servers[instance_id].user_data
-    return OpenStackMetadata(source=source, access=folder / "openstack.json")
+    return OpenStackMetadata(source=source, access=folder / "access.json")
 
 
 def _machines(fake: Any) -> list[str]:

@@ -64,6 +64,7 @@ class NodeRim:
     on: set[str] = field(default_factory=set)
     record: DiskRecord = field(default_factory=_new_disk)
     attester_id: bytes = bytes(32)
+    provider: str = "local"
 
     @property
     def paths(self) -> Paths:
@@ -74,6 +75,7 @@ class NodeRim:
             kubelet=disk / "kubelet",
             run=self.folder / "run",
             host=self.folder / "run" / "host",
+            provider=self.provider,
         )
 
     def install(self, patch: pytest.MonkeyPatch) -> None:

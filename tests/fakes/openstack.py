@@ -93,6 +93,9 @@ class FakeOpenStack:
         default_factory=lambda: {"11111111-0000-4000-8000-000000000001": "active"}
     )
     services: tuple[str, ...] = _KINDS
+    projects: dict[str, str] = field(
+        default_factory=lambda: dict.fromkeys(_SECRETS, "0123456789abcdef")
+    )
     user_data: bytes = b'{"document":1}'
     made: int = 0
     events: list[str] = field(default_factory=list)
@@ -265,7 +268,7 @@ class _Services(RestService):
             "issued_at": "2026-11-29T10:00:00.000000Z",
             "expires_at": "2026-11-29T11:00:00.000000Z",
             "catalog": catalog,
-            "project": {"id": "0123456789abcdef", "name": "mine"},
+            "project": {"id": self._cloud.projects[credential["id"]], "name": "mine"},
         }
         token_text = f"gAAAA-{credential['id']}-{self._cloud.token_serial}"
         headers = {"X-Subject-Token": token_text}

@@ -69,6 +69,7 @@ class Node(InitServiceBase):
     die_before: str = ""
     secrets_received: int = 0
     given: bool = False
+    access: bytes = b""
     document: bytes = b""
     cluster_ca: CertificateAuthority = field(
         default_factory=lambda: CertificateAuthority.create(
@@ -136,6 +137,7 @@ class Node(InitServiceBase):
         )
         if start.master_key:
             self.secrets_received += 1
+            self.access = start.provider_access
             master = derive.MasterSecret(
                 key=Secret(start.master_key), salt=Secret(start.master_salt)
             )

@@ -18,9 +18,10 @@ from constellation.atls import server as atls_server
 from constellation.atls.limits import USUAL
 from constellation.attestation.model import AttestationResult, Variant
 from constellation.base import clock
-from constellation.base.errors import ConstellationError, Rejected, Untrusted
+from constellation.base.errors import ConstellationError, FormatError, Rejected, Untrusted
 from constellation.crypto.signing import dump_private_key, generate_key, load_private_key, spki
 from constellation.kube.join_log import Entry, Kind, SignedRecord, append
+from constellation.providers.openstack.access import dump_access
 from constellation.providers.protocols import Role
 from constellation.rpc.stubs.key_grpc import GrantServiceBase
 from constellation.rpc.stubs.key_pb2 import RedeemReply, RedeemRequest
@@ -32,6 +33,7 @@ from tests.fakes.cluster_machines import OTHER, OURS, Cluster, Node, machine
 from tests.fakes.join_world import SharedLog, ledger_of, write_control_plane
 from tests.fakes.members import asks
 from tests.fakes.members import machine as instance_of
+from tests.fakes.openstack import FakeOpenStack
 from tests.fakes.tpm import NOW
 
 if TYPE_CHECKING:
@@ -120,7 +122,9 @@ class Giver:
         membership = await self.ledger.write(decide, now=self.now)
         return self.ledger.record(membership.sequence)
 
-    async def redeem(self, grant: SignedRecord, node: Node) -> ControlPlaneSecrets:
+    async def redeem(
+        self, grant: SignedRecord, node: Node, *, provider: str = "local"
+    ) -> ControlPlaneSecrets:
         return await redeem(
             grant,
             address="127.0.0.1",
@@ -128,6 +132,7 @@ class Giver:
             attester=node,
             document=OURS.document,
             policy=self.files.kept_policy().verified(),
+            provider=provider,
         )
 
     async def refuses(self, grant: SignedRecord, node: Node, because: str) -> ConstellationError:
@@ -169,6 +174,25 @@ async def test_a_joining_control_plane_gets_both_secrets_once(giver: Giver, join
     await giver.start()
     await giver.refuses(grant, joining, "used before")
     assert ours(await giver.redeem(await giver.reserve(joining), joining)), "a new ticket is good"
+
+
+async def test_it_gets_what_the_owner_gave_for_the_clouds_api_and_judges_it(
+    giver: Giver, joining: Node
+) -> None:
+    assert (await giver.redeem(await giver.reserve(joining), joining)).access is None
+    access = dump_access(FakeOpenStack().access())
+    path = giver.files.state / "keys/provider/access.json"
+    path.parent.mkdir()
+    path.write_bytes(access.reveal())
+    secrets = await giver.redeem(await giver.reserve(joining), joining, provider="openstack")
+    assert ours(secrets)
+    assert secrets.access == access
+    # a giver that sends what this cloud does not know
+    with pytest.raises(FormatError, match="take no access"):
+        await giver.redeem(await giver.reserve(joining), joining, provider="aws")
+    path.write_bytes(b"{}")
+    with pytest.raises(FormatError, match="OpenStack access"):
+        await giver.redeem(await giver.reserve(joining), joining, provider="openstack")
 
 
 async def test_another_machine_gets_nothing_for_it(

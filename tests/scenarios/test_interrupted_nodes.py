@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from constellation.base import clock
+from constellation.base.errors import FormatError
+from constellation.base.secret import Secret
 from constellation.crypto.signing import dump_private_key
 from constellation.crypto.x509 import CertificateAuthority
 from constellation.disk.superblock import State
@@ -20,6 +22,7 @@ from constellation.kube import kubeadm
 from constellation.kube.node_record import load_node_record
 from constellation.kube.peers import sign_peers
 from constellation.kube.service_access import SERVICES as SERVICES_OF_API
+from constellation.providers.openstack.access import dump_access, read_access
 from constellation.providers.protocols import Instance, Role
 from constellation.rpc.stubs import init_pb2, join_pb2
 from constellation.services.api_identities import api_kubeconfig
@@ -37,6 +40,7 @@ from constellation.trust.policy_acceptance import OfferedPolicy
 from tests.fakes.cluster_machines import OURS
 from tests.fakes.members import founded
 from tests.fakes.node_rim import NodeRim, PowerCut, cut_at
+from tests.fakes.openstack import FakeOpenStack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -235,8 +239,8 @@ async def test_the_disk_of_an_interrupted_join_holds_no_ticket_s_keys(rim: NodeR
 class Founding:
     """Runs of init on one machine; the owner answers for the policy each time."""
 
-    def __init__(self, rim: NodeRim) -> None:
-        self.rim = rim
+    def __init__(self, rim: NodeRim, access: Secret | None = None) -> None:
+        self.rim, self.access = rim, access
         self.policies = 0
         (rim.folder / "given/ca.crt").write_bytes(CA.certificate_pem)
         (rim.folder / "given/ca.key").write_bytes(CA.key_pem.reveal())
@@ -261,6 +265,7 @@ class Founding:
             own=own(Role.CONTROL_PLANE),
             plan=plan,
             master=None if self.rim.given else OURS.master,
+            access=None if self.rim.given else self.access,
             ask_policy=self._sign,
         )
 
@@ -274,6 +279,42 @@ class Founding:
 
 
 GROUPS = SETTINGS.groups
+
+
+async def test_the_first_node_keeps_what_the_owner_gave_it_for_the_clouds_api(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = dump_access(FakeOpenStack().access())
+    node = NodeRim(folder=tmp_path / "node", provider="openstack")
+    node.install(monkeypatch)
+    founding = Founding(node, access)
+    with pytest.raises(PowerCut):
+        await founding.go(cut_at(founding.run().steps(), 3, after=False))
+    node.power_cycle()
+    # nobody sends it again: it came with the master secret, and lies where that lies
+    again = founding.run()
+    await founding.go(again.steps())
+    kept = node.paths.access
+    assert read_access(kept) == FakeOpenStack().access()
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+@pytest.mark.parametrize(
+    ("provider", "access", "said"),
+    [
+        ("local", dump_access(FakeOpenStack().access()), "take no access"),
+        ("openstack", Secret(b"{}"), "OpenStack access"),
+        ("openstack", Secret(b"x" * (256 * 1024 + 1)), "OpenStack access"),
+    ],
+)
+async def test_access_that_the_provider_does_not_know_is_refused_before_anything_is_done(
+    provider: str, access: Secret, said: str, tmp_path: Path
+) -> None:
+    node = NodeRim(folder=tmp_path, provider=provider)
+    (tmp_path / "given").mkdir()
+    with pytest.raises(FormatError, match=said):
+        Founding(node, access).run()
+    assert node.formatted == 0
 
 
 async def test_an_init_that_was_cut_off_at_any_step_completes(

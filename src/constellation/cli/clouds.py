@@ -42,9 +42,10 @@ from constellation.trust.release import is_development
 from constellation.trust.release_chain import NOTHING_SEEN, role_keys, verify_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from constellation.base.progress import Report
+    from constellation.base.secret import Secret
     from constellation.config.workspace import Workspace
     from constellation.providers.protocols import Desired, Infrastructure, Instance
     from constellation.providers.terraform.infrastructure import Cloud, Outputs
@@ -65,6 +66,7 @@ __all__ = [
     "identities_of",
     "infrastructure_of",
     "made_here",
+    "node_access_of",
     "terraform_of",
 ]
 
@@ -93,7 +95,10 @@ def cloud_of(config: Config, *, folder: Path) -> Cloud:
     if (block := provider.openstack) is not None:
         path = find_clouds_yaml(block.clouds_yaml, folder=folder)
         login = parse_login(path, cloud=block.cloud, region=block.region)
-        return OpenStackCloud(openstack_settings(block, variant=variant), login)
+        own = block.control_planes_cloud
+        theirs = parse_login(path, cloud=own, region=block.region) if own else None
+        settings_ = openstack_settings(block, variant=variant)
+        return OpenStackCloud(settings_, login, control_planes=theirs)
     raise Conflict(f"this build does not make machines on {provider.name}")
 
 
@@ -143,11 +148,13 @@ def cloud_context(
     terraform: TerraformRun | None,
 ) -> Context:
     """Give the context of a run on a cloud."""
+    make = infrastructure_of(workspace, config, run=terraform or _ONLY_LOOKS)
     return Context(
         workspace=workspace,
         config=config,
         supplies=CloudSupplies(cache=cache, workspace=workspace, config=config),
-        infrastructure=infrastructure_of(workspace, config, run=terraform or _ONLY_LOOKS),
+        infrastructure=make,
+        node_access=node_access_of(config, make),
         owned=lambda: made_here(workspace),
         list_nodes=list_nodes,
         now=clock.now,
@@ -155,6 +162,21 @@ def cloud_context(
         wait_s=wait_s,
         abandon=abandon,
     )
+
+
+def node_access_of(
+    config: Config, make: Callable[[str], Infrastructure]
+) -> Callable[[str, Desired], Awaitable[Secret]] | None:
+    """Give what makes the control planes' access, None where machines have identities."""
+    if config.provider.openstack is None:
+        return None
+
+    async def access(uid: str, desired: Desired) -> Secret:
+        infrastructure = make(uid)
+        assert isinstance(infrastructure, OpenStackInfrastructure)  # noqa: S101 - of this provider
+        return await infrastructure.node_access(desired)
+
+    return access
 
 
 def infrastructure_of(

@@ -34,4 +34,5 @@ def with_own_machines(context: Context) -> Context:
             write_atomic(workspace.node_document, state.node_document)
         return GivenInfrastructure(state.infrastructure if state is not None else None, hint=hint)
 
-    return dataclasses.replace(context, infrastructure=make)
+    # whoever makes the machines makes their access too
+    return dataclasses.replace(context, infrastructure=make, node_access=None)

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from constellation.base.progress import Report
+    from constellation.base.secret import Secret
     from constellation.config.schema import Config
     from constellation.config.workspace import Workspace
-    from constellation.providers.protocols import Infrastructure
+    from constellation.providers.protocols import Desired, Infrastructure
     from constellation.trust.artifact_list import ArtifactList
     from constellation.trust.cluster_policy import AcceptedRelease
     from constellation.trust.release import Release
@@ -88,7 +89,9 @@ class Context:
     uids that the provider has marked as made from this workspace, so that they are found without
     the state file; `list_nodes` asks the API that a kubeconfig names; `now` reads the clock (UTC);
     `wait_s` bounds each wait;
-    `abandon`: init may leave the node that it chose before.
+    `abandon`: init may leave the node that it chose before; `node_access` makes, for
+    a uid, what control planes ask the provider's API with; None: machines have identities of their
+    own.
     """
 
     workspace: Workspace
@@ -101,3 +104,4 @@ class Context:
     report: Report
     wait_s: float
     abandon: bool = False
+    node_access: Callable[[str, Desired], Awaitable[Secret]] | None = None

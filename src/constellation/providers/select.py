@@ -14,9 +14,10 @@ from constellation.base.errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from constellation.base.secret import Secret
     from constellation.providers.protocols import Metadata, NodeGroups
 
-__all__ = ["balancer_notices_s", "metadata", "node_groups"]
+__all__ = ["balancer_notices_s", "check_access", "metadata", "node_groups"]
 
 T = TypeVar("T")
 
@@ -41,6 +42,19 @@ def node_groups(provider: str) -> NodeGroups:
         FormatError: this build knows no such provider.
     """
     return _known(_NODE_GROUPS, provider)()
+
+
+def check_access(provider: str, access: Secret) -> None:
+    """Check what the owner gives control planes for the provider's API, before it is kept.
+
+    Raises:
+        FormatError: it is malformed, or the provider gives its machines identities and takes none.
+    """
+    if provider != "openstack":
+        raise FormatError(f"{provider[:40]}: control planes have identities, and take no access")
+    from constellation.providers.openstack.access import load_access  # noqa: PLC0415 - see above
+
+    load_access(access)
 
 
 def balancer_notices_s(provider: str) -> int:

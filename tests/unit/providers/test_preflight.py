@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from constellation.base.errors import Conflict
+from constellation.base.errors import Conflict, UserError
 from constellation.base.rest import Denied
 from constellation.config.cloud_settings import azure_settings, gcp_settings, openstack_settings
 from constellation.config.clouds_yaml import parse_login
@@ -28,6 +28,7 @@ from tools.infrastructure_reference import blocks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from constellation.providers.openstack.cloud import Login, OpenStackSettings
     from constellation.providers.terraform.infrastructure import Cloud
 
 POLICY = ("google_compute_subnetwork", "google_compute_router", "google_compute_firewall")
@@ -197,12 +198,17 @@ def test_a_star_in_a_role_stands_for_any_characters(
     assert Allowed(actions=("*",), not_actions=(pattern,)).allows(action) is not allowed
 
 
-def _stack(folder: Path) -> Cloud:
+def _settings(folder: Path) -> tuple[OpenStackSettings, Login]:
     config = conf("openstack")
     assert config.provider.openstack is not None
     login = parse_login(folder / "clouds.yaml", cloud="mine", region="")
-    settings = openstack_settings(config.provider.openstack, variant=config.attestation.variant)
-    return OpenStackCloud(settings, login)
+    return openstack_settings(config.provider.openstack, variant=config.attestation.variant), login
+
+
+def _stack(folder: Path, *, theirs: str = "theirs") -> Cloud:
+    others = parse_login(folder / "clouds.yaml", cloud=theirs, region="")
+    settings, mine = _settings(folder)
+    return OpenStackCloud(settings, mine, control_planes=others)
 
 
 async def test_openstack_is_asked_before_anything_is_made(
@@ -236,3 +242,17 @@ async def test_a_service_that_openstack_does_not_have_is_a_note(
     stack.services = ("compute", "network", "load-balancer")
     notes = await _stack(tmp_path).preflight(UID, desired(conf("openstack")))
     assert [n.startswith("not looked at: Keystone's catalog has no") for n in notes] == [True, True]
+
+
+async def test_a_credential_that_allows_everything_is_not_given_to_control_planes(
+    stack: FakeOpenStack, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="allows more than its rules") as caught:
+        await _stack(tmp_path, theirs="mine").preflight(UID, desired(conf("openstack")))
+    assert "--access-rules" in caught.value.hint
+    stack.projects["cred"] = "another"
+    with pytest.raises(UserError, match="of another project"):
+        await _stack(tmp_path).preflight(UID, desired(conf("openstack")))
+    cloud = OpenStackCloud(*_settings(tmp_path))
+    with pytest.raises(UserError, match="a credential of their own"):
+        await cloud.preflight(UID, desired(conf("openstack")))

@@ -18,6 +18,7 @@ from constellation.base.told import from_exit_code
 from constellation.cluster import kubeconfig, reach
 from constellation.cluster.recover import recover_node
 from constellation.cluster.secrets import read_secrets
+from constellation.cluster.steps.machines import desired
 from constellation.config.state import ChosenNode, write_state
 from constellation.providers.protocols import Role
 from constellation.rpc.errors import raise_ours
@@ -130,7 +131,7 @@ async def _talk(
     state = dataclasses.replace(state, init=chosen)
     write_state(context.workspace.state, state)
     context.report(Progress(step=_TITLE, detail="the node is attested; its steps follow"))
-    start = _start(context, state, channel, secrets)
+    start = await _start(context, state, channel, secrets)
     stub = init_grpc.InitServiceStub(channel.grpc)
     with raise_ours(f"node {instance.instance_id}"):
         async with stub.Init.open() as stream:
@@ -154,7 +155,7 @@ async def _talk(
     )
 
 
-def _start(
+async def _start(
     context: Context, state: State, channel: AtlsChannel, secrets: ClusterSecrets
 ) -> init_pb2.Start:
     signature = prove_owner_channel(
@@ -171,6 +172,9 @@ def _start(
     if not reach.is_given_to_cluster(state, channel.peer):
         start.master_key = secrets.master.key.reveal()
         start.master_salt = secrets.master.salt.reveal()
+        if context.node_access is not None:
+            access = await context.node_access(state.uid, desired(context, state))
+            start.provider_access = access.reveal()
     return start
 
 

@@ -22,6 +22,11 @@ class OpenStackProvider(Section):
     """Path of clouds.yaml. Empty: where OpenStack's tools look for it. The cloud's entry has an
     application credential (auth_type v3applicationcredential), no password."""
 
+    control_planes_cloud: Annotated[str, Field(pattern=r"^[\w.-]{0,64}$")] = ""
+    """Name of the entry in clouds.yaml with the control planes' own application credential, made
+    with the access rules of infra/iam/openstack. `init` gives it to them by attested TLS; no user
+    data and no state has it. Needed where `constellation` makes the machines."""
+
     region: Annotated[str, Field(pattern=r"^[\w-]{0,64}$")] = ""
     """Region. Empty: the one of clouds.yaml."""
 

@@ -1,9 +1,10 @@
 """What a control plane needs to keep groups of servers: an application credential and templates.
 
 OpenStack gives machines no identity of their own, and user data is readable by everybody in the
-machine and by the cloud, so the credential never stands there: the owner gives it to control planes
-over attested TLS, and it lies on their encrypted disks. It is restricted to our calls
-(`calls.access_rules`) and can be revoked alone. Worker nodes have none.
+machine and by the cloud, so the credential never stands there: `init` gives it to the first control
+plane over attested TLS, KeyService to those that join (with their grant), and it lies on their
+encrypted disks. It is restricted to our calls (`calls.access_rules`) and can be revoked alone.
+Worker nodes have none.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from constellation.providers.protocols import Role  # noqa: TC001 - read by deco
 
 __all__ = ["ACCESS_FILE", "Access", "Pool", "Template", "dump_access", "load_access", "read_access"]
 
-ACCESS_FILE: Final = Path("/var/lib/constellation/keys/openstack.json")
+ACCESS_FILE: Final = Path("/var/lib/constellation/keys/provider/access.json")
+"""In a folder of its own: the operator's pod sees that folder, and none of the other keys."""
 _MAX_BYTES = 256 * 1024
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from constellation.base.errors import Conflict, FormatError
+from constellation.base.errors import Conflict, FormatError, UserError
 from constellation.base.progress import Progress
+from constellation.base.rest import Denied, Missing
 from constellation.providers.openstack import calls
-from constellation.providers.openstack.access import Access, Pool, Template
+from constellation.providers.openstack.access import Access, Pool, Template, dump_access
 from constellation.providers.openstack.identity import Cloud as Region
 from constellation.providers.openstack.node_groups import OpenStackNodeGroups
 from constellation.providers.openstack.preflight import flavor_of, list_flavors, preflight_lines
@@ -42,6 +44,11 @@ __all__ = ["Login", "OpenStackCloud", "OpenStackInfrastructure", "OpenStackSetti
 
 _BOOT_VOLUME_GB = 10
 _STEP = "Machines"
+_WHERE = "provider.openstack.controlPlanesCloud"
+_MAKE = (
+    "`openstack application credential create --access-rules infra/iam/openstack/"
+    "access-rules.json NAME`, and write it into clouds.yaml as another cloud"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +84,12 @@ class OpenStackCloud:
         settings: OpenStackSettings,
         login: Login,
         *,
+        control_planes: Login | None = None,
         pause_s: float = 2.0,
         drain_s: float = 10.0,
     ) -> None:
         self._settings, self._login = settings, login
+        self._control_planes = control_planes
         self._pause_s, self._drain_s = pause_s, drain_s
         self._outputs: Outputs | None = None
         self._wanted: Desired | None = None
@@ -108,6 +117,7 @@ class OpenStackCloud:
             Denied, Unavailable: the cloud does not answer, or not to this credential.
         """
         region = Region(self._plain_access(uid))
+        await self._restricted(uid)
         others = [f"machines of {uid} exist already, and this workspace has no state"]
         if not await self._list(uid):
             others.clear()
@@ -135,6 +145,25 @@ class OpenStackCloud:
     async def console(self, instance_id: str) -> bytes:
         """Refuse: Nova's console log is not among the calls of an application credential."""
         raise Conflict(f"{instance_id[:80]}: look at its console with `openstack console log show`")
+
+    async def node_access(self, uid: str, desired: Desired) -> Secret:
+        """Make what control planes ask the cloud's API with; the module was applied.
+
+        Raises:
+            UserError: no credential for them is named, or it allows more than they need.
+            Denied, Unavailable: it is not accepted, or the cloud does not answer.
+        """
+        if self._outputs is None:
+            raise ValueError("the module was not applied")
+        login = await self._restricted(uid)
+        access = await self._access(uid, desired, self._outputs)
+        return dump_access(
+            dataclasses.replace(
+                access,
+                credential_id=login.credential_id,
+                credential_secret=login.credential_secret,
+            )
+        )
 
     async def make_missing(self, uid: str, desired: Desired, *, report: Report) -> None:
         """Make machines until each group has its size, control planes first.
@@ -170,12 +199,27 @@ class OpenStackCloud:
             report(Progress(step="Remove machines", detail=instance.instance_id))
             await groups.delete(instance.instance_id)
 
+    async def _restricted(self, uid: str) -> Login:
+        """Give the control planes' login once it was seen to be refused what they do not need."""
+        login, refuse_login = self._control_planes, partial(UserError, where=_WHERE, hint=_MAKE)
+        if login is None:
+            raise refuse_login("control planes need a credential of their own")
+        theirs, ours = Region(self._plain_access(uid, login)), Region(self._plain_access(uid))
+        if await theirs.project() != await ours.project():
+            raise refuse_login("the credential is of another project")
+        try:
+            compute = await theirs.caller(calls.COMPUTE)
+            await compute.call(calls.LIST_ZONES, parts={})
+        except (Denied, Missing):
+            return login
+        raise refuse_login("the credential allows more than its rules")
+
     async def _list(self, uid: str) -> tuple[Instance, ...]:
         compute = await Region(self._plain_access(uid)).caller(calls.COMPUTE)
         return tuple(f.instance for f in await list_servers(compute, uid=uid))
 
-    def _plain_access(self, uid: str) -> Access:
-        login = self._login
+    def _plain_access(self, uid: str, login: Login | None = None) -> Access:
+        login = login or self._login
         return Access(
             auth_url=login.auth_url,
             region=login.region,
@@ -243,6 +287,12 @@ class OpenStackInfrastructure:
     async def observe(self) -> InfrastructureState | None:
         """Say what exists; None where nothing does."""
         return await self._inner.observe()
+
+    async def node_access(self, desired: Desired) -> Secret:
+        """Make what control planes ask the cloud's API with; see `OpenStackCloud.node_access`."""
+        if await self._inner.observe() is None:
+            raise Conflict("no machines yet", hint="run `constellation create`")
+        return await self._cloud.node_access(self._uid, desired)
 
     async def destroy(self, *, report: Report) -> None:
         """Remove everything, machines first: they hold ports of the network."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\tkey.proto\x12\x14\x63onstellation.key.v1\"3\n\x11GetDataKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\r\"\x1e\n\x0fGetDataKeyReply\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"2\n\rRedeemRequest\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"P\n\x0bRedeemReply\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x13\n\x0bmaster_salt\x18\x02 \x01(\x0c\x12\x18\n\x10join_private_key\x18\x03 \x01(\x0c\x32j\n\nKeyService\x12\\\n\nGetDataKey\x12\'.constellation.key.v1.GetDataKeyRequest\x1a%.constellation.key.v1.GetDataKeyReply2`\n\x0cGrantService\x12P\n\x06Redeem\x12#.constellation.key.v1.RedeemRequest\x1a!.constellation.key.v1.RedeemReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\tkey.proto\x12\x14\x63onstellation.key.v1\"3\n\x11GetDataKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\r\"\x1e\n\x0fGetDataKeyReply\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"2\n\rRedeemRequest\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"i\n\x0bRedeemReply\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x13\n\x0bmaster_salt\x18\x02 \x01(\x0c\x12\x18\n\x10join_private_key\x18\x03 \x01(\x0c\x12\x17\n\x0fprovider_access\x18\x04 \x01(\x0c\x32j\n\nKeyService\x12\\\n\nGetDataKey\x12\'.constellation.key.v1.GetDataKeyRequest\x1a%.constellation.key.v1.GetDataKeyReply2`\n\x0cGrantService\x12P\n\x06Redeem\x12#.constellation.key.v1.RedeemRequest\x1a!.constellation.key.v1.RedeemReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,9 +38,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REDEEMREQUEST']._serialized_start=120
   _globals['_REDEEMREQUEST']._serialized_end=170
   _globals['_REDEEMREPLY']._serialized_start=172
-  _globals['_REDEEMREPLY']._serialized_end=252
-  _globals['_KEYSERVICE']._serialized_start=254
-  _globals['_KEYSERVICE']._serialized_end=360
-  _globals['_GRANTSERVICE']._serialized_start=362
-  _globals['_GRANTSERVICE']._serialized_end=458
+  _globals['_REDEEMREPLY']._serialized_end=277
+  _globals['_KEYSERVICE']._serialized_start=279
+  _globals['_KEYSERVICE']._serialized_end=385
+  _globals['_GRANTSERVICE']._serialized_start=387
+  _globals['_GRANTSERVICE']._serialized_end=483
 # @@protoc_insertion_point(module_scope)

@@ -27,11 +27,13 @@ class RedeemRequest(_message.Message):
     def __init__(self, record: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class RedeemReply(_message.Message):
-    __slots__ = ("master_key", "master_salt", "join_private_key")
+    __slots__ = ("master_key", "master_salt", "join_private_key", "provider_access")
     MASTER_KEY_FIELD_NUMBER: _ClassVar[int]
     MASTER_SALT_FIELD_NUMBER: _ClassVar[int]
     JOIN_PRIVATE_KEY_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_ACCESS_FIELD_NUMBER: _ClassVar[int]
     master_key: bytes
     master_salt: bytes
     join_private_key: bytes
-    def __init__(self, master_key: _Optional[bytes] = ..., master_salt: _Optional[bytes] = ..., join_private_key: _Optional[bytes] = ...) -> None: ...
+    provider_access: bytes
+    def __init__(self, master_key: _Optional[bytes] = ..., master_salt: _Optional[bytes] = ..., join_private_key: _Optional[bytes] = ..., provider_access: _Optional[bytes] = ...) -> None: ...

@@ -22,6 +22,7 @@ from constellation.kube import kubeadm, membership
 from constellation.kube.node_certificates import certify, certify_service
 from constellation.kube.node_record import NodeRecord, dump_node_record
 from constellation.kube.peers import sign_peers
+from constellation.providers.select import check_access
 from constellation.services.bootstrapper import first_node, kubernetes, node_keys, runtime
 from constellation.services.steps import Step
 from constellation.trust import artifact_list
@@ -55,11 +56,14 @@ class InitRun:
         own: Instance,
         plan: init_pb2.ClusterPlan,
         master: MasterSecret | None,
+        access: Secret | None,
         ask_policy: Callable[[bytes], Awaitable[SignedPolicy]],
     ) -> None:
         self._paths, self._agent, self._document = paths, agent, document
         self._own, self._plan, self._master = own, plan, master
-        self._ask_policy = ask_policy
+        self._access, self._ask_policy = access, ask_policy
+        if access is not None:
+            check_access(paths.provider, access)
         self._artifacts: ArtifactList = artifact_list.parse(plan.artifact_list)
         if self._artifacts.kubernetes_version != plan.kubernetes_version:
             raise FormatError(
@@ -127,6 +131,8 @@ class InitRun:
         node_keys.private(
             self._paths.keys / "master-secret.json", Secret(decode.dump(self._master))
         )
+        if self._access is not None:
+            node_keys.private(self._paths.access, self._access)
         write_atomic(
             self._paths.state / "init-plan.bin",
             self._plan.SerializeToString(deterministic=True),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from constellation.atls import server
 from constellation.base.errors import ConstellationError, FormatError
+from constellation.base.secret import Secret
 from constellation.rpc.errors import raise_status
 from constellation.rpc.stubs import init_pb2
 from constellation.rpc.stubs.init_grpc import InitServiceBase
@@ -60,10 +61,16 @@ class Prepare(Protocol):
         plan: init_pb2.ClusterPlan,
         *,
         master: MasterSecret | None,
+        access: Secret | None,
         time: int,
         ask_policy: Callable[[bytes], Awaitable[SignedPolicy]],
     ) -> Prepared:
-        """Prepare; raises Conflict if an earlier run had another plan."""
+        """Prepare; `access` is for the provider's API, if it needs one.
+
+        Raises:
+            Conflict: an earlier run had another plan.
+            FormatError: plan or access are not what they must be.
+        """
         ...
 
 
@@ -122,7 +129,11 @@ class InitServer(InitServiceBase):
         if self._events is not None and not self._events.ended:
             return self._events
         prepared = self._prepare(
-            start.plan, master=master, time=start.time, ask_policy=self._ask_policy
+            start.plan,
+            master=master,
+            access=Secret(start.provider_access) if start.provider_access else None,
+            time=start.time,
+            ask_policy=self._ask_policy,
         )
         self._events = Events()
         self._task = asyncio.create_task(self._run_to_end(prepared, self._events))

@@ -190,6 +190,7 @@ class JoinRun:
             attester=self._agent,
             document=self._document,
             policy=self._policy,
+            provider=self._paths.provider,
         )
 
     async def _check_artifacts(self) -> None:
@@ -235,6 +236,8 @@ class JoinRun:
             (keys / "membership.json", ticket.membership),
         ):
             write_atomic(path, content, mode=0o600)
+        if secrets.access is not None:
+            node_keys.private(self._paths.access, secrets.access)
 
     async def _mount_services(self) -> None:
         await runtime.mount_services(self._artifacts, paths=self._paths)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from constellation.attestation.model import AttestationResult
+    from constellation.base.secret import Secret
     from constellation.crypto.derive import MasterSecret
     from constellation.providers.protocols import Instance
     from constellation.rpc.stubs import init_pb2
@@ -138,6 +139,7 @@ class _Preparer:
         plan: init_pb2.ClusterPlan,
         *,
         master: MasterSecret | None,
+        access: Secret | None,
         time: int,
         ask_policy: Callable[[bytes], Awaitable[SignedPolicy]],
     ) -> Prepared:
@@ -155,6 +157,7 @@ class _Preparer:
             own=self._own,
             plan=plan,
             master=master,
+            access=access,
             ask_policy=ask_policy,
         )
 

@@ -104,8 +104,9 @@ def make_key(path: Path) -> EllipticCurvePrivateKey:
 
 
 def private(path: Path, secret: Secret) -> None:
-    """Write a secret file (0600) unless it exists."""
+    """Write a secret file (0600) unless it exists; its folder is for root alone."""
     if not path.exists():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         write_atomic(path, secret.reveal(), mode=0o600)
 
 

@@ -34,6 +34,11 @@ class Paths:
         return self.state / "keys"
 
     @property
+    def access(self) -> Path:
+        """What a control plane asks the provider's API with, where machines have no identity."""
+        return self.keys / "provider" / "access.json"
+
+    @property
     def steps(self) -> Path:
         """The record of finished steps."""
         return self.state / "steps.json"

@@ -15,6 +15,7 @@ from constellation.base import clock
 from constellation.base.errors import Rejected
 from constellation.base.secret import Secret
 from constellation.crypto.signing import load_private_key, spki
+from constellation.providers.select import check_access
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs.key_grpc import GrantServiceStub
 from constellation.rpc.stubs.key_pb2 import RedeemRequest
@@ -37,10 +38,14 @@ _DEADLINE_S = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlaneSecrets:
-    """What every control plane has and no ticket carries; `join_key` is PEM."""
+    """What every control plane has and no ticket carries; `join_key` is PEM.
+
+    `access`: for the provider's API, None where machines have identities.
+    """
 
     master: MasterSecret
     join_key: Secret
+    access: Secret | None = None
 
 
 async def redeem(
@@ -51,6 +56,7 @@ async def redeem(
     attester: ChannelAttester,
     document: NodeDocument,
     policy: ClusterPolicy,
+    provider: str,
 ) -> ControlPlaneSecrets:
     """Ask the KeyService at `address` once.
 
@@ -61,6 +67,7 @@ async def redeem(
         attester: this node's agent.
         document: this node's own, measured.
         policy: verified, as the JoinService showed it.
+        provider: by the measured command line.
 
     Raises:
         Rejected: the grant is void, or what came is not this cluster's.
@@ -95,4 +102,7 @@ async def redeem(
     join_key = Secret(reply.join_private_key)
     if spki(load_private_key(join_key).public_key()) != policy.join_public_key:
         raise Rejected((f"{who}: gave another join key than the cluster policy names",))
-    return ControlPlaneSecrets(master=master, join_key=join_key)
+    access = Secret(reply.provider_access) if reply.provider_access else None
+    if access is not None:
+        check_access(provider, access)
+    return ControlPlaneSecrets(master=master, join_key=join_key, access=access)

@@ -1,5 +1,7 @@
 """Gives master secret and join key to a control plane that joins: port 9092, aTLS, both attest.
 
+And what control planes ask the provider's API with, where the owner gave it.
+
 The peer's evidence was accepted for `grant-client`: a node of this cluster's policy whose PCR 15 is
 this cluster's. What its grant is worth `grants` decides. A used grant is on the disk before the
 answer leaves: it is good once, also over a restart.
@@ -101,16 +103,18 @@ class GrantHandlers(GrantServiceBase):
         own_name: str,
         kept: KeptPolicy,
         join_key: Callable[[], Secret],
+        access: Callable[[], Secret | None],
         membership: Callable[[], Membership],
         used: UsedGrants,
     ) -> None:
         self._master, self._own_name, self._kept = master, own_name, kept
-        self._join_key, self._membership, self._used = join_key, membership, used
+        self._join_key, self._access = join_key, access
+        self._membership, self._used = membership, used
 
     async def Redeem(  # noqa: N802 - the name in key.proto
         self, stream: Stream[RedeemRequest, RedeemReply]
     ) -> None:
-        """Judge the grant, note that it is used, then give both secrets."""
+        """Judge the grant, note that it is used, then give the secrets."""
         with raise_status():
             request = await stream.recv_message()
             peer = peer_of(stream)
@@ -131,6 +135,7 @@ class GrantHandlers(GrantServiceBase):
                 now=now,
             )
             join_key = dump_private_key(load_private_key(self._join_key()))
+            access = self._access()
             self._used.add(record.sequence, expires_at=record.entry.expires_at, now=now)
             _log.info("a control plane got its secrets", extra={"node": member.name})
             await stream.send_message(
@@ -138,5 +143,6 @@ class GrantHandlers(GrantServiceBase):
                     master_key=self._master.key.reveal(),
                     master_salt=self._master.salt.reveal(),
                     join_private_key=join_key.reveal(),
+                    provider_access=access.reveal() if access is not None else b"",
                 )
             )

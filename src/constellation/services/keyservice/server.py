@@ -127,6 +127,7 @@ class KeyServer:
                 own_name=identity.name,
                 kept=kept,
                 join_key=lambda: Secret(_read(self._keys / "join.pem")),
+                access=self._access,
                 membership=self._membership(kept),
                 used=UsedGrants(self.state / "used-grants.json"),
             )
@@ -149,6 +150,10 @@ class KeyServer:
         finally:
             server.close()
             await server.wait_closed()
+
+    def _access(self) -> Secret | None:
+        path = self._keys / "provider" / "access.json"
+        return Secret(_read(path)) if path.exists() else None
 
     def _membership(self, kept: KeptPolicy) -> Callable[[], Membership]:
         seed = self._keys / "membership.json"
