@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LINK_LOCAL = "169.254.169.254"
 SESSION = "AQAEAsession=="
+_DRY = ("ec2:CreateVpc",)
 
 
 class Noting:
@@ -45,6 +46,9 @@ class Noting:
                 with (self._folder / "calls").open("a") as file:
                     file.write(f"{call}\n")
                 fault = self._fault(call)
+            if fault is None and call in _DRY and "DryRun=true" in body.decode().split("&"):
+                # moto 5.2 carries these out; AWS documents that it does not
+                fault = ("412", "DryRunOperation")
             if fault is not None:
                 status, code = fault
                 start(f"{status} {code}", [("Content-Type", "text/xml"), ("Retry-After", "1")])
