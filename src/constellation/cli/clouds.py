@@ -27,7 +27,6 @@ from constellation.config.cloud_settings import (
 )
 from constellation.config.clouds_yaml import find_clouds_yaml, parse_login
 from constellation.config.providers.catalogues import ProviderName
-from constellation.config.schema import Config
 from constellation.providers.aws.cloud import AwsCloud
 from constellation.providers.azure.cloud import AzureCloud
 from constellation.providers.gcp.cloud import GcpCloud
@@ -42,13 +41,14 @@ from constellation.trust.release import is_development
 from constellation.trust.release_chain import NOTHING_SEEN, role_keys, verify_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from constellation.base.progress import Report
     from constellation.base.secret import Secret
+    from constellation.config.schema import Config
     from constellation.config.workspace import Workspace
-    from constellation.providers.protocols import Desired, Infrastructure, Instance
-    from constellation.providers.terraform.infrastructure import Cloud, Outputs
+    from constellation.providers.protocols import Desired, Infrastructure
+    from constellation.providers.terraform.infrastructure import Cloud
     from constellation.providers.terraform.run import Plan
     from constellation.trust.artifact_list import ArtifactList
     from constellation.trust.release import Release
@@ -57,15 +57,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CLOUDS",
     "CloudSupplies",
-    "Forgotten",
     "TerraformRun",
     "cloud_context",
     "cloud_of",
-    "forgotten_context",
     "iam_variables",
     "identities_of",
     "infrastructure_of",
     "made_here",
+    "nobody_asked",
     "node_access_of",
     "terraform_of",
 ]
@@ -130,11 +129,12 @@ class TerraformRun:
     log: str
 
 
-def _nobody_asked(plan: Plan) -> None:
+def nobody_asked(plan: Plan) -> None:
+    """Refuse every change: this command only looks. Raises UserError."""
     raise UserError(f"{plan.summary()}: this command changes no resources")
 
 
-_ONLY_LOOKS = TerraformRun(confirm=_nobody_asked, log="")
+_ONLY_LOOKS = TerraformRun(confirm=nobody_asked, log="")
 
 
 def cloud_context(
@@ -202,39 +202,6 @@ def infrastructure_of(
         return inner
 
     return make
-
-
-def forgotten_context(workspace: Workspace, *, report: Report) -> Context | None:
-    """Give the context of a removal whose configuration is gone or broken; None: nothing is there.
-
-    Terraform's program is the one on PATH; variables and providers are still in its folder.
-    """
-    mark = Folder(path=workspace.terraform).mark()
-    if mark is None:
-        return None
-    cloud, config = Forgotten(provider=mark.provider), Config()
-
-    def make(uid: str) -> Infrastructure:
-        return TerraformInfrastructure(
-            cloud,
-            uid,
-            folder=workspace.terraform,
-            program="",
-            settings=TerraformSettings(),
-            confirm=_nobody_asked,
-        )
-
-    return Context(
-        workspace=workspace,
-        config=config,
-        supplies=CloudSupplies(cache=workspace.folder, workspace=workspace, config=config),
-        infrastructure=make,
-        owned=lambda: made_here(workspace),
-        list_nodes=list_nodes,
-        now=clock.now,
-        report=report,
-        wait_s=0.0,
-    )
 
 
 def iam_variables(config: Config) -> dict[str, object]:
@@ -389,33 +356,3 @@ class CloudSupplies:
 
 def _bytes(values: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(sorted(bytes.fromhex(value) for value in values))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forgotten:
-    """A cloud whose configuration is gone or broken: what Terraform made can still be removed."""
-
-    provider: str
-
-    def variables(self, uid: str, desired: Desired) -> Mapping[str, object]:
-        """Refuse: nothing is made without a configuration."""
-        del desired
-        raise Conflict(f"{uid} on {self.provider}: the configuration cannot be read")
-
-    async def preflight(self, uid: str, desired: Desired) -> tuple[str, ...]:
-        """Refuse as `variables`."""
-        self.variables(uid, desired)
-        return ()
-
-    async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
-        """Refuse: nobody says how the cloud is asked."""
-        raise Conflict(f"{outputs.uid} on {self.provider}: the configuration cannot be read")
-
-    async def leftovers(self, uid: str) -> tuple[str, ...]:
-        """Say nothing: nobody says how the cloud is asked; Terraform's own state is looked at."""
-        del uid
-        return ()
-
-    async def console(self, instance_id: str) -> bytes:
-        """Refuse as `instances`."""
-        raise Conflict(f"{instance_id} on {self.provider}: the configuration cannot be read")

@@ -39,7 +39,9 @@ def removal_context(workspace: Workspace, *, report: Report, log: str) -> Contex
         if config.provider.name in clouds.CLOUDS:
             agreed = clouds.TerraformRun(confirm=lambda _: None, log=log)
             return real_context(workspace, config, report=report, terraform=agreed)
-        if (context := clouds.forgotten_context(workspace, report=report)) is not None:
+        from constellation.cli.forgotten import forgotten_context
+
+        if (context := forgotten_context(workspace, report=report)) is not None:
             return context
     run(authenticate())
     return real_context(workspace, Config(), report=report)
