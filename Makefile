@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test test-vm evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade stubs format
+.PHONY: check test test-vm evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
@@ -44,6 +44,9 @@ bench-attestation: ## compare verification with Go's and Rust's; needs published
 
 drill-upgrade: ## roll a new image out to 3+2 nodes under load, count failed requests, keep the figures (root); KIND=minor: Kubernetes' next minor version too
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.upgrade $(addprefix --kind ,$(KIND)) $(ARGUMENTS)
+
+drill-chaos: ## power, partition, balancer, disk, suspend, clocks under load on 3+2 nodes (root): DRILL="words" for some, MINUTES of power-offs
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.chaos $(addprefix --drill ,$(DRILL)) $(addprefix --minutes ,$(MINUTES)) $(addprefix --seed ,$(SEED))
 
 docs: ## write the reference pages anew
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tools/golden.py

@@ -30,11 +30,27 @@ if TYPE_CHECKING:
 
     from tests.cluster.conftest import Workspace
 
-__all__ = ["ApiProbe", "ServiceProbe", "WriteProbe"]
+__all__ = ["ApiProbe", "Gap", "ServiceProbe", "WriteProbe", "administrator"]
 
 _TIMEOUT_S = 5.0
 _FRAME_HEAD, _GOAWAY = 9, 7
 _PATH = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt"
+
+
+class Gap:
+    """The longest time between two answers that were successes, from all threads of a probe."""
+
+    def __init__(self) -> None:
+        self._lock, self._last_s, self._longest_s = threading.Lock(), time.monotonic(), 0.0
+
+    def answered(self) -> None:
+        """Note a success."""
+        with self._lock:
+            self._longest_s, self._last_s = self.longest_s(), time.monotonic()
+
+    def longest_s(self) -> float:
+        """Give the longest gap so far, the one that still lasts included, in seconds."""
+        return max(self._longest_s, time.monotonic() - self._last_s)
 
 
 class _Connection:
@@ -132,9 +148,9 @@ class ApiProbe:
     """Asks the API through the load balancer as the administrator; `failed` says when and how."""
 
     def __init__(self, workspace: Workspace, *, every_s: float = 0.1) -> None:
-        self._host, self._port, _, self._context = _administrator(workspace)
+        self._host, self._port, _, self._context = administrator(workspace)
         self._every_s = every_s
-        self.asked, self.failed = 0, list[str]()
+        self.asked, self.failed, self.gap = 0, list[str](), Gap()
         self._end = threading.Event()
         self._threads = [
             threading.Thread(target=self._repeat, args=(once,))
@@ -160,7 +176,9 @@ class ApiProbe:
             at, started = time.strftime("%H:%M:%S"), time.monotonic()
             try:
                 status = once()
-                if status != 200:
+                if status == http.HTTPStatus.OK:
+                    self.gap.answered()
+                else:
                     self.failed.append(f"{at} {once.__name__}: {status}")
             except (OSError, h2.exceptions.ProtocolError) as error:
                 self.failed.append(f"{at} {once.__name__}: {error!r}")
@@ -197,7 +215,7 @@ class ApiProbe:
         return _Connection(self._host, self._port, self._context)
 
 
-def _administrator(
+def administrator(
     workspace: Workspace,
 ) -> tuple[str, int, ssl.SSLContext, ssl.SSLContext]:
     """Give host and port of the API, and contexts with the administrator: HTTP/1.1, HTTP/2."""
@@ -225,9 +243,9 @@ class ServiceProbe:
     """Asks a NodePort through the load balancer, each time on a fresh connection."""
 
     def __init__(self, workspace: Workspace, *, port: int, every_s: float, threads: int) -> None:
-        self._host, _, _, _ = _administrator(workspace)
+        self._host, _, _, _ = administrator(workspace)
         self._port, self._every_s = port, every_s
-        self.asked, self.failed, self.in_a_row = 0, list[str](), 0
+        self.asked, self.failed, self.in_a_row, self.gap = 0, list[str](), 0, Gap()
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._repeat) for _ in range(threads)]
 
@@ -249,8 +267,10 @@ class ServiceProbe:
             try:
                 connection.request("GET", "/")
                 status = connection.getresponse().status
-                self.in_a_row += 1
-                if status != http.HTTPStatus.OK:
+                if status == http.HTTPStatus.OK:
+                    self.in_a_row += 1
+                    self.gap.answered()
+                else:
                     self.failed.append(f"{at}: {status}")
                     self.in_a_row = 0
             except (OSError, http.client.HTTPException) as error:
@@ -267,7 +287,7 @@ class WriteProbe:
     _PATH = "/api/v1/namespaces/default/configmaps"
 
     def __init__(self, workspace: Workspace, *, every_s: float) -> None:
-        self._host, self._port, self._context, _ = _administrator(workspace)
+        self._host, self._port, self._context, _ = administrator(workspace)
         self._every_s = every_s
         self.acknowledged, self.failed = 0, list[str]()
         self.lost, self.missed = 0, 0
