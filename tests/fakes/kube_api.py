@@ -137,7 +137,7 @@ class KubeApi:
             case "create":
                 return self._create(key, json.loads(body))
             case "patch":
-                return self._store(key, _merged(self._get(key), json.loads(body)))
+                return self._update(key, json.loads(body), merged=True)
             case "update":
                 return self._update(key, json.loads(body))
             case "delete":
@@ -206,12 +206,15 @@ class KubeApi:
             raise _Refusal(409, "AlreadyExists", name=key[3])
         return self._store(key, body)
 
-    def _update(self, key: tuple[str, str, str, str], body: dict[str, Any]) -> dict[str, Any]:
+    def _update(
+        self, key: tuple[str, str, str, str], body: dict[str, Any], *, merged: bool = False
+    ) -> dict[str, Any]:
+        """Replace an object, or merge into it; a version that is named must be the present one."""
         found = self._get(key)
-        wanted = body["metadata"].get("resourceVersion")
+        wanted = body.get("metadata", {}).get("resourceVersion")
         if wanted not in (None, found["metadata"]["resourceVersion"]):
             raise _Refusal(409, "Conflict", name=key[3])
-        return self._store(key, body)
+        return self._store(key, _merged(found, body) if merged else body)
 
     def _store(self, key: tuple[str, str, str, str], body: dict[str, Any]) -> dict[str, Any]:
         self._version += 1

@@ -22,6 +22,7 @@ from constellation.kube.membership import GroupSlots, Member, Membership, NodeRo
 from constellation.kube.rollout import NodeGroup, quorum, version_order
 from constellation.providers.protocols import Instance, Role
 from constellation.services.operator.facts import Components, Facts, KubeNode
+from constellation.services.operator.fleet import Fleet
 from constellation.services.operator.ports import Pod
 from constellation.trust.node_image import wanted_image
 from tests.fakes.members import KEYS, digest, settings
@@ -354,7 +355,29 @@ class RolloutWorld:
 
     async def create_group(self, group: NodeGroup) -> None:
         self._call(f"group {group.name}")
-        self.groups.setdefault(group.name, group)
+        self.groups.setdefault(group.name, dataclasses.replace(group, version="1"))
+
+    async def change_group(self, group: NodeGroup) -> None:
+        self._call(f"change group {group.name}")
+        kept = self.groups[group.name].version
+        if group.version != kept:
+            raise Conflict(f"{group.name}: version {group.version}, now {kept}")
+        self.groups[group.name] = dataclasses.replace(group, version=str(int(kept) + 1))
+
+    async def set_provider_id(self, node: str, provider_id: str) -> None:
+        self._call(f"provider id {node}")
+        assert not self._nodes[node].provider_id, "Kubernetes lets it be said once"
+        self._nodes[node] = dataclasses.replace(self._nodes[node], provider_id=provider_id)
+
+    async def fleet(self) -> Fleet:
+        assert self.membership is not None
+        return Fleet(
+            policy=self.policy,
+            membership=self.membership,
+            groups=tuple(self.groups.values()),
+            instances=tuple(m.instance for m in self._machines.values()),
+            nodes=tuple(self._nodes.values()),
+        )
 
     async def write_status(self, status: dict[str, Any]) -> None:
         self._call("status")

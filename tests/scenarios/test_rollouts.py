@@ -26,6 +26,16 @@ OLD, NEW = "v1.36.1", "v1.36.2"
 LOOK_S = 5.0
 
 
+class NoDoor:
+    """No autoscaler here."""
+
+    async def once(self) -> None:
+        raise AssertionError("nobody opens it")
+
+    async def close(self) -> None:
+        pass
+
+
 class Drill:
     """Drives operators: one leads, and when it leaves or dies another does."""
 
@@ -94,6 +104,7 @@ class Drill:
             world=world,
             leadership=self,
             own=OwnNode(world.me, orders=self, agent=None),  # type: ignore[arg-type] - no orders
+            door=NoDoor(),
             pace=Pace(notice_s=0, again_s=0, retire_s=60),
             now_s=lambda: self.time_s,
         )

@@ -17,7 +17,7 @@ import pytest
 from lightkube.resources.core_v1 import ConfigMap, Node, Secret
 
 from constellation.base import clock
-from constellation.base.errors import Unavailable
+from constellation.base.errors import Conflict, Unavailable
 from constellation.crypto.x509 import CertificateAuthority, load_certificate
 from constellation.kube.client import connect, raise_ours
 from constellation.kube.join_record_definition import GROUP
@@ -154,7 +154,16 @@ async def operator_works(plane: ControlPlane) -> None:
         assert (await kubernetes.components()).rbac == "v1.36.2"
         group = NodeGroup(name="workers", role=NodeRole.WORKER, size=2, surge=1)
         await kubernetes.create_group(group)
-        assert await kubernetes.groups() == (group,)
+        (read,) = await kubernetes.groups()
+        assert read == group
+        await kubernetes.change_group(dataclasses.replace(read, size=3, leaving=("i-1",)))
+        with pytest.raises(Conflict, match="somebody else"):
+            await kubernetes.change_group(dataclasses.replace(read, size=4))
+        (changed,) = await kubernetes.groups()
+        assert (changed.size, changed.leaving) == (3, ("i-1",))
+        plane.node("worker-1", "10.42.2.11")
+        await kubernetes.set_provider_id("worker-1", "constellation://i-1")
+        assert [n.provider_id for n in await kubernetes.nodes()] == ["constellation://i-1"]
         assert await kubernetes.orders() == ({}, {})
         await kubernetes.order("cp-0", None)
         await kubernetes.write_status({"phase": "settled"})
@@ -196,7 +205,7 @@ FORBIDDEN = {
         Call(verb="create", group="", resource="pods/exec", namespace="kube-system", name="x"),
         Call(verb="delete", group="", resource="pods", namespace="kube-system", name="x"),
         Call(verb="patch", group="", resource="nodes/status", name="worker-0"),
-        Call(verb="patch", group=GROUP, resource="nodegroups", name="workers"),
+        Call(verb="delete", group=GROUP, resource="nodegroups", name="workers"),
         Call(verb="create", group="", resource="configmaps", namespace="kube-system"),
         Call(
             verb="patch",

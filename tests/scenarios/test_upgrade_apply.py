@@ -16,15 +16,16 @@ import pytest
 
 pytest.importorskip("tuf", reason="this environment is older than requirements.lock")
 from constellation.base import clock
-from constellation.base.errors import Conflict, Rejected, Unavailable, Untrusted
+from constellation.base.errors import Conflict, Rejected, Unavailable, Untrusted, UserError
 from constellation.cluster import roll_out, scale
 from constellation.cluster import upgrade as upgrades
 from constellation.cluster.context import Context, KubernetesNode
 from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade, demand_way_back, rollback_to
 from constellation.cluster.verify import Verified
-from constellation.config.schema import Config, NodeGroup
+from constellation.config.schema import Autoscaling, Config, NodeGroup
 from constellation.config.state import State, read_state, write_state
 from constellation.kube.cluster_release import NodeStatus, Phase, ReleaseStatus
+from constellation.kube.rollout import Bounds
 from constellation.providers.protocols import Desired, InfrastructureState, Role
 from constellation.releases.site import Site
 from constellation.services.joinservice import server as server_module
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from constellation.base.progress import Report
     from constellation.trust.release import Release
 
-GROUP = "control_plane_default"
+GROUP, WORK = "control_plane_default", "workers"
 KUBERNETES = "v1.36.2"
 
 
@@ -57,6 +58,8 @@ class Cloud:
     phase: Phase = Phase.ROLLING
     works: bool = True
     size: int = 1
+    workers: int = 0
+    bounds: Bounds | None = None
     asked: list[tuple[str, int]] = field(default_factory=list)
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -110,7 +113,11 @@ class Cloud:
             dataclasses.replace(infrastructure.instances[0], instance_id=f"cp-{n}")
             for n in range(self.size)
         )
-        return dataclasses.replace(infrastructure, instances=some)
+        others = tuple(
+            dataclasses.replace(some[0], instance_id=f"w-{n}", group=WORK, role=Role.WORKER)
+            for n in range(self.workers)
+        )
+        return dataclasses.replace(infrastructure, instances=(*some, *others))
 
     # Kubernetes and operator
     async def nodes(self, _: Path) -> tuple[KubernetesNode, ...]:
@@ -123,7 +130,7 @@ class Cloud:
                 address="127.0.0.1",
                 reason="",
             )
-            for n in range(self.size)
+            for n in range(self.size + self.workers)
         )
 
     async def status(self, _: Path) -> ReleaseStatus:
@@ -171,10 +178,15 @@ class Cloud:
         error = None if fine else Rejected(("pcr4",))
         return (Verified(instance_id="cp-0", node_name="n-0", result=None, error=error),)
 
-    async def set_size(self, kubeconfig: Path, group: str, size: int) -> None:
+    async def set_size(
+        self, kubeconfig: Path, group: str, size: int, *, bounds: Bounds | None
+    ) -> None:
         del kubeconfig
         self.asked.append((group, size))
-        self.size = size
+        if group == WORK:
+            self.workers, self.bounds = size, bounds
+        else:
+            self.size = size
 
     async def upgrade(self, version: str, *, kubernetes: str = KUBERNETES) -> State:
         return await self._move(Versions(release=version, kubernetes=kubernetes))
@@ -392,9 +404,10 @@ async def test_a_group_grows_with_its_slots_first_and_shrinks_with_them_last(
 
     slots_when_asked = []
 
-    async def ask(kubeconfig: Path, group: str, size: int) -> None:
+    async def ask(kubeconfig: Path, group: str, size: int, *, bounds: Bounds | None) -> None:
+        assert bounds is None
         slots_when_asked.append(dict(cloud.policy.slots))
-        await cloud.set_size(kubeconfig, group, size)
+        await cloud.set_size(kubeconfig, group, size, bounds=bounds)
 
     sized(3)
     await scale.scale(cloud.context, GROUP, ask=ask)
@@ -405,6 +418,40 @@ async def test_a_group_grows_with_its_slots_first_and_shrinks_with_them_last(
     assert (cloud.policy.slots, cloud.size) == ({GROUP: 1}, 1)
     assert cloud.policy.serial == 3
     assert cloud.asked == [(GROUP, 3), (GROUP, 1)]
+
+
+async def test_with_autoscaling_the_policy_has_places_for_the_most_and_the_object_the_bounds(
+    cloud: Cloud,
+) -> None:
+    def conf(size: int, *, bounds: tuple[int, int] | None) -> None:
+        chosen = Autoscaling(min=bounds[0], max=bounds[1]) if bounds else None
+        planes = NodeGroup(role=Role.CONTROL_PLANE, size=1)
+        workers = NodeGroup(role=Role.WORKER, size=size, autoscaling=chosen)
+        cloud.config = Config(name="test", node_groups={GROUP: planes, WORK: workers})
+
+    conf(1, bounds=(1, 4))
+    await scale.scale(cloud.context, WORK, ask=cloud.set_size)
+    assert cloud.policy.slots == {GROUP: 1, WORK: 4}
+    assert cloud.bounds == Bounds(least=1, most=4)
+    cloud.workers = 3  # as an autoscaler made it
+    await scale.scale(cloud.context, GROUP, ask=cloud.set_size)
+    assert cloud.policy.slots == {GROUP: 1, WORK: 4}
+    assert cloud.workers == 3, "another group's call leaves it alone"
+    conf(2, bounds=None)
+    await scale.scale(cloud.context, WORK, ask=cloud.set_size)
+    assert (cloud.bounds, cloud.policy.slots) == (None, {GROUP: 1, WORK: 2})
+    assert cloud.workers == 2
+
+
+def test_a_size_outside_the_bounds_is_refused() -> None:
+    bounds = Autoscaling(min=2, max=4)
+    workers = NodeGroup(role=Role.WORKER, size=2, autoscaling=bounds)
+    planes = NodeGroup(role=Role.CONTROL_PLANE, size=1)
+    config = Config(name="test", node_groups={GROUP: planes, WORK: workers})
+    scale.check_size(config, WORK, 4)
+    for size in (1, 5):
+        with pytest.raises(UserError, match="expected 2 to 4 nodes"):
+            scale.check_size(config, WORK, size)
 
 
 async def test_no_group_is_scaled_while_a_roll_out_goes_on(cloud: Cloud) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lightkube.resources.core_v1 import Node
 
     from constellation.kube.cluster_release import ReleaseStatus
+    from constellation.kube.rollout import Bounds
 
 __all__ = ["list_nodes", "read_status", "set_group_size"]
 
@@ -74,8 +75,8 @@ async def read_status(kubeconfig: Path) -> ReleaseStatus | None:
         raise Unavailable(f"the operator's report cannot be read: {error}") from error
 
 
-async def set_group_size(kubeconfig: Path, group: str, size: int) -> None:
-    """Ask the operator for so many nodes of a group.
+async def set_group_size(kubeconfig: Path, group: str, size: int, *, bounds: Bounds | None) -> None:
+    """Ask the operator for so many nodes of a group; `bounds` None: nobody else may.
 
     Raises:
         Unavailable: the API server does not answer, or the operator has not made the group yet.
@@ -84,7 +85,9 @@ async def set_group_size(kubeconfig: Path, group: str, size: int) -> None:
     from lightkube.types import PatchType  # noqa: PLC0415 - see above
 
     kind = create_global_resource(API_GROUP, API_VERSION, "NodeGroup", "nodegroups")
-    name, spec = group_object_name(group), {"spec": {"size": size}}
+    name = group_object_name(group)
+    least, most = (bounds.least, bounds.most) if bounds is not None else (None, None)
+    spec = {"spec": {"size": size, "min": least, "max": most}}
     patched = await _ask(
         kubeconfig, lambda client: client.patch(kind, name, spec, patch_type=PatchType.MERGE)
     )

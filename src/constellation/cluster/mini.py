@@ -67,7 +67,7 @@ async def _runs(context: Context) -> bool:
     if state is None or not state.cluster_ca or not context.workspace.kubeconfig.exists():
         return False
     observed = await apply.observe(context, state)
-    wanted = sum(group.size for group in context.config.node_groups.values())
+    wanted = sum(group.least for group in context.config.node_groups.values())
     return bool(observed.nodes) and not ready.missing(observed.nodes, wanted=wanted)
 
 

@@ -7,12 +7,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from constellation.cluster.context import KubernetesNode
     from constellation.config.schema import Config
     from constellation.config.state import State
-    from constellation.providers.protocols import InfrastructureState
+    from constellation.providers.protocols import InfrastructureState, Instance
 
-__all__ = ["Observed", "Planned", "Step", "plan"]
+__all__ = ["Observed", "Planned", "Step", "plan", "wanted_machines"]
 
 
 class Step(StrEnum):
@@ -59,11 +61,21 @@ def plan(config: Config, state: State | None, observed: Observed) -> tuple[Plann
         started = state is not None and state.init is not None
         why = "an earlier init goes on" if started else "the cluster was not initialised"
         steps.append(Planned(step=Step.INIT, why=why))
-    wanted = sum(group.size for group in config.node_groups.values())
+    machines = observed.infrastructure.instances if observed.infrastructure is not None else ()
+    wanted = wanted_machines(config, machines)
     ready = sum(node.ready for node in observed.nodes)
     if ready < wanted:
         steps.append(Planned(step=Step.READY, why=f"{ready} of {wanted} nodes are Ready"))
     return tuple(steps)
+
+
+def wanted_machines(config: Config, there: Iterable[Instance]) -> int:
+    """Say how many machines there should be: where an autoscaler may decide, as many as it did."""
+    groups = [machine.group for machine in there]
+    return sum(
+        min(max(groups.count(name), group.least), group.most)
+        for name, group in config.node_groups.items()
+    )
 
 
 def _machines(config: Config, infrastructure: InfrastructureState | None) -> str:
@@ -75,6 +87,6 @@ def _machines(config: Config, infrastructure: InfrastructureState | None) -> str
             if m.group == name
         ]
         running = sum(m.state in ("running", "starting") for m in machines)
-        if running < group.size:
-            reasons.append(f"{name}: {running} of {group.size} run")
+        if running < group.least:
+            reasons.append(f"{name}: {running} of {group.least} run")
     return ", ".join(reasons)

@@ -24,6 +24,7 @@ from constellation.base.errors import Conflict, ConstellationError, Unavailable
 from constellation.base.progress import Progress
 from constellation.cluster import kubectl
 from constellation.cluster.apply import observe, require_state
+from constellation.cluster.plan import wanted_machines
 from constellation.cluster.policy_hand_over import hand_over
 from constellation.cluster.secrets import read_secrets
 from constellation.cluster.steps.machines import desired
@@ -32,7 +33,7 @@ from constellation.config.state import Image, write_state
 from constellation.kube.cluster_release import Phase
 from constellation.kube.rollout import version_order
 from constellation.trust import artifact_list
-from constellation.trust.cluster_policy import sign_policy
+from constellation.trust.cluster_policy import is_rolling, sign_policy
 from constellation.trust.release_rules import finish_policy, next_policy
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ __all__ = [
     "ReadStatus",
     "apply_upgrade",
     "demand_way_back",
-    "is_rolling",
     "next_serial",
     "rollback_to",
     "watch",
@@ -99,11 +99,6 @@ class Goal:
     release: str
     kubernetes: str
     ends_at: int | None = None
-
-
-def is_rolling(policy: ClusterPolicy) -> bool:
-    """Say whether a policy is one of a roll-out: something in it is to end."""
-    return len(policy.artifact_lists) > 1 or any(e.not_after is not None for e in policy.releases)
 
 
 def rollback_to(policy: ClusterPolicy) -> Versions:
@@ -250,7 +245,7 @@ async def _begin(context: Context, state: State, found: Found, goal: Goal) -> St
     policy = dataclasses.replace(
         next_policy(current, found.verified, aim, now=now_s),
         serial=next_serial(state, current),
-        slots={name: group.size + _SURGE for name, group in context.config.node_groups.items()},
+        slots={name: group.most + _SURGE for name, group in context.config.node_groups.items()},
     )
     release = found.verified.release
     context.report(Progress(step="Files of the release", detail=release.version))
@@ -319,7 +314,7 @@ def _after(policy: ClusterPolicy, state: State, config: Config) -> ClusterPolicy
     return dataclasses.replace(
         finish_policy(policy),
         serial=next_serial(state, policy),
-        slots={name: group.size for name, group in config.node_groups.items()},
+        slots={name: group.most for name, group in config.node_groups.items()},
     )
 
 
@@ -330,8 +325,10 @@ async def _is_done(context: Context, state: State, policy: ClusterPolicy, *, pro
         made = await context.infrastructure(state.uid).observe()
     except Unavailable:
         return False
-    wanted = sum(group.size for group in context.config.node_groups.values())
-    if made is None or len(made.instances) != wanted or not _all_new(nodes, policy, wanted=wanted):
+    if made is None:
+        return False
+    wanted = wanted_machines(context.config, made.instances)
+    if len(made.instances) != wanted or not _all_new(nodes, policy, wanted=wanted):
         return False
     owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
     after = _after(policy, state, context.config)
@@ -355,8 +352,8 @@ def _all_new(nodes: tuple[KubernetesNode, ...], policy: ClusterPolicy, *, wanted
 async def _demand_whole(context: Context, state: State) -> None:
     """Refuse to begin where something is missing already. Raises Conflict."""
     seen = await observe(context, state)
-    wanted = sum(group.size for group in context.config.node_groups.values())
     machines = seen.infrastructure.instances if seen.infrastructure is not None else ()
+    wanted = wanted_machines(context.config, machines)
     ready = sum(node.ready for node in seen.nodes)
     if not (len(machines) == len(seen.nodes) == ready == wanted):
         raise Conflict(

@@ -16,14 +16,15 @@ from constellation.base.clock import monotonic_s
 from constellation.base.errors import Conflict, Unavailable, UserError
 from constellation.base.progress import Progress
 from constellation.cluster.apply import require_state
+from constellation.cluster.plan import wanted_machines
 from constellation.cluster.policy_hand_over import hand_over
-from constellation.cluster.roll_out import is_rolling, next_serial
+from constellation.cluster.roll_out import next_serial
 from constellation.cluster.secrets import read_secrets
 from constellation.cluster.upgrade import current_policy
 from constellation.config.state import write_state
-from constellation.kube.rollout import CONTROL_PLANE_SIZES
+from constellation.kube.rollout import CONTROL_PLANE_SIZES, Bounds
 from constellation.providers.protocols import Role
-from constellation.trust.cluster_policy import sign_policy
+from constellation.trust.cluster_policy import is_rolling, sign_policy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,16 +41,19 @@ _LOOK_S = 1.0
 class SetSize(Protocol):
     """The operator's wish for one group."""
 
-    async def __call__(self, kubeconfig: Path, group: str, size: int) -> None:
-        """Ask for so many nodes of a group. Raises Unavailable."""
+    async def __call__(
+        self, kubeconfig: Path, group: str, size: int, *, bounds: Bounds | None
+    ) -> None:
+        """Ask for so many nodes of a group, and set its bounds or none. Raises Unavailable."""
         ...
 
 
 def check_size(config: Config, group: str, size: int) -> None:
-    """Refuse a size that no group may have.
+    """Refuse a size that the group may not have.
 
     Raises:
-        UserError: there is no such group, or control planes would be neither 1, 3 nor 5.
+        UserError: there is no such group, control planes would be neither 1, 3 nor 5, or the size
+            is outside the group's autoscaling.
     """
     known = config.node_groups.get(group)
     if known is None:
@@ -61,6 +65,13 @@ def check_size(config: Config, group: str, size: int) -> None:
             f"expected 1, 3 or 5 control planes, found {size}",
             where="N",
             hint="etcd loses its quorum with half of them: an even number is no safer",
+        )
+    bounds = known.autoscaling
+    if bounds is not None and not bounds.min <= size <= bounds.max:
+        raise UserError(
+            f"expected {bounds.min} to {bounds.max} nodes, found {size}",
+            where="N",
+            hint=f"nodeGroups.{group}.autoscaling in the configuration has these bounds",
         )
 
 
@@ -99,21 +110,23 @@ async def scale(context: Context, group: str, *, ask: SetSize) -> State:
         Conflict: the cluster was not initialised, or a roll-out goes on.
         Unavailable: not within the context's `wait_s`; the same call goes on.
     """
-    state, size = demand_settled(context), context.config.node_groups[group].size
+    state, wanted = demand_settled(context), context.config.node_groups[group]
     if state.policy_before is not None and state.policy is not None:
         state = await hand_over(context, state, state.policy)
     machines = state.infrastructure.instances if state.infrastructure is not None else ()
-    if size >= sum(m.group == group for m in machines):
+    if wanted.most >= sum(m.group == group for m in machines):
         state = await _sign(context, state)
-    await ask(context.workspace.kubeconfig, group, size)
-    state = await _wait(context, state, group, size)
+    asked = wanted.autoscaling
+    bounds = Bounds(least=asked.min, most=asked.max) if asked is not None else None
+    await ask(context.workspace.kubeconfig, group, wanted.size, bounds=bounds)
+    state = await _wait(context, state, group)
     return await _sign(context, state)
 
 
 async def _sign(context: Context, state: State) -> State:
     """Give every group the slots that the configuration has."""
     policy = current_policy(state)
-    slots = {name: group.size for name, group in context.config.node_groups.items()}
+    slots = {name: group.most for name, group in context.config.node_groups.items()}
     if policy.slots == slots:
         return state
     owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
@@ -121,10 +134,14 @@ async def _sign(context: Context, state: State) -> State:
     return await hand_over(context, state, sign_policy(following, owner.owner_key))
 
 
-async def _wait(context: Context, state: State, group: str, size: int) -> State:
-    """Wait until so many machines are there and all nodes of the cluster are Ready."""
+async def _wait(context: Context, state: State, group: str) -> State:
+    """Wait until the group has its machines and every machine of the cluster is a Ready node.
+
+    Where an autoscaler may have begun to move the group, every size that it may choose will do.
+    """
     step, end = f"Group {group}", monotonic_s() + context.wait_s
-    wanted = sum(g.size for g in context.config.node_groups.values())
+    known = context.config.node_groups[group]
+    size = known.size
     while True:
         try:
             made = await context.infrastructure(state.uid).observe()
@@ -133,9 +150,10 @@ async def _wait(context: Context, state: State, group: str, size: int) -> State:
             made, nodes = None, ()
         machines = made.instances if made is not None else ()
         there = sum(m.group == group for m in machines)
-        ready = sum(node.ready for node in nodes)
+        ready, wanted = sum(node.ready for node in nodes), wanted_machines(context.config, machines)
         detail = f"{there} of {size} machines, {ready} of {wanted} nodes Ready"
-        if made is not None and there == size and len(nodes) == ready == wanted:
+        settled = known.least <= there <= known.most
+        if made is not None and settled and len(nodes) == ready == wanted:
             state = dataclasses.replace(state, infrastructure=made)
             write_state(context.workspace.state, state)
             context.report(Progress(step=step, detail=detail, finished=True))

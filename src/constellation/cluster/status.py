@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.cluster.apply import observe, require_state
+from constellation.cluster.plan import wanted_machines
 from constellation.cluster.steps.ready import missing
 from constellation.providers.protocols import Role
 
@@ -49,10 +50,11 @@ async def status(context: Context) -> Status:
     """
     state = require_state(context)
     observed = await observe(context, state)
-    wanted = sum(group.size for group in context.config.node_groups.values())
+    machines = observed.infrastructure.instances if observed.infrastructure is not None else ()
+    wanted = wanted_machines(context.config, machines)
     return Status(
         state=state,
-        machines=observed.infrastructure.instances if observed.infrastructure is not None else (),
+        machines=machines,
         nodes=observed.nodes,
         judged=judge(state, observed, wanted=wanted),
     )

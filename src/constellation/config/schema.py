@@ -30,6 +30,7 @@ __all__ = [
     "KUBERNETES_VERSIONS",
     "ArtifactSource",
     "Attestation",
+    "Autoscaling",
     "Config",
     "KubernetesVersion",
     "LocalProvider",
@@ -46,6 +47,16 @@ KUBERNETES_VERSIONS: tuple[str, ...] = get_args(KubernetesVersion)
 DEFAULT_KUBERNETES_VERSION: KubernetesVersion = "v1.36.2"
 
 _MOST_NODES = 50
+
+
+class Autoscaling(Section):
+    """Between which sizes a cluster-autoscaler may move a group of workers."""
+
+    min: Annotated[int, Field(ge=1, le=_MOST_NODES)]
+    """The least: 1 or more, since an empty group shows nobody what its nodes are like."""
+
+    max: Annotated[int, Field(ge=1, le=_MOST_NODES)]
+    """The most. So many places stand in the cluster policy, which your owner key signs."""
 
 
 class NodeGroup(Section):
@@ -76,6 +87,34 @@ class NodeGroup(Section):
 
     state_disk_type: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")] | None = None
     """Type of the state disk; without it, the provider's default. Clouds only."""
+
+    autoscaling: Autoscaling | None = None
+    """Bounds within which a cluster-autoscaler gives the group its size, from `constellation scale`
+    on; without them nobody but you does."""
+
+    @model_validator(mode="after")
+    def _within(self) -> NodeGroup:
+        bounds = self.autoscaling
+        if bounds is None:
+            return self
+        if self.role is not Role.WORKER:
+            raise ValueError("expected autoscaling of workers only, found it of control planes")
+        if not bounds.min <= self.size <= bounds.max:
+            raise ValueError(
+                f"expected autoscaling's min ({bounds.min}) <= size ({self.size}) <= max "
+                f"({bounds.max})"
+            )
+        return self
+
+    @property
+    def least(self) -> int:
+        """Give how many nodes there are at least, once all is as it should be."""
+        return self.size if self.autoscaling is None else self.autoscaling.min
+
+    @property
+    def most(self) -> int:
+        """Give how many nodes there may be: the group's slots."""
+        return self.size if self.autoscaling is None else self.autoscaling.max
 
 
 class Provider(Section):

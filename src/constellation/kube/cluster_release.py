@@ -16,7 +16,7 @@ from typing import Any, Final
 from constellation.base import decode
 from constellation.base.errors import FormatError
 from constellation.kube.membership import NodeRole  # noqa: TC001 - decode reads the hints
-from constellation.kube.rollout import NodeGroup
+from constellation.kube.rollout import Bounds, NodeGroup
 
 __all__ = [
     "API_GROUP",
@@ -118,28 +118,42 @@ def group_object_name(group: str) -> str:
 
 
 def dump_group(group: NodeGroup) -> dict[str, Any]:
-    """Write a NodeGroup's spec."""
+    """Write a NodeGroup's spec; null in a merge patch takes a field away."""
+    bounds = group.bounds
     return {
         "group": group.name,
         "role": str(group.role),
         "size": group.size,
         "surge": group.surge,
         "unavailable": group.unavailable,
+        "min": bounds.least if bounds is not None else None,
+        "max": bounds.most if bounds is not None else None,
+        "leaving": list(group.leaving),
     }
 
 
-def parse_group(spec: Any, *, what: str) -> NodeGroup:
+def parse_group(spec: Any, *, what: str, version: str = "") -> NodeGroup:
     """Read a NodeGroup's spec. Raises FormatError: it is none, or not one that can be rolled."""
     wanted = decode.load_value(_GroupSpec, spec, what=what)
     if not 0 <= wanted.size <= _MOST_NODES_A_GROUP:
         raise FormatError(f"{what}: size {wanted.size}, want 0 to {_MOST_NODES_A_GROUP}")
+    if len(wanted.leaving) > _MOST_NODES_A_GROUP:
+        raise FormatError(f"{what}: {len(wanted.leaving)} nodes leave, want {_MOST_NODES_A_GROUP}")
+    if (wanted.min is None) != (wanted.max is None):
+        raise FormatError(f"{what}: min without max or max without min, want both or none")
     try:
+        bounds = None
+        if wanted.min is not None and wanted.max is not None:
+            bounds = Bounds(least=wanted.min, most=min(wanted.max, _MOST_NODES_A_GROUP))
         return NodeGroup(
             name=wanted.group,
             role=wanted.role,
             size=wanted.size,
             surge=wanted.surge,
             unavailable=wanted.unavailable,
+            bounds=bounds,
+            leaving=wanted.leaving,
+            version=version,
         )
     except ValueError as error:
         raise FormatError(f"{what}: {error}") from None
@@ -214,6 +228,9 @@ class _GroupSpec:
     size: int
     surge: int = 1
     unavailable: int = 0
+    min: int | None = None
+    max: int | None = None
+    leaving: tuple[str, ...] = ()
 
 
 def definitions() -> list[dict[str, Any]]:
@@ -239,8 +256,10 @@ def definitions() -> list[dict[str, Any]]:
         }
     )
     count = {"type": "integer", "format": "int32", "minimum": 0, "maximum": _MOST_NODES_A_GROUP}
+    counts = ("size", "surge", "unavailable", "min", "max")
+    leaving = {"type": "array", "maxItems": _MOST_NODES_A_GROUP, "items": text}
     spec = _object(
-        {"group": text, "role": text, "size": count, "surge": count, "unavailable": count}
+        {"group": text, "role": text, **dict.fromkeys(counts, count), "leaving": leaving}
     )
     spec["required"] = ["group", "role", "size"]
     return [
@@ -255,7 +274,12 @@ def definitions() -> list[dict[str, Any]]:
         _definition(
             "NodeGroup",
             _object({"spec": spec}),
-            columns=(("Role", ".spec.role", "string"), ("Size", ".spec.size", "integer")),
+            columns=(
+                ("Role", ".spec.role", "string"),
+                ("Size", ".spec.size", "integer"),
+                ("Min", ".spec.min", "integer"),
+                ("Max", ".spec.max", "integer"),
+            ),
         ),
     ]
 

@@ -10,7 +10,7 @@ Source: design, section 11; Kubernetes, "Version Skew Policy".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ __all__ = [
     "Action",
     "ApplyCoreDns",
     "ApplyRbac",
+    "Bounds",
     "CreateNode",
     "Desired",
     "Health",
@@ -77,16 +78,37 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Between which sizes an autoscaler may move a group of workers."""
+
+    least: int
+    most: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.least <= self.most:
+            raise ValueError(f"bounds {self.least} to {self.most}, want 1 or more, in order")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeGroup:
-    """A group as wanted; `surge`: nodes above `size`, `unavailable`: nodes below it, meanwhile."""
+    """A group as wanted; `surge`: nodes above `size`, `unavailable`: nodes below it, meanwhile.
+
+    `bounds` None: nobody but its owner gives it another size. `leaving`: instances that shall go
+    first, whatever the planner would choose. `version`: of the object, as it was read.
+    """
 
     name: str
     role: NodeRole
     size: int
     surge: int = 1
     unavailable: int = 0
+    bounds: Bounds | None = None
+    leaving: tuple[str, ...] = ()
+    version: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        if self.role is NodeRole.CONTROL_PLANE and (self.bounds is not None or self.leaving):
+            raise ValueError("control planes are not scaled by an autoscaler")
         if self.role is NodeRole.CONTROL_PLANE and (
             (self.surge, self.unavailable) != (1, 0) or self.size not in CONTROL_PLANE_SIZES
         ):

@@ -74,7 +74,7 @@ _OPERATOR: Final = (
         names=("coredns",),
         namespace=_SYSTEM,
     ),
-    Rule(verbs=("list", "create"), group=GROUP, resource="nodegroups"),
+    Rule(verbs=("list", "create", "patch"), group=GROUP, resource="nodegroups"),
     Rule(verbs=("create",), group=GROUP, resource="clusterreleases"),
     Rule(verbs=("get", "patch"), group=GROUP, resource="clusterreleases", names=(RELEASE_NAME,)),
     Rule(verbs=("create",), group="coordination.k8s.io", resource="leases", namespace=_SYSTEM),

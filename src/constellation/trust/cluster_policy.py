@@ -29,6 +29,7 @@ __all__ = [
     "Versions",
     "dump_policy",
     "dump_signed_policy",
+    "is_rolling",
     "parse_policy",
     "parse_signed_policy",
     "sign_policy",
@@ -162,6 +163,11 @@ class SignedPolicy:
 def dump_policy(policy: ClusterPolicy) -> bytes:
     """Write the bytes that the owner key signs: canonical JSON."""
     return decode.dump(policy)
+
+
+def is_rolling(policy: ClusterPolicy) -> bool:
+    """Say whether a policy is one of a roll-out: something in it is to end."""
+    return len(policy.artifact_lists) > 1 or any(e.not_after is not None for e in policy.releases)
 
 
 def parse_policy(data: bytes) -> ClusterPolicy:

@@ -122,3 +122,28 @@ def test_the_reference_page_has_a_line_for_every_key() -> None:
     page = dump_reference()
     for key in ("name", "nodeGroups.NAME.size", "provider.local.stateDiskGB", "serviceCIDR"):
         assert f"| `{key}` |" in page
+
+
+@pytest.mark.parametrize(
+    ("role", "size", "bounds", "message"),
+    [
+        ("worker", 2, (3, 4), "autoscaling's min (3) <= size (2) <= max (4)"),
+        ("worker", 5, (3, 4), "autoscaling's min (3) <= size (5) <= max (4)"),
+        ("worker", 3, (4, 3), "autoscaling's min (4) <= size (3) <= max (3)"),
+        ("control-plane", 3, (3, 5), "expected autoscaling of workers only"),
+        ("worker", 1, (0, 5), "conf:6: nodeGroups.w.autoscaling.min: expected"),
+        ("worker", 1, (1, 51), "conf:6: nodeGroups.w.autoscaling.max: expected"),
+    ],
+)
+def test_bounds_of_autoscaling_are_of_workers_and_in_order(
+    role: str, size: int, bounds: tuple[int, int], message: str
+) -> None:
+    def conf(role: str, size: int, least: int, most: int) -> str:
+        group = f"  w: {{role: {role}, size: {size},\n"
+        more = f"      autoscaling: {{min: {least}, max: {most}}}}}\n"
+        planes = "  p: {role: control-plane, size: 1}\n"
+        return f"version: 1\nnodeGroups:\n{planes}\n{group}{more}"
+
+    good = parse_config(conf("worker", 3, 1, 4).encode(), name="conf").node_groups["w"]
+    assert (good.least, good.size, good.most) == (1, 3, 4)
+    assert message in str(_fault(conf(role, size, *bounds)))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from constellation.base.errors import FormatError
 from constellation.kube import cluster_release as cr
 from constellation.kube.membership import NodeRole
-from constellation.kube.rollout import NodeGroup
+from constellation.kube.rollout import Bounds, NodeGroup
 
 ORDER = cr.Order(kind=cr.OrderKind.UPGRADE, policySerial=3, kubernetes="v1.36.2")
 NODE = cr.NodeStatus(
@@ -46,6 +46,14 @@ def test_nothing_written_yet_is_nothing() -> None:
 def test_a_group_comes_back_as_it_was_written(size: int) -> None:
     group = NodeGroup(name="control_plane_default", role=NodeRole.CONTROL_PLANE, size=size)
     assert cr.parse_group(cr.dump_group(group), what="g") == group
+    workers = NodeGroup(
+        name="w",
+        role=NodeRole.WORKER,
+        size=size,
+        bounds=Bounds(least=1, most=9),
+        leaving=("i-1",),
+    )
+    assert cr.parse_group(cr.dump_group(workers), what="g") == workers
     assert cr.group_object_name(group.name) == "control-plane-default"
 
 
@@ -64,6 +72,14 @@ GOOD: dict[str, Any] = {"group": "w", "role": "worker", "size": 2}
         GOOD | {"role": "control-plane"},  # two control planes
         GOOD | {"surge": 0},  # nothing could be replaced
         GOOD | {"more": 1},
+        GOOD | {"min": 1},  # no end
+        GOOD | {"max": 3},
+        GOOD | {"min": 0, "max": 3},
+        GOOD | {"min": 3, "max": 2},
+        GOOD | {"leaving": "i-1"},
+        GOOD | {"leaving": ["i"] * 1001},
+        GOOD | {"role": "control-plane", "size": 3, "min": 1, "max": 3},
+        GOOD | {"role": "control-plane", "size": 3, "leaving": ["i-1"]},
     ],
 )
 def test_a_group_that_cannot_be_rolled_is_refused(spec: Any) -> None:

@@ -126,8 +126,8 @@ def terminate(context: click.Context, /, terraform_log: str | None, **chosen: An
 
 def _follows_another(conf: Config, state: State) -> bool:
     """Say whether the configuration names another release or Kubernetes than the cluster has."""
-    from constellation.cluster.roll_out import is_rolling
     from constellation.cluster.upgrade import current_policy
+    from constellation.trust.cluster_policy import is_rolling
 
     policy = current_policy(state)
     release = policy.release.version if policy.release is not None else ""

@@ -24,7 +24,7 @@ async def run(context: Context) -> tuple[KubernetesNode, ...]:
     Raises:
         Unavailable: not within the context's `wait_s`; says which are missing and why.
     """
-    wanted = sum(group.size for group in context.config.node_groups.values())
+    wanted = sum(group.least for group in context.config.node_groups.values())
     end = monotonic_s() + context.wait_s
     while True:
         try:

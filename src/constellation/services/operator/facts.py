@@ -24,13 +24,17 @@ __all__ = ["Components", "Facts", "KubeNode"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeNode:
-    """A Node object; `leaving`: this operator marked it to be removed."""
+    """A Node object; `leaving`: this operator marked it to be removed.
+
+    `provider_id`: which machine it is, as the object says; empty: it does not.
+    """
 
     name: str
     address: str
     ready: bool
     kubelet: str
     leaving: bool
+    provider_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from constellation.kube.membership import Member, NodeRole
 from constellation.kube.rollout import Health, NodeView, version_order
+from constellation.services.operator.fleet import asked_to_leave
 from constellation.trust.node_image import wanted_image
 
 if TYPE_CHECKING:
@@ -154,6 +155,18 @@ def _health(
     retired = any(m.name == member.name for m in facts.membership.retired)
     if retired or (node is not None and node.leaving):
         return Health.DRAINING, ""
+    health, reason = _by_looks(member, node, facts, memory, settled=settled)
+    # a dead one goes as the dead do: nobody would end its pods
+    if health is not Health.DEAD and asked_to_leave(
+        member.instance_id, facts.groups, group=member.group
+    ):
+        return Health.DRAINING, ""
+    return health, reason
+
+
+def _by_looks(
+    member: Member, node: KubeNode | None, facts: Facts, memory: Memory, *, settled: bool
+) -> tuple[Health, str]:
     if member.instance_id in _well(facts):
         return Health.READY, ""
     seen = memory.unwell.get(member.instance_id)
@@ -176,6 +189,9 @@ def _newcomer(instance: Instance, facts: Facts, memory: Memory) -> NodeView:
     seen = memory.unwell.get(instance.instance_id)
     failed = seen is not None and seen.looks >= DEAD_LOOKS and memory.at_s - seen.since_s >= START_S
     of_now = seen is None or seen.serial == facts.policy.serial
+    health = Health.FAILED if failed else Health.STARTING
+    if asked_to_leave(instance.instance_id, facts.groups, group=instance.group):
+        health = Health.DRAINING
     role = NodeRole(str(instance.role))
     oldest = _oldest(facts, memory)
     return NodeView(
@@ -185,7 +201,7 @@ def _newcomer(instance: Instance, facts: Facts, memory: Memory) -> NodeView:
         image=wanted_image(facts.policy).hex() if of_now else "",
         kubelet=oldest,
         api_server=oldest if role is NodeRole.CONTROL_PLANE else "",
-        health=Health.FAILED if failed else Health.STARTING,
+        health=health,
         reason=_reason(instance.instance_id, facts) or "it has not asked to join",
     )
 

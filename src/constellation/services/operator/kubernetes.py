@@ -21,7 +21,7 @@ from lightkube.resources.core_v1 import Pod as PodResource
 from lightkube.resources.discovery_v1 import EndpointSlice
 from lightkube.types import PatchType
 
-from constellation.base.errors import FormatError
+from constellation.base.errors import Conflict, FormatError
 from constellation.kube.client import raise_ours, status_of
 from constellation.kube.cluster_release import (
     API_GROUP,
@@ -208,21 +208,43 @@ class Kubernetes:
         with raise_ours():
             async for item in self._client.list(_NodeGroup):
                 name = item.metadata.name if item.metadata else ""
-                found.append(parse_group(item.get("spec"), what=f"NodeGroup {name}"))
+                version = (item.metadata.resourceVersion if item.metadata else "") or ""
+                found.append(
+                    parse_group(item.get("spec"), what=f"NodeGroup {name}", version=version)
+                )
         if len({g.name for g in found}) != len(found):
             raise FormatError("NodeGroup: two objects are of the same group")
         return tuple(sorted(found, key=lambda g: g.name))
 
     async def create_group(self, group: NodeGroup) -> None:
         """Write a group's object; there already is fine."""
-        body = _NodeGroup(
-            metadata=ObjectMeta(name=group_object_name(group.name)), spec=dump_group(group)
-        )
+        spec = {key: value for key, value in dump_group(group).items() if value is not None}
+        body = _NodeGroup(metadata=ObjectMeta(name=group_object_name(group.name)), spec=spec)
         with raise_ours():
             try:
                 await self._client.create(body)
             except ApiError as error:
                 _unless(HTTPStatus.CONFLICT, error)
+
+    async def change_group(self, group: NodeGroup) -> None:
+        """Write a group that was read before. Raises Conflict: somebody else wrote it meanwhile."""
+        patch = {"metadata": {"resourceVersion": group.version}, "spec": dump_group(group)}
+        with raise_ours():
+            try:
+                await self._patch(_NodeGroup, group_object_name(group.name), patch)
+            except ApiError as error:
+                _unless(HTTPStatus.CONFLICT, error)
+                raise Conflict(
+                    f"NodeGroup {group.name} was changed by somebody else meanwhile"
+                ) from error
+
+    async def set_provider_id(self, node: str, provider_id: str) -> None:
+        """Say which machine a Node is, where nobody did; the API lets it be said once."""
+        with raise_ours():
+            try:
+                await self._patch(Node, node, {"spec": {"providerID": provider_id}})
+            except ApiError as error:
+                _unless(HTTPStatus.NOT_FOUND, error)
 
     async def orders(self) -> tuple[dict[str, Order], dict[str, Report]]:
         """Give all orders and reports, by node."""
@@ -280,6 +302,7 @@ def _node(node: Node, name: str) -> KubeNode:
         address=next((a.address for a in addresses if a.type == "InternalIP"), ""),
         ready=any(c.type == "Ready" and c.status == "True" for c in conditions),
         kubelet=info.kubeletVersion if info is not None else "",
+        provider_id=(node.spec.providerID if node.spec else None) or "",
         leaving=_LEAVING_MARK in marks and any(t.key == LEAVING_TAINT for t in taints),
     )
 

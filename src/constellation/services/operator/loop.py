@@ -13,6 +13,7 @@ from constellation.base import clock
 from constellation.base.errors import ConstellationError
 from constellation.kube.cluster_release import dump_status
 from constellation.services.operator.executor import Executor
+from constellation.services.operator.fleet import nameless, settled_groups
 from constellation.services.operator.leader import DURATION_S
 from constellation.services.operator.rollout import judge, missing_groups
 from constellation.services.operator.status import Doing, release_status
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from constellation.kube.cluster_release import ReleaseStatus
+    from constellation.services.operator.autoscaler_door import Door
+    from constellation.services.operator.facts import Facts
     from constellation.services.operator.health import Memory
     from constellation.services.operator.own_node import OwnNode
     from constellation.services.operator.ports import World
@@ -31,6 +34,7 @@ __all__ = ["Leadership", "Operator"]
 _LEASE_EVERY_S = 3.0
 _LOOK_EVERY_S = 2.0
 _OWN_EVERY_S = 2.0
+_DOOR_EVERY_S = 5.0
 _ACTS_FOR_S = DURATION_S * 2 / 3
 """Seconds after a renewal for which the leader acts: shorter than others wait for it."""
 _log = logging.getLogger(__name__)
@@ -51,6 +55,7 @@ class Operator:
     world: World
     leadership: Leadership
     own: OwnNode
+    door: Door
     pace: Pace
     now_s: Callable[[], float] = clock.monotonic_s
 
@@ -66,10 +71,12 @@ class Operator:
             tasks.create_task(_every(_LEASE_EVERY_S, self.renew))
             tasks.create_task(_every(_LOOK_EVERY_S, self.once))
             tasks.create_task(_every(_OWN_EVERY_S, self.own.once))
+            tasks.create_task(_every(_DOOR_EVERY_S, self.door.once))
 
     async def close(self) -> None:
         """End what is being done; the next leader finds it half done, and goes on."""
         await self._executor.close()
+        await self.door.close()
 
     async def renew(self) -> None:
         """Take or renew the Lease. Raises Unavailable."""
@@ -87,8 +94,7 @@ class Operator:
             return
         self._executor.begin_look()
         facts = await self.world.look()
-        for group in missing_groups(facts):
-            await self.world.create_group(group)
+        await self._tidy(facts)
         judged = judge(facts, self._memory, now_s=self.now_s())
         self._memory = judged.memory
         if self.now_s() >= self._leads_until_s:
@@ -105,6 +111,15 @@ class Operator:
         if status != self._status:
             await self.world.write_status(dump_status(status))
             self._status = status
+
+    async def _tidy(self, facts: Facts) -> None:
+        """Write what objects of groups and nodes lack, and take away what is over."""
+        for group in missing_groups(facts):
+            await self.world.create_group(group)
+        for group in settled_groups(facts):
+            await self.world.change_group(group)
+        for node, provider_id in nameless(facts):
+            await self.world.set_provider_id(node, provider_id)
 
 
 async def _every(seconds: float, once: Callable[[], Awaitable[None]]) -> None:

@@ -16,6 +16,7 @@ from constellation.providers.select import balancer_notices_s, node_groups
 from constellation.rpc.upgrade_client import UpgradeClient
 from constellation.services.api_identities import api_kubeconfig
 from constellation.services.kept_policy import KeptPolicy
+from constellation.services.operator.autoscaler_door import AutoscalerDoor
 from constellation.services.operator.kubernetes import Kubernetes
 from constellation.services.operator.lease import KubernetesLease
 from constellation.services.operator.loop import Operator
@@ -54,6 +55,7 @@ async def _run() -> None:
             client, me=record.name, leaving=lambda: kubernetes.is_leaving(record.name)
         ),
         own=OwnNode(record.name, orders=OwnOrders(record.name, kubernetes=kubernetes), agent=agent),
+        door=AutoscalerDoor(world, groups=kubernetes.groups),
         pace=Pace(notice_s=2 * balancer_notices_s(record.provider) + 1),
     )
     await operator.run()

@@ -105,6 +105,14 @@ class World(Protocol):
         """Write the object of a group that has none; there already is fine."""
         ...
 
+    async def change_group(self, group: NodeGroup) -> None:
+        """Write a group that was read before. Raises Conflict: it was changed meanwhile."""
+        ...
+
+    async def set_provider_id(self, node: str, provider_id: str) -> None:
+        """Say which machine a Node is, where nobody said so."""
+        ...
+
     async def write_status(self, status: dict[str, Any]) -> None:
         """Show people what goes on."""
         ...

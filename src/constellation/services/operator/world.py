@@ -10,6 +10,7 @@ from constellation.kube import api_server
 from constellation.kube.join_log import Kind, verify_record
 from constellation.kube.membership import NodeRole
 from constellation.services.operator.facts import Facts
+from constellation.services.operator.fleet import Fleet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,6 +159,26 @@ class RealWorld:
     async def create_group(self, group: NodeGroup) -> None:
         """Write a group's object."""
         await self._kubernetes.create_group(group)
+
+    async def change_group(self, group: NodeGroup) -> None:
+        """Write a group that was read before."""
+        await self._kubernetes.change_group(group)
+
+    async def set_provider_id(self, node: str, provider_id: str) -> None:
+        """Name a Node's machine."""
+        await self._kubernetes.set_provider_id(node, provider_id)
+
+    async def fleet(self) -> Fleet:
+        """Look at what an autoscaler asks about, and at no more. Raises as `look` does."""
+        policy = await asyncio.to_thread(self._kept.verified)
+        membership = await asyncio.to_thread(self._load, policy)
+        return Fleet(
+            policy=policy,
+            membership=membership,
+            groups=await self._kubernetes.groups(),
+            instances=await self._provider.list_instances(),
+            nodes=await self._kubernetes.nodes(),
+        )
 
     async def write_status(self, status: dict[str, Any]) -> None:
         """Write the status."""

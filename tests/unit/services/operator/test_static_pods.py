@@ -9,7 +9,7 @@ MANIFESTS = sorted((Path(__file__).parents[4] / "os/services/manifests").glob("*
 TMP = "/tmp"  # noqa: S108 - in memory
 WRITABLE = {
     "joinservice": {"/var/lib/constellation/join-log", "/var/lib/constellation/policy", TMP},
-    "operator": {TMP},
+    "operator": {"/run/constellation/autoscaler", TMP},
 }
 
 
