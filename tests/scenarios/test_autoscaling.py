@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from constellation.base import clock
-from constellation.base.errors import ConstellationError
+from constellation.base.errors import ConstellationError, UserError
 from constellation.crypto.signing import dump_private_key, generate_key, spki
 from constellation.crypto.x509 import CertificateAuthority, load_certificate
 from constellation.kube.cluster_release import Phase
@@ -21,6 +21,7 @@ from constellation.kube.rollout import Bounds
 from constellation.rpc.stubs import externalgrpc_pb2 as pb
 from constellation.services.operator.autoscaler_door import AutoscalerDoor
 from constellation.services.operator.autoscaler_service import CLIENT_URI
+from constellation.services.operator.fleet import without
 from tests.fakes.rollout_world import CONTROL, NEW_IMAGE, OLD_IMAGE, WORKERS, RolloutWorld, policy
 from tests.scenarios.test_rollouts import Drill
 
@@ -200,8 +201,8 @@ async def test_more_nodes_are_made_until_the_bound(cluster: Cluster) -> None:
 
 
 async def test_the_node_that_was_named_goes_and_no_other(cluster: Cluster) -> None:
-    # the planner itself would take the last one by name
-    await cluster.delete(cluster.node(WORKER))
+    # the planner itself would take the first one by name
+    await cluster.delete(cluster.node(OTHER))
     await cluster.ask("Refresh")
     assert sorted((await cluster.listed()).values()) == [
         pb.InstanceStatus.instanceRunning,
@@ -209,7 +210,7 @@ async def test_the_node_that_was_named_goes_and_no_other(cluster: Cluster) -> No
     ]
     assert cluster.workers.size == 1
     await cluster.drill.until_idle()
-    assert [n for n in cluster.world.names() if n.startswith("worker")] == [OTHER]
+    assert [n for n in cluster.world.names() if n.startswith("worker")] == [WORKER]
     assert cluster.workers.leaving == (), "the object does not keep it"
     assert cluster.world.broken == []
 
@@ -219,6 +220,29 @@ async def test_a_node_named_twice_or_again_counts_once(cluster: Cluster) -> None
     await cluster.delete(node, node)
     await cluster.delete(node)
     assert cluster.workers.size == 1
+
+
+async def test_a_node_that_goes_already_costs_the_group_nothing(cluster: Cluster) -> None:
+    await cluster.world.mark_leaving(WORKER)
+    await cluster.delete(cluster.node(WORKER))
+    assert (cluster.workers.size, cluster.workers.leaving) == (2, ())
+
+
+async def test_a_node_of_another_scaled_group_is_refused(cluster: Cluster) -> None:
+    fleet = await cluster.world.fleet()
+    other = dataclasses.replace(cluster.workers, name="other")
+    machine = dataclasses.replace(fleet.instances[-1], instance_id="i-other", group="other")
+    slots = {WORKERS: 6, "other": 6}
+    fleet = dataclasses.replace(
+        fleet,
+        policy=dataclasses.replace(fleet.policy, slots=slots),
+        groups=(*fleet.groups, other),
+        instances=(*fleet.instances, machine),
+    )
+    node = ("constellation://i-other", "")
+    assert without(fleet, "other", nodes=(node,)).leaving == ("i-other",)
+    with pytest.raises(UserError, match="is no node of it"):
+        without(fleet, WORKERS, nodes=(node,))
 
 
 async def test_a_machine_that_never_became_a_node_goes_by_its_id(cluster: Cluster) -> None:
@@ -318,6 +342,12 @@ async def test_two_writers_do_not_overwrite_each_other(cluster: Cluster) -> None
     read = next(g for g in fleet.groups if g.name == WORKERS)
     with pytest.raises(ConstellationError, match="version"):
         await cluster.world.change_group(dataclasses.replace(read, size=1))
+    await cluster.ask("NodeGroups")  # remembered
+    fleet = await cluster.world.fleet()
+    read = next(g for g in fleet.groups if g.name == WORKERS)
+    await cluster.world.change_group(dataclasses.replace(read, size=2))
+    await cluster.increase(1)
+    assert cluster.workers.size == 3, "decided by what is now"
     await asyncio.gather(*(cluster.increase(1) for _ in range(4)), return_exceptions=True)
     assert cluster.workers.size == 4
 

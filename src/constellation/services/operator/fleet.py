@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from constellation.base.errors import Conflict, FormatError, UserError
+from constellation.base.errors import Conflict, UserError
 from constellation.kube.membership import NodeRole
 from constellation.trust.cluster_policy import is_rolling
 
@@ -42,7 +42,6 @@ __all__ = [
 ]
 
 _SCHEME = "constellation://"
-_MAX_ID = 300
 _MOST_AT_ONCE = 100
 
 
@@ -101,11 +100,7 @@ def scaled(fleet: Fleet) -> tuple[Scaled, ...]:
 
 
 def group_of(fleet: Fleet, *, provider_id: str, name: str) -> Scaled | None:
-    """Find the group of a Node object; None: not one that is scaled.
-
-    Raises:
-        FormatError: longer than any name.
-    """
+    """Find the group of a Node object; None: not one that is scaled."""
     machine = _find(fleet, provider_id=provider_id, name=name)
     return next((s for s in scaled(fleet) if machine and s.group.name == machine.group), None)
 
@@ -226,8 +221,6 @@ def _demand_calm(fleet: Fleet) -> None:
 
 
 def _find(fleet: Fleet, *, provider_id: str, name: str) -> Machine | None:
-    if len(provider_id) > _MAX_ID or len(name) > _MAX_ID:
-        raise FormatError(f"a node's name or id is longer than {_MAX_ID} characters")
     for machine, node in _all(fleet):
         if provider_id and machine.provider_id == provider_id:
             return machine
