@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Figures", "findings", "log_findings"]
 
-_NEVER = frozenset({"joined", "removed"})
+_NEVER = frozenset({"reserved", "settled", "lapsed", "removed", "forgotten"})
 """Records that no drill may cause: they say that a node was replaced."""
 
 

@@ -47,7 +47,7 @@ def record(sequence: int, kind: str = "rejoined", **more: Any) -> dict[str, Any]
     return {"sequence": sequence, "kind": kind, "name": "worker-0", **more}
 
 
-BEFORE = [record(1, "initialised"), record(2, "joined")]
+BEFORE = [record(1, "founded"), record(2, "settled")]
 
 
 def test_a_log_that_grew_by_returns_and_refusals_is_intact() -> None:
@@ -63,7 +63,7 @@ def test_a_log_that_grew_by_returns_and_refusals_is_intact() -> None:
         (BEFORE[:1], "record 2 is not the one from before"),
         ([*BEFORE, record(4)], "sequence numbers are missing"),
         ([*BEFORE, record(3, "removed")], "removed worker-0"),
-        ([*BEFORE, record(3, "joined")], "joined worker-0"),
+        ([*BEFORE, record(3, "settled")], "settled worker-0"),
     ],
 )
 def test_a_log_that_is_another_one_or_tells_of_a_replaced_node_is_not(
