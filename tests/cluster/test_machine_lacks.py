@@ -6,6 +6,7 @@ than there is memory for, a program that listens where the load balancer would.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -54,13 +55,13 @@ def refused(workspace: Workspace, done: subprocess.CompletedProcess[str], *words
     assert not state.exists() or "infrastructure: null" in state.read_text()
 
 
-def test_a_full_disk_is_refused_before_anything_is_made(workspace: Workspace) -> None:
-    before = left(workspace)
+def with_full_disk(workspace: Workspace, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command for which 64 MB are left below /var/lib."""
     script = 'mount -t tmpfs -o size=64m full /var/lib && exec "$@"'
-    done = subprocess.run(
+    return subprocess.run(
         [
             *("unshare", "--mount", "sh", "-c", script, "sh", sys.executable),
-            *("-m", "constellation.cli.main", "-C", str(workspace.folder), "create", "--yes"),
+            *("-m", "constellation.cli.main", "-C", str(workspace.folder), *words),
         ],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         stdin=subprocess.DEVNULL,
@@ -69,8 +70,22 @@ def test_a_full_disk_is_refused_before_anything_is_made(workspace: Workspace) ->
         timeout=120,
         check=False,
     )
+
+
+def test_a_full_disk_is_refused_before_anything_is_made(workspace: Workspace) -> None:
+    before = left(workspace)
+    done = with_full_disk(workspace, "create", "--yes")
     refused(workspace, done, "disk below /var/lib", "GB free", "free some disk")
     assert left(workspace) == before
+
+
+def test_a_disk_that_fills_up_while_a_cluster_runs_is_said(mini: Workspace) -> None:
+    enough = mini.constellation("status")
+    assert "All is well." in enough.stdout, enough.stdout + enough.stderr
+    short = with_full_disk(mini, "status")
+    assert short.returncode == 0, short.stderr
+    assert "Next: free some disk: 0.1 GB are left below /var/lib" in short.stdout
+    assert json.loads(with_full_disk(mini, "status", "-o", "json").stdout)["shortage"]
 
 
 def test_more_nodes_than_memory_are_refused_before_anything_is_made(workspace: Workspace) -> None:

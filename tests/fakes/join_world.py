@@ -21,8 +21,9 @@ from constellation.crypto.x509 import CertificateAuthority
 from constellation.kube import live_nodes
 from constellation.kube.join_log import Entry, Kind
 from constellation.kube.log_copy import LogCopy
-from constellation.kube.membership import Member, NodeRole, allocate, everyone, found
+from constellation.kube.membership import Member, NodeRole, found
 from constellation.kube.node_certificates import certify, certify_service
+from constellation.kube.placement import allocate, place_first
 from constellation.rpc.stubs import join_pb2
 from constellation.rpc.stubs.join_grpc import JoinServiceStub
 from constellation.services.joinservice.ledger import Ledger
@@ -255,7 +256,7 @@ def _made_up() -> tuple[
 def first_member(
     service: signing.ec.EllipticCurvePrivateKey, *, plan: Settings, attester_id: bytes
 ) -> Member:
-    free = allocate(plan, (), group=plan.groups[0])
+    free = place_first(plan, plan.groups[0])
     public = signing.spki(service.public_key())
     return Member(
         name=free.name,
@@ -281,7 +282,7 @@ async def write_another(root: Path, first: NodeFiles, ledger: Ledger, *, index: 
     keys = files.state / "keys"
     shutil.copytree(first.state / "keys", keys)
     service, plan = signing.generate_key(), ledger.membership.settings
-    free = allocate(plan, everyone(ledger.membership), group=plan.groups[0])
+    free = allocate(ledger.membership, group=plan.groups[0])
     member = dataclasses.replace(
         first_member(service, plan=plan, attester_id=hashlib.sha256(root.name.encode()).digest()),
         name=free.name,

@@ -12,9 +12,9 @@ from constellation.kube.membership import (
     Membership,
     NodeRole,
     Settings,
-    allocate,
     found,
 )
+from constellation.kube.placement import place_first
 from constellation.providers.protocols import Instance, Role
 from constellation.services.joinservice.admit import JoinFacts
 
@@ -51,7 +51,7 @@ def digest(text: str) -> bytes:
 
 def founded(*, control_planes: int = 3, workers: int = 2) -> Membership:
     plan = settings(control_planes=control_planes, workers=workers)
-    free = allocate(plan, (), group=plan.groups[0])
+    free = place_first(plan, plan.groups[0])
     first = Member(
         name=free.name,
         instance_id="cp-0",

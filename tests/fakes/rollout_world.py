@@ -19,6 +19,7 @@ from constellation.kube import membership as members
 from constellation.kube.cluster_release import Order, OrderKind, Report, parse_status
 from constellation.kube.etcd import EtcdMember
 from constellation.kube.membership import GroupSlots, Member, Membership, NodeRole
+from constellation.kube.placement import Addresses, allocate, place_first
 from constellation.kube.rollout import NodeGroup, quorum, version_order
 from constellation.providers.protocols import Instance, Role
 from constellation.services.operator.facts import Components, Facts, KubeNode
@@ -120,7 +121,7 @@ class RolloutWorld:
         plan = settings(control_planes=control_planes, workers=workers)
         world._components = Components(config_maps=kubernetes, core_dns=kubernetes, rbac=kubernetes)
         first = world._machine(CONTROL, Role.CONTROL_PLANE)
-        free = members.allocate(plan, (), group=plan.groups[0])
+        free = place_first(plan, plan.groups[0])
         world.membership = members.found(plan, world._member(first, free, image=OLD_IMAGE))
         world._joined(first, free.name, kubernetes)
         for group, role, count in (
@@ -440,8 +441,7 @@ class RolloutWorld:
 
     def _join(self, machine: _Machine, group: GroupSlots, *, version: str) -> None:
         assert self.membership is not None
-        everyone = tuple(members.everyone(self.membership))
-        free = members.allocate(self.membership.settings, everyone, group=group)
+        free = allocate(self.membership, group=group)
         member = self._member(machine, free, image=machine.image)
         self.membership = members.reserve(self.membership, member, expires_at=300)
         self.membership = members.settle(self.membership, member.name)
@@ -460,7 +460,7 @@ class RolloutWorld:
             self._voters.append(member)
             self._leader = self._leader or number
 
-    def _member(self, machine: _Machine, free: members.Addresses, *, image: bytes) -> Member:
+    def _member(self, machine: _Machine, free: Addresses, *, image: bytes) -> Member:
         who = machine.instance.instance_id
         return Member(
             name=free.name,

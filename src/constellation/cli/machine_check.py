@@ -34,9 +34,11 @@ __all__ = [
     "Room",
     "check_machine",
     "check_unless_running",
+    "disk_left",
     "faults_of",
     "refuse",
     "room_faults",
+    "shortage",
 ]
 
 _STEP = "Machine check"
@@ -53,6 +55,8 @@ _CACHE_BYTES = {
     ArtifactSource.AUTO: 12 * _GB,
 }
 _CLOUDS = Path("/var/lib")
+_LOW_DISK_BYTES = _GB
+"""What is left when a running cluster is short of room: nodes' disks grow as pods write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,22 @@ def room_faults(config: Config, present: Room, *, cached: bool) -> tuple[Fault, 
         for name, free, need, hint in wanted
         if free < need
     )
+
+
+def disk_left(config: Config) -> int | None:
+    """Give the bytes that are free where this machine keeps nodes' disks; None elsewhere."""
+    return shutil.disk_usage(_CLOUDS).free if config.provider.local is not None else None
+
+
+def shortage(left: int | None) -> str:
+    """Say that a running cluster is about to fill its disk; empty while there is room.
+
+    A node sees the room of its own disk, which is a sparse file: it learns of a full machine by
+    errors in the middle of writing.
+    """
+    if left is None or left >= _LOW_DISK_BYTES:
+        return ""
+    return f"free some disk: {left / _GB:.1f} GB are left below {_CLOUDS}, where nodes' disks grow"
 
 
 def refuse(faults: tuple[Fault, ...]) -> None:

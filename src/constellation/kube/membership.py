@@ -1,7 +1,8 @@
 """Who belongs to a cluster, under which name and addresses: what admission decides from.
 
-A `Membership` is the fold of the join log up to `sequence` (`join_log.advance`). Names, addresses
-and pod CIDRs stay taken until neither Kubernetes nor the provider knows a retired member. Pure.
+A `Membership` is the fold of the join log up to `sequence` (`join_log.advance`). Addresses and pod
+CIDRs stay taken until neither Kubernetes nor the provider knows a retired member, names for ever.
+Pure.
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from constellation.base import decode
-from constellation.base.errors import Conflict, FormatError
+from constellation.base.errors import FormatError
+from constellation.kube import node_names
+from constellation.kube.node_names import NamesGiven  # noqa: TC001 - decode reads the hints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 __all__ = [
-    "Addresses",
+    "POD_BLOCK_BITS",
     "GroupSlots",
     "Member",
     "Membership",
     "NodeRole",
     "Reservation",
     "Settings",
-    "allocate",
     "check",
     "everyone",
     "forget",
@@ -35,7 +37,6 @@ __all__ = [
     "lease",
     "load_membership",
     "member_by_name",
-    "node_name",
     "occupied",
     "remove",
     "reserve",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 _MAX_MEMBERSHIP_BYTES = 4 * 1024 * 1024
-_POD_BLOCK_BITS = 24
+POD_BLOCK_BITS = 24
 """Prefix length of one node's pod CIDR: 256 addresses, of which host-local gives 253."""
 
 
@@ -129,7 +130,8 @@ class Membership:
 
     `head` has 32 bytes (zeros before the first record). `peers_serial` is the sequence number of
     the last record that changed who talks to whom in the mesh. `fenced_disks` are the uuids (16
-    bytes) of state disks whose key is never given again.
+    bytes) of state disks whose key is never given again. `names_given`: names that nobody gets
+    again; a log of before there was such a list has it from its next reservation on.
     """
 
     settings: Settings
@@ -140,15 +142,7 @@ class Membership:
     reservations: tuple[Reservation, ...]
     retired: tuple[Member, ...]
     fenced_disks: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """What a new node is called and where it lives: free in every list of a `Membership`."""
-
-    name: str
-    mesh_address: str
-    pod_cidr: str
+    names_given: tuple[NamesGiven, ...] = ()
 
 
 def load_membership(data: bytes, *, what: str) -> Membership:
@@ -165,7 +159,8 @@ def load_membership(data: bytes, *, what: str) -> Membership:
 def found(settings: Settings, first: Member) -> Membership:
     """Give the membership before the first record: one control plane, which ran init.
 
-    Its name and addresses come from `allocate`; FormatError if no node of this cluster has such.
+    Its name and addresses come from `placement.place_first`; FormatError if no node of this cluster
+    has such.
     """
     membership = Membership(
         settings=settings,
@@ -176,6 +171,7 @@ def found(settings: Settings, first: Member) -> Membership:
         reservations=(),
         retired=(),
         fenced_disks=(),
+        names_given=node_names.with_name((), first.name, role=first.role, group=first.group),
     )
     check(membership)
     return membership
@@ -208,44 +204,18 @@ def lease(membership: Membership, *, now: int) -> Reservation | None:
     return next((r for r in held if r.member.role is NodeRole.CONTROL_PLANE), None)
 
 
-def node_name(role: NodeRole, group: str, index: int) -> str:
-    """Name the node: group, with its role in front unless the group's name says it, and index."""
-    base = group.replace("_", "-").lower()
-    return f"{base if base.startswith(role) else f'{role}-{base}'}-{index}"
-
-
-def allocate(settings: Settings, taken: Iterable[Member], *, group: GroupSlots) -> Addresses:
-    """Choose the lowest free name of the group, mesh address and pod CIDR.
-
-    Raises:
-        Conflict: the pod CIDR or the mesh CIDR has no block left.
-    """
-    members = tuple(taken)
-    names = {m.name for m in members}
-    blocks = {m.pod_cidr for m in members}
-    meshes = {m.mesh_address for m in members}
-    candidates = (node_name(group.role, group.name, i) for i in range(len(members) + 1))
-    pods = ipaddress.IPv4Network(settings.pod_cidr).subnets(new_prefix=_POD_BLOCK_BITS)
-    block = next((str(b) for b in pods if str(b) not in blocks), None)
-    hosts = ipaddress.IPv4Network(settings.mesh_cidr).hosts()
-    mesh = next((str(a) for a in hosts if str(a) not in meshes), None)
-    if block is None or mesh is None:
-        full = settings.pod_cidr if block is None else settings.mesh_cidr
-        raise Conflict(f"{full} has no block left for a node", hint="remove nodes of this cluster")
-    return Addresses(
-        name=next(n for n in candidates if n not in names), mesh_address=mesh, pod_cidr=block
-    )
-
-
 def reserve(membership: Membership, member: Member, *, expires_at: int) -> Membership:
     """Give `member` a place until `expires_at`; the same node again replaces its old entry.
 
     Raises:
-        FormatError: it has something that another member has.
+        FormatError: it has something that another member has, or a name of one that is forgotten.
     """
     same = {member.name}
+    names = membership.names_given
+    if all(m.name != member.name for m in everyone(membership)):
+        names = node_names.with_name(names, member.name, role=member.role, group=member.group)
     return _checked(
-        membership,
+        dataclasses.replace(membership, names_given=names),
         nodes=_without(membership.nodes, same),
         reservations=(
             *_unreserved(membership, same),
@@ -272,7 +242,7 @@ def settle(membership: Membership, name: str) -> Membership:
 
 
 def lapse(membership: Membership, name: str) -> Membership:
-    """Take an unused reservation back; name and addresses stay taken until `forget`.
+    """Take an unused reservation back; its addresses stay taken until `forget`.
 
     Raises:
         FormatError: no reservation has this name.
@@ -288,7 +258,7 @@ def lapse(membership: Membership, name: str) -> Membership:
 
 
 def remove(membership: Membership, name: str) -> Membership:
-    """End a live node's membership; its disk key is never given again, its name stays taken.
+    """End a live node's membership; its disk key is never given again, its addresses stay taken.
 
     Raises:
         FormatError: no live node has this name.
@@ -305,7 +275,7 @@ def remove(membership: Membership, name: str) -> Membership:
 
 
 def forget(membership: Membership, name: str) -> Membership:
-    """Free a retired member's name and addresses; its disk stays fenced.
+    """Free a retired member's addresses; its disk stays fenced, nobody gets its name.
 
     Raises:
         FormatError: no retired member has this name.
@@ -345,7 +315,7 @@ def check(membership: Membership) -> None:
 def _in_range(settings: Settings, m: Member) -> None:
     pods, mesh = _network(settings.pod_cidr), _network(settings.mesh_cidr)
     block = _network(m.pod_cidr)
-    if not block.subnet_of(pods) or block.prefixlen != _POD_BLOCK_BITS:
+    if not block.subnet_of(pods) or block.prefixlen != POD_BLOCK_BITS:
         raise FormatError(f"membership: {m.name} has pod CIDR {m.pod_cidr}, want /24 of {pods}")
     if _address(m.mesh_address) not in mesh:
         raise FormatError(f"membership: {m.name} has {m.mesh_address}, want one of {mesh}")

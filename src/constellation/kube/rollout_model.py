@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from constellation.kube.membership import NodeRole, node_name
+from constellation.kube.membership import NodeRole
+from constellation.kube.node_names import node_name
 from constellation.kube.rollout import (
     Action,
     ApplyCoreDns,

@@ -7,7 +7,16 @@ import json
 import pytest
 
 from constellation.base.errors import Conflict, Unavailable
-from constellation.cli.machine_check import Fault, Room, faults_of, refuse, room_faults
+from constellation.cli.machine_check import (
+    Fault,
+    Room,
+    disk_left,
+    faults_of,
+    refuse,
+    room_faults,
+    shortage,
+)
+from constellation.config.providers.baremetal import BaremetalProvider
 from constellation.config.schema import ArtifactSource, Config, LocalProvider, NodeGroup, Provider
 from constellation.providers.protocols import Role
 
@@ -43,6 +52,17 @@ def test_building_from_source_needs_more_disk(source: str, faults: int) -> None:
     room = Room(memory=64 * GB, disk=64 * GB, cache=6 * GB)
     found = room_faults(Config(provider=Provider(local=local)), room, cached=False)
     assert len(found) == faults
+
+
+def test_the_last_gigabyte_is_a_shortage_on_this_machine_only() -> None:
+    assert shortage(GB) == ""
+    assert shortage(GB - 60_000_000).startswith("free some disk: 0.9 GB are left below /var/lib")
+    assert shortage(None) == ""
+    assert disk_left(Config())
+    elsewhere = Provider(
+        local=None, baremetal=BaremetalProvider(hosts={}, endpoint="192.0.2.1:6443")
+    )
+    assert disk_left(Config.model_construct(provider=elsewhere)) is None
 
 
 def test_preflight_findings_are_refused_all_at_once() -> None:

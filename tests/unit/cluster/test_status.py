@@ -107,7 +107,7 @@ def test_a_running_cluster_reads_as_two_tables() -> None:
         judged=judge(RUNNING, observed, wanted=2),
     )
     assert found.ready
-    assert status_text(found) == (
+    assert status_text(found, shortage="") == (
         "Cluster test-abc123 (Kubernetes v1.36.2): running.\n"
         "  machine  group    address    state\n"
         "  test-0   planes   10.42.1.0  running\n"
@@ -117,3 +117,5 @@ def test_a_running_cluster_reads_as_two_tables() -> None:
         "  b     worker  v1.36.2  Ready\n"
         "All is well."
     )
+    short = status_text(found, shortage="free some disk")
+    assert short.endswith("b     worker  v1.36.2  Ready\nNext: free some disk.")

@@ -8,7 +8,8 @@ from constellation.base import decode
 from constellation.base.errors import FormatError, Untrusted
 from constellation.crypto import signing
 from constellation.kube import membership as members
-from constellation.kube.membership import NodeRole, node_name
+from constellation.kube.membership import NodeRole
+from constellation.kube.node_names import node_name
 from constellation.kube.peers import (
     SignedPeers,
     load_peers,
@@ -16,6 +17,7 @@ from constellation.kube.peers import (
     sign_peers,
     verify_peers,
 )
+from constellation.kube.placement import allocate
 from tests.fakes.members import CLUSTER_ID, digest, founded
 
 KEY = signing.generate_key()
@@ -91,6 +93,47 @@ def test_names_carry_the_role_once() -> None:
     assert node_name(NodeRole.WORKER, "worker_default", 3) == "worker-default-3"
     assert node_name(NodeRole.WORKER, "gpu", 0) == "worker-gpu-0"
     assert node_name(NodeRole.CONTROL_PLANE, "main", 1) == "control-plane-main-1"
+
+
+def test_a_name_is_given_once_in_a_clusters_life() -> None:
+    membership = founded()
+    group = membership.settings.groups[0]
+    (first,) = membership.nodes
+
+    def another(name: str, index: int) -> members.Member:
+        return dataclasses.replace(
+            first,
+            name=name,
+            address=f"10.42.1.{20 + index}",
+            mesh_address=f"10.43.0.{20 + index}",
+            pod_cidr=f"10.244.{20 + index}.0/24",
+            disk_uuid=digest(f"disk {index}")[:16],
+            mesh_public_key=digest(f"mesh {index}"),
+        )
+
+    for index in (1, 2, 3):
+        place = allocate(membership, group=group)
+        assert place.name == f"control-plane-default-{index}"
+        member = another(place.name, index)
+        membership = members.reserve(membership, member, expires_at=1)
+        again = members.reserve(membership, member, expires_at=2)
+        assert again.names_given == membership.names_given, "the same node, asking again"
+        end = members.lapse if index == 1 else members.remove
+        live = membership if index == 1 else members.settle(membership, place.name)
+        membership = members.forget(end(live, place.name), place.name)
+    assert members.load_membership(decode.dump(membership), what="test") == membership
+    for name in ("control-plane-default-3", "control-plane-default-0x", "worker-default-9"):
+        with pytest.raises(FormatError, match=r"given before|is no name of"):
+            members.reserve(membership, another(name, 9), expires_at=1)
+
+
+def test_a_log_of_before_there_was_a_list_of_names_goes_on() -> None:
+    before = dataclasses.replace(founded(), names_given=())
+    kept = decode.dump(before).replace(b'"names_given":[],', b"")
+    assert b"names_given" not in kept
+    membership = members.load_membership(kept, what="base.json")
+    place = allocate(membership, group=membership.settings.groups[0])
+    assert place.name == "control-plane-default-1", "the first one's name is taken"
 
 
 @pytest.mark.parametrize("change", [members.settle, members.lapse, members.remove, members.forget])

@@ -30,6 +30,7 @@ _STATE_DISKS = (
 @click.pass_context
 def status(context: click.Context, /, watches: bool, **chosen: Any) -> None:
     """Show machines, nodes, and what to do next."""
+    from constellation.cli.machine_check import disk_left, shortage
     from constellation.cli.world import real_context
     from constellation.cluster.status import status as look
     from constellation.config.reader import read_config
@@ -46,6 +47,7 @@ def status(context: click.Context, /, watches: bool, **chosen: Any) -> None:
 
             run(watch(engine, eyes=Eyes(status=read_status, prove=prove)))
         found = run(look(engine))
+    short = shortage(disk_left(conf))
     result(
         {
             "advice": found.judged.advice,
@@ -60,9 +62,10 @@ def status(context: click.Context, /, watches: bool, **chosen: Any) -> None:
             ],
             "phase": found.judged.phase,
             "ready": found.ready,
+            "shortage": short,
         },
         output=chosen_settings.output,
-        text=lambda: status_text(found),
+        text=lambda: status_text(found, shortage=short),
     )
 
 
@@ -191,9 +194,10 @@ def _cluster_id(text: str | None) -> bytes | None:
     return value
 
 
-def status_text(found: Status) -> str:
-    """Put a status into words and two tables."""
+def status_text(found: Status, *, shortage: str) -> str:
+    """Put a status into words and two tables; `shortage`: what this machine is short of."""
     state, judged = found.state, found.judged
+    todo = [line for line in (judged.advice, shortage) if line]
     machines: list[tuple[str, ...]] = [("machine", "group", "address", "state")]
     machines += [(m.instance_id, m.group, m.address, m.state) for m in found.machines]
     nodes: list[tuple[str, ...]] = [("node", "role", "version", "condition")]
@@ -206,7 +210,7 @@ def status_text(found: Status) -> str:
             f"Cluster {state.uid} (Kubernetes {state.kubernetes_version}): {judged.phase}.",
             *(_table(machines) if found.machines else ()),
             *(_table(nodes) if found.nodes else ()),
-            f"Next: {judged.advice}." if judged.advice else "All is well.",
+            *([f"Next: {line}." for line in todo] or ["All is well."]),
         )
     )
 

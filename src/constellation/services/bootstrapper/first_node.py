@@ -12,9 +12,9 @@ from constellation.kube.membership import (
     Member,
     NodeRole,
     Settings,
-    allocate,
 )
 from constellation.kube.node_record import NodeRecord
+from constellation.kube.placement import place_first
 from constellation.trust import artifact_list
 from constellation.trust.artifact_list import ArtifactKind
 
@@ -99,8 +99,7 @@ def member(
 ) -> Member:
     """Give the first node its name and addresses: the first of each."""
     group = next(g for g in settings_.groups if g.name == own.group)
-    nobody: tuple[Member, ...] = ()
-    place = allocate(settings_, nobody, group=group)
+    place = place_first(settings_, group)
     return Member(
         name=place.name,
         instance_id=own.instance_id,

@@ -19,6 +19,7 @@ from constellation.base.errors import FormatError, Rejected, Unavailable
 from constellation.crypto.signing import load_public_key
 from constellation.kube import membership as members
 from constellation.kube.membership import GroupSlots, Member, Membership, NodeRole
+from constellation.kube.placement import allocate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -364,7 +365,7 @@ def _place(
     if before is not None:
         name, mesh, pods = before.name, before.mesh_address, before.pod_cidr
     else:
-        free = members.allocate(membership.settings, members.everyone(membership), group=group)
+        free = allocate(membership, group=group)
         name, mesh, pods = free.name, free.mesh_address, free.pod_cidr
     member = Member(
         name=name,

@@ -229,7 +229,7 @@ def test_a_live_control_plane_does_not_join_anew() -> None:
     assert "expected its removal" in found
 
 
-def test_a_removed_node_waits_until_it_is_forgotten_and_brings_a_new_disk() -> None:
+def test_a_removed_node_waits_until_it_is_forgotten_and_brings_a_new_disk_for_a_new_name() -> None:
     _, membership = join(founded())
     membership = members.remove(members.settle(membership, "worker-default-0"), "worker-default-0")
     (waits,) = refusal(membership, asks(WORKER, life=1))
@@ -238,7 +238,8 @@ def test_a_removed_node_waits_until_it_is_forgotten_and_brings_a_new_disk() -> N
     (fenced,) = refusal(membership, asks(WORKER))
     assert "belonged to a removed node" in fenced
     admission, _ = join(membership, life=1)
-    assert admission.member.name == "worker-default-0"
+    # the removed node's kubelet still has a certificate for the old one
+    assert admission.member.name == "worker-default-1"
 
 
 def test_full_address_space_is_a_conflict() -> None:
