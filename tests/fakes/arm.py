@@ -31,6 +31,7 @@ GROUP_PATH = (
     "/subscriptions/{subscription}/resourceGroups/{resource_group}"
     "/providers/Microsoft.Compute/virtualMachineScaleSets"
 )
+_PLACE = {"subscription": SUBSCRIPTION, "resource_group": RESOURCE_GROUP}
 _VERSIONS = ("2024-07-01", "2018-10-01", "2021-04-01", "2021-07-01", "2022-04-01")
 _GROUPS = (("control_plane_default", "control-plane"), ("worker_default", "worker"))
 _POOL = "/subscriptions/x/providers/Microsoft.Network/loadBalancers/lb/backendAddressPools/all"
@@ -83,6 +84,10 @@ class _Imds(RestService):
                 "vmScaleSetName": set_name,
                 "subscriptionId": SUBSCRIPTION,
                 "resourceGroupName": RESOURCE_GROUP,
+                "resourceId": f"{GROUP_PATH.format(**_PLACE)}/{set_name}/virtualMachines/{number}",
+                "location": "germanywestcentral",
+                "zone": self._azure.zone,
+                "vmSize": "Standard_DC4as_v5",
                 "userData": base64.b64encode(self._azure.user_data).decode(),
                 "tagsList": [{"name": k, "value": v} for k, v in _tags(scale_set).items()],
             },
@@ -121,6 +126,7 @@ class FakeAzure:
     usages: dict[str, tuple[int, int]] = field(default_factory=dict)
     roles: list[tuple[list[str], list[str]]] = field(default_factory=lambda: [(["*"], [])])
     may_look: bool = True
+    zone: str = "2"
     sizes: dict[str, tuple[list[str], list[str]]] = field(
         default_factory=lambda: {"Standard_DC4as_v5": (["1", "2", "3"], [])}
     )

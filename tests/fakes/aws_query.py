@@ -137,6 +137,7 @@ class FakeAws:
                     "region": "eu-west-1",
                     "availabilityZone": "eu-west-1a",
                     "accountId": "123456789012",
+                    "instanceType": "m6a.xlarge",
                 }
             ),
             "meta-data/iam/security-credentials/": "node-role",

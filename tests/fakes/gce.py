@@ -68,6 +68,7 @@ class _Metadata(RestService):
                 "id": 4520031799277581759,
                 "name": vm.name,
                 "zone": f"projects/123/zones/{ZONE}",
+                "machineType": f"projects/123/machineTypes/{self._cloud.machine_type}",
                 "attributes": {
                     "constellation-uid": vm.uid,
                     "constellation-role": vm.role,
@@ -117,6 +118,7 @@ class FakeGce:
     features: tuple[str, ...] = ("UEFI_COMPATIBLE", "SEV_SNP_CAPABLE")
     machine_types: tuple[str, ...] = ("n2d-standard-4",)
     quotas: dict[str, tuple[float, float]] = field(default_factory=dict)
+    machine_type: str = "n2d-standard-4"
     lacks: set[str] = field(default_factory=set)
     manager_refuses: int = 0
     metadata: RestService = field(init=False)

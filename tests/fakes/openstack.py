@@ -182,7 +182,12 @@ class _Metadata(RestService):
 
     def _meta_data(self, _request: Request) -> Any:
         server = self._cloud.servers[self._cloud.me]
-        return {"uuid": server.server_id, "name": server.name, "meta": server.metadata}
+        return {
+            "uuid": server.server_id,
+            "name": server.name,
+            "meta": server.metadata,
+            "availability_zone": self._cloud.zones[0],
+        }
 
     def _user_data(self, _request: Request) -> Any:
         return web.Response(body=self._cloud.user_data)

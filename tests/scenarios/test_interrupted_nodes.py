@@ -23,6 +23,7 @@ from constellation.kube.node_record import load_node_record
 from constellation.kube.peers import sign_peers
 from constellation.kube.service_access import SERVICES as SERVICES_OF_API
 from constellation.providers.openstack.access import dump_access, read_access
+from constellation.providers.placement import Placement
 from constellation.providers.protocols import Instance, Role
 from constellation.rpc.stubs import init_pb2, join_pb2
 from constellation.services.api_identities import api_kubeconfig
@@ -54,6 +55,12 @@ ARTIFACTS = artifact_list.dump(
 )
 CLUSTER_ID = OURS.document.cluster_id
 SETTINGS = dataclasses.replace(founded().settings, cluster_id=CLUSTER_ID, artifact_list=ARTIFACTS)
+PLACEMENT = Placement(
+    provider_id="aws:///eu-west-1a/i-1",
+    region="eu-west-1",
+    zone="eu-west-1a",
+    machine_type="m6a.xlarge",
+)
 SECRETS = ControlPlaneSecrets(master=OURS.master, join_key=dump_private_key(OURS.join))
 PKI = ("sa.key", "sa.pub", "etcd/ca.crt", "etcd/ca.key")
 CA = CertificateAuthority.create("kubernetes", now=clock.now(), lifetime=timedelta(days=365))
@@ -146,6 +153,7 @@ class Joining:
             ticket=given,
             new=new,
             policy=parse_policy(signed.policy),
+            placement=PLACEMENT,
         ).steps()
 
     async def go(self, steps: tuple[Step, ...]) -> None:
@@ -266,6 +274,7 @@ class Founding:
             plan=plan,
             master=None if self.rim.given else OURS.master,
             access=None if self.rim.given else self.access,
+            placement=PLACEMENT,
             ask_policy=self._sign,
         )
 
@@ -279,6 +288,16 @@ class Founding:
 
 
 GROUPS = SETTINGS.groups
+
+
+async def test_kubelet_registers_a_node_with_its_place(rim: NodeRim) -> None:
+    await Founding(rim).go(Founding(rim).run().steps())
+    init = (rim.paths.kubernetes / "kubeadm-init.yaml").read_text()
+    for said in (
+        PLACEMENT.provider_id,
+        "node.kubernetes.io/instance-type=m6a.xlarge,topology.kubernetes.io/region=eu-west-1",
+    ):
+        assert said in init
 
 
 async def test_the_first_node_keeps_what_the_owner_gave_it_for_the_clouds_api(

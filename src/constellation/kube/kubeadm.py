@@ -7,7 +7,7 @@ kubeadm.k8s.io/v1beta4 and kubelet.config.k8s.io/v1beta1 (Kubernetes reference);
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -136,7 +136,10 @@ class ClusterSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
-    """What differs; `cgroup_version` 1 or 2; `systemd_cgroups`: containerd's SystemdCgroup."""
+    """What differs; `cgroup_version` 1 or 2; `systemd_cgroups`: containerd's SystemdCgroup.
+
+    `provider_id` and `labels` are the Node's from its first moment; empty where no cloud says any.
+    """
 
     name: str
     address: str
@@ -144,6 +147,8 @@ class NodeSettings:
     systemd_cgroups: bool
     cluster_dns: str
     resolv_conf: str
+    provider_id: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def init_configuration(cluster: ClusterSettings, node: NodeSettings) -> bytes:
@@ -208,8 +213,14 @@ def _registration(node: NodeSettings) -> dict[str, Any]:
         "criSocket": _CRI_SOCKET,
         "imagePullPolicy": "IfNotPresent",
         "ignorePreflightErrors": list(IGNORED_PREFLIGHT_ERRORS),
-        "kubeletExtraArgs": _arguments({"node-ip": node.address}),
+        "kubeletExtraArgs": _arguments(_kubelet_arguments(node)),
     }
+
+
+def _kubelet_arguments(node: NodeSettings) -> dict[str, str]:
+    labels = ",".join(f"{name}={value}" for name, value in sorted(node.labels.items()))
+    said = {"node-ip": node.address, "provider-id": node.provider_id, "node-labels": labels}
+    return {name: value for name, value in said.items() if value}
 
 
 def _cluster_configuration(cluster: ClusterSettings) -> dict[str, Any]:

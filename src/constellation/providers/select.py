@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from constellation.base.errors import FormatError
+from constellation.providers.placement import Placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from constellation.base.secret import Secret
     from constellation.providers.protocols import Metadata, NodeGroups
 
-__all__ = ["balancer_notices_s", "check_access", "metadata", "node_groups"]
+__all__ = ["balancer_notices_s", "check_access", "metadata", "node_groups", "placed"]
 
 T = TypeVar("T")
 
@@ -42,6 +43,16 @@ def node_groups(provider: str) -> NodeGroups:
         FormatError: this build knows no such provider.
     """
     return _known(_NODE_GROUPS, provider)()
+
+
+def placed(provider: str) -> Placed | None:
+    """Give who says where a machine of the provider is; None where machines are in no place.
+
+    Raises:
+        FormatError: this build knows no such provider.
+    """
+    found = metadata(provider)
+    return found if isinstance(found, Placed) else None
 
 
 def check_access(provider: str, access: Secret) -> None:

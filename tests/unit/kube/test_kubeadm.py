@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -41,6 +42,30 @@ def documents(text: bytes) -> dict[str, dict[str, Any]]:
 
 def arguments(component: dict[str, Any]) -> dict[str, str]:
     return {a["name"]: a["value"] for a in component["extraArgs"]}
+
+
+def test_kubelet_is_told_the_nodes_place_where_there_is_one() -> None:
+    here = documents(kubeadm.init_configuration(CLUSTER, node()))["InitConfiguration"]
+    assert arguments_of(here) == {"node-ip": "10.42.1.10"}
+    placed = dataclasses.replace(
+        node(), provider_id="aws:///a/i-1", labels={"b.example/zone": "a", "a.example/type": "m6a"}
+    )
+    for document in (
+        documents(kubeadm.init_configuration(CLUSTER, placed))["InitConfiguration"],
+        documents(kubeadm.join_configuration(placed, discovery_file="/d", control_plane=False))[
+            "JoinConfiguration"
+        ],
+    ):
+        assert arguments_of(document) == {
+            "node-ip": "10.42.1.10",
+            "provider-id": "aws:///a/i-1",
+            "node-labels": "a.example/type=m6a,b.example/zone=a",
+        }
+
+
+def arguments_of(document: dict[str, Any]) -> dict[str, str]:
+    given = document["nodeRegistration"]["kubeletExtraArgs"]
+    return {a["name"]: a["value"] for a in given}
 
 
 def test_the_api_server_takes_no_bootstrap_token_and_checks_kubelets() -> None:

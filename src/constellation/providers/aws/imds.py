@@ -37,6 +37,7 @@ class Place:
     address: str
     region: str
     zone: str
+    machine_type: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +59,7 @@ class Imds:
             address=document.address("privateIp"),
             region=document.name("region"),
             zone=document.name("availabilityZone"),
+            machine_type=document.text_or("instanceType", "", longest=63),
         )
 
     async def self_(self) -> Instance:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from constellation.providers.aws.imds import URL, Imds
 from constellation.providers.aws.instances import list_instances
 from constellation.providers.aws.query import QueryClient
+from constellation.providers.placement import Placement
 
 if TYPE_CHECKING:
+    from constellation.providers.placement import Placed
     from constellation.providers.protocols import Instance, Metadata
 
 __all__ = ["AwsMetadata"]
@@ -24,6 +26,16 @@ class AwsMetadata:
         """Say who this machine is. Raises Unavailable, FormatError."""
         return await self._imds.self_()
 
+    async def placement(self) -> Placement:
+        """Say where this machine is. Raises Unavailable, FormatError."""
+        place = await self._imds.place()
+        return Placement(
+            provider_id=f"aws:///{place.zone}/{place.instance_id}",
+            region=place.region,
+            zone=place.zone,
+            machine_type=place.machine_type,
+        ).checked()
+
     async def peers(self) -> tuple[Instance, ...]:
         """List the machines of this cluster. Raises Unavailable, Denied, FormatError."""
         place = await self._imds.place()
@@ -37,3 +49,4 @@ class AwsMetadata:
 
 if TYPE_CHECKING:
     _: type[Metadata] = AwsMetadata
+    __: type[Placed] = AwsMetadata

@@ -40,7 +40,10 @@ _MAX_USER_DATA = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Self:
-    """What the metadata service says about this machine; `name` is its own in its scale set."""
+    """What the metadata service says about this machine; `name` is its own in its scale set.
+
+    `resource_id` begins with /subscriptions; `zone` is a number, empty in a region without zones.
+    """
 
     name: str
     subscription: str
@@ -49,6 +52,10 @@ class Self:
     role: Role
     group: str
     address: str
+    resource_id: str = ""
+    location: str = ""
+    zone: str = ""
+    machine_type: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +82,10 @@ class Imds:
             role=answers.role_of(found.get(tags.ROLE, ""), where=f"IMDS: {tags.ROLE}"),
             group=tags.checked_group(found.get(tags.GROUP, ""), where=f"IMDS: {tags.GROUP}"),
             address=_address(answer.fields("network")),
+            resource_id=compute.text_or("resourceId", "", longest=400),
+            location=compute.text_or("location", "", longest=63),
+            zone=compute.text_or("zone", "", longest=16),
+            machine_type=compute.text_or("vmSize", "", longest=63),
         )
 
     async def user_data(self) -> bytes:

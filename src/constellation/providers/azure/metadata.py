@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from constellation.providers.azure.imds import IMDS_URL, Imds
 from constellation.providers.azure.scale_sets import ARM_URL, ResourceManager
+from constellation.providers.placement import Placement
 from constellation.providers.protocols import Instance
 
 if TYPE_CHECKING:
+    from constellation.providers.placement import Placed
     from constellation.providers.protocols import Metadata
 
 __all__ = ["AzureMetadata"]
@@ -32,6 +34,17 @@ class AzureMetadata:
             state="running",
         )
 
+    async def placement(self) -> Placement:
+        """Say where this machine is. Raises Unavailable, FormatError."""
+        own = await self._imds.self_()
+        return Placement(
+            # Azure's own components write it like this, and compare it without regard to case
+            provider_id=f"azure://{own.resource_id}",
+            region=own.location,
+            zone=f"{own.location}-{own.zone}" if own.zone else "",
+            machine_type=own.machine_type,
+        ).checked()
+
     async def peers(self) -> tuple[Instance, ...]:
         """List the machines of this cluster. Raises Unavailable, Denied, FormatError."""
         manager = ResourceManager.of_machine(
@@ -46,3 +59,4 @@ class AzureMetadata:
 
 if TYPE_CHECKING:
     _: type[Metadata] = AzureMetadata
+    __: type[Placed] = AzureMetadata

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Final
 from constellation.providers.calls import Caller
 from constellation.providers.gcp.instances import list_instances
 from constellation.providers.gcp.metadata_server import METADATA_URL, MetadataServer
+from constellation.providers.placement import Placement
 from constellation.providers.protocols import Instance
 
 if TYPE_CHECKING:
+    from constellation.providers.placement import Placed
     from constellation.providers.protocols import Metadata
 
 __all__ = ["COMPUTE_URL", "GcpMetadata", "compute"]
@@ -36,6 +38,16 @@ class GcpMetadata:
             state="running",
         )
 
+    async def placement(self) -> Placement:
+        """Say where this machine is. Raises Unavailable, FormatError."""
+        own = await self._server.self_()
+        return Placement(
+            provider_id=f"gce://{own.project}/{own.zone}/{own.name}",
+            region=own.zone.rpartition("-")[0],
+            zone=own.zone,
+            machine_type=own.machine_type,
+        ).checked()
+
     async def peers(self) -> tuple[Instance, ...]:
         """List the machines of this cluster. Raises Unavailable, Denied, FormatError."""
         own = await self._server.self_()
@@ -54,3 +66,4 @@ def compute(server: MetadataServer, *, url: str) -> Caller:
 
 if TYPE_CHECKING:
     _: type[Metadata] = GcpMetadata
+    __: type[Placed] = GcpMetadata

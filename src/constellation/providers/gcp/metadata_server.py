@@ -20,6 +20,7 @@ from constellation.providers.calls import MOST_LIFETIME_S, Token
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from constellation.providers.answers import Fields
     from constellation.providers.calls import Signer
     from constellation.providers.protocols import Role
 
@@ -43,6 +44,7 @@ class Self:
     role: Role
     group: str
     address: str
+    machine_type: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class MetadataServer:
         return Self(
             name=instance.name("name"),
             zone=answers.last_part(instance.text("zone"), where="metadata server: zone"),
+            machine_type=_last_or_none(instance, "machineType"),
             project=project,
             uid=tags.checked_uid(attributes.text(tags.UID), where=tags.UID),
             role=answers.role_of(attributes.text(tags.ROLE), where=tags.ROLE),
@@ -111,6 +114,11 @@ class MetadataServer:
         if answer.headers.get("metadata-flavor") != "Google":
             raise FormatError(f"metadata server: {path}: the answer is not Google's")
         return answer.body
+
+
+def _last_or_none(instance: Fields, key: str) -> str:
+    text = instance.text_or(key, "")
+    return answers.last_part(text, where=f"metadata server: {key}") if text else ""
 
 
 if TYPE_CHECKING:

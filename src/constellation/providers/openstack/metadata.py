@@ -21,12 +21,14 @@ from constellation.providers.openstack.access import ACCESS_FILE, read_access
 from constellation.providers.openstack.calls import COMPUTE
 from constellation.providers.openstack.identity import Cloud
 from constellation.providers.openstack.servers import list_servers
+from constellation.providers.placement import Placement
 from constellation.providers.protocols import Instance, Role
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.providers.answers import Fields
+    from constellation.providers.placement import Placed
     from constellation.providers.protocols import Metadata
 
 __all__ = [
@@ -129,6 +131,16 @@ class OpenStackMetadata:
             state="running",
         )
 
+    async def placement(self) -> Placement:
+        """Say where this machine is: metadata has neither region nor flavour."""
+        data, _ = await self._own()
+        return Placement(
+            provider_id=f"openstack:///{data.name('uuid')}",
+            region="",
+            zone=data.text_or("availability_zone", "", longest=63),
+            machine_type="",
+        ).checked()
+
     async def peers(self) -> tuple[Instance, ...]:
         """List the machines of this cluster: control planes only where there is no credential.
 
@@ -178,3 +190,4 @@ def _checked(address: str) -> str:
 
 if TYPE_CHECKING:
     _: type[Metadata] = OpenStackMetadata
+    __: type[Placed] = OpenStackMetadata

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from constellation.crypto.derive import MasterSecret
+    from constellation.providers.placement import Placement
     from constellation.providers.protocols import Instance
     from constellation.rpc.agent_client import AgentClient
     from constellation.rpc.stubs import init_pb2
@@ -57,11 +58,12 @@ class InitRun:
         plan: init_pb2.ClusterPlan,
         master: MasterSecret | None,
         access: Secret | None,
+        placement: Placement | None,
         ask_policy: Callable[[bytes], Awaitable[SignedPolicy]],
     ) -> None:
         self._paths, self._agent, self._document = paths, agent, document
         self._own, self._plan, self._master = own, plan, master
-        self._access, self._ask_policy = access, ask_policy
+        self._access, self._placement, self._ask_policy = access, placement, ask_policy
         if access is not None:
             check_access(paths.provider, access)
         self._artifacts: ArtifactList = artifact_list.parse(plan.artifact_list)
@@ -194,7 +196,7 @@ class InitRun:
             kubernetes.cluster_settings(
                 record, name=self._plan.name, api_sans=first_node.api_sans(self._plan)
             ),
-            kubernetes.node_settings(record),
+            kubernetes.node_settings(record, self._placement),
         )
         write_atomic(self._paths.kubernetes / "kubeadm-init.yaml", text, mode=0o600)
 

@@ -27,6 +27,7 @@ from constellation.services.release_root import PINNED_ROOT
 from constellation.services.steps import StepBook, run_steps
 
 if TYPE_CHECKING:
+    from constellation.providers.placement import Placement
     from constellation.providers.protocols import Instance, Metadata
     from constellation.rpc.agent_client import AgentClient
     from constellation.services.bootstrapper.node_lock import NodeLock
@@ -54,9 +55,18 @@ async def join_until_done(
     paths: Paths,
     time: NodeTime,
     provider: Metadata,
+    placement: Placement | None,
 ) -> None:
     """Join, or go on with a join that was interrupted; ends when this node has its place."""
-    joiner = _Joiner(document=document, own=own, agent=agent, lock=lock, paths=paths, time=time)
+    joiner = _Joiner(
+        document=document,
+        own=own,
+        agent=agent,
+        lock=lock,
+        paths=paths,
+        time=time,
+        placement=placement,
+    )
     if paths.ticket.exists():
         await joiner.go_on()
         return
@@ -83,8 +93,10 @@ class _Joiner:
         lock: NodeLock,
         paths: Paths,
         time: NodeTime,
+        placement: Placement | None,
     ) -> None:
         self._document, self._own, self._agent = document, own, agent
+        self._placement = placement
         self._lock, self._paths, self._time = lock, paths, time
         self._keys = fresh_keys()
 
@@ -119,6 +131,7 @@ class _Joiner:
                     giver=address,
                 ),
                 policy=join_server.judged.policy,
+                placement=self._placement,
             )
             await self._use(joining)
             await _settle(join_server, joining.node_name)
@@ -133,6 +146,7 @@ class _Joiner:
             ticket=join_pb2.JoinTicket.FromString(self._paths.ticket.read_bytes()),
             new=None,
             policy=self._paths.kept_policy(self._document).verified(),
+            placement=self._placement,
         )
         await self._use(joining)
 

@@ -36,6 +36,7 @@ from constellation.trust import artifact_list
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from constellation.providers.placement import Placement
     from constellation.providers.protocols import Instance
     from constellation.rpc.agent_client import AgentClient
     from constellation.services.bootstrapper.node_keys import FreshKeys
@@ -112,10 +113,11 @@ class JoinRun:
         ticket: join_pb2.JoinTicket,
         new: NewPlace | None,
         policy: ClusterPolicy,
+        placement: Placement | None,
     ) -> None:
         self._paths, self._agent, self._document = paths, agent, document
         self._own, self._ticket, self._new = own, ticket, new
-        self._policy = policy
+        self._policy, self._placement = policy, placement
         self._artifacts = check_ticket(ticket, policy=policy)
         self._role = NodeRole.CONTROL_PLANE if ticket.HasField("control_plane") else NodeRole.WORKER
         self._peers = verified_peer_list(ticket.peers, policy=policy, minimum_serial=0)
@@ -220,7 +222,7 @@ class JoinRun:
 
     def _write_kubeadm_configuration(self, record: NodeRecord, discovery: Path) -> None:
         text = kubeadm.join_configuration(
-            kubernetes.node_settings(record),
+            kubernetes.node_settings(record, self._placement),
             discovery_file=str(discovery),
             control_plane=self._role is NodeRole.CONTROL_PLANE,
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.kube.node_record import NodeRecord
+    from constellation.providers.placement import Placement
     from constellation.services.bootstrapper.paths import Paths
 
 __all__ = [
@@ -61,8 +62,8 @@ def shutdown_delay_s(provider: str) -> int:
     return 2 * balancer_notices_s(provider) + 1
 
 
-def node_settings(record: NodeRecord) -> kubeadm.NodeSettings:
-    """Give kubeadm's view of this node."""
+def node_settings(record: NodeRecord, placement: Placement | None) -> kubeadm.NodeSettings:
+    """Give kubeadm's view of this node; `placement` as its cloud says, None where there is none."""
     version = cgroup_version()
     return kubeadm.NodeSettings(
         name=record.name,
@@ -71,6 +72,8 @@ def node_settings(record: NodeRecord) -> kubeadm.NodeSettings:
         systemd_cgroups=version == 2,  # noqa: PLR2004 - a version
         cluster_dns=cluster_dns_address(record.service_cidr),
         resolv_conf=str(RESOLV_CONF),
+        provider_id=placement.provider_id if placement is not None else "",
+        labels=placement.labels if placement is not None else {},
     )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.atls import server
@@ -18,7 +19,7 @@ from constellation.base.retry import until_available
 from constellation.disk import state_disk
 from constellation.disk.superblock import State
 from constellation.kube.node_record import load_node_record
-from constellation.providers.select import metadata
+from constellation.providers.select import metadata, placed
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.bootstrapper.boot import boot_steps
 from constellation.services.bootstrapper.init_run import InitRun
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from constellation.attestation.model import AttestationResult
     from constellation.base.secret import Secret
     from constellation.crypto.derive import MasterSecret
+    from constellation.providers.placement import Placement
     from constellation.providers.protocols import Instance
     from constellation.rpc.stubs import init_pb2
     from constellation.services.bootstrapper.init_server import Prepared
@@ -69,6 +71,12 @@ async def _run() -> None:
     paths = dataclasses.replace(REAL, provider=machine_settings().provider)
     provider = metadata(paths.provider)
     own = await until_available(provider.self_, deadline_s=_METADATA_S)
+    where = placed(paths.provider)
+    placement = (
+        await until_available(where.placement, deadline_s=_METADATA_S)
+        if where is not None
+        else None
+    )
     agent = await AgentClient.connect(agent_socket("bootstrapper"))
     disk = state_disk.read_record()
     kind = kind_of(REAL.steps) if disk.state is State.OPEN else ""
@@ -82,7 +90,9 @@ async def _run() -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             if kind != "join":
-                tasks.create_task(_serve_init(document, own, agent, lock, paths))
+                tasks.create_task(
+                    _serve_init(_Preparer(document, own, agent, paths, placement), lock=lock)
+                )
             if kind != "init" and not record_file.exists():
                 tasks.create_task(
                     join_until_done(
@@ -93,20 +103,19 @@ async def _run() -> None:
                         paths=paths,
                         time=REAL_TIME,
                         provider=provider,
+                        placement=placement,
                     )
                 )
     finally:
         agent.close()
 
 
-async def _serve_init(
-    document: NodeDocument, own: Instance, agent: AgentClient, lock: NodeLock, paths: Paths
-) -> None:
+async def _serve_init(prepare: _Preparer, *, lock: NodeLock) -> None:
     service = InitServer(
-        document=document,
-        own=own,
+        document=prepare.document,
+        own=prepare.own,
         lock=lock,
-        prepare=_Preparer(document, own, agent, paths),
+        prepare=prepare,
         run=_run_init,
         journal=_journal,
     )
@@ -115,7 +124,7 @@ async def _serve_init(
         host="0.0.0.0",  # noqa: S104 - the owner comes from outside
         port=_INIT_PORT,
         purpose="init-server",
-        attester=agent,
+        attester=prepare.agent,
         appraisers={"": _nobody_attests},
         limits=USUAL,
     )
@@ -126,13 +135,15 @@ async def _serve_init(
         await listening.wait_closed()
 
 
+@dataclass(frozen=True, slots=True)
 class _Preparer:
     """Makes an `InitRun`; the plan of an earlier run stays."""
 
-    def __init__(
-        self, document: NodeDocument, own: Instance, agent: AgentClient, paths: Paths
-    ) -> None:
-        self._document, self._own, self._agent, self._paths = document, own, agent, paths
+    document: NodeDocument
+    own: Instance
+    agent: AgentClient
+    paths: Paths
+    placement: Placement | None
 
     def __call__(
         self,
@@ -151,13 +162,14 @@ class _Preparer:
             )
         REAL_TIME.say(time)
         return InitRun(
-            paths=self._paths,
-            agent=self._agent,
-            document=self._document,
-            own=self._own,
+            paths=self.paths,
+            agent=self.agent,
+            document=self.document,
+            own=self.own,
             plan=plan,
             master=master,
             access=access,
+            placement=self.placement,
             ask_policy=ask_policy,
         )
 
