@@ -1,4 +1,4 @@
-"""Where machines say that they are: providerIDs and labels as each cloud's own components know them."""
+"""ProviderIDs and labels of nodes, as each cloud's own components know them."""
 
 from __future__ import annotations
 

@@ -71,12 +71,7 @@ async def _run() -> None:
     paths = dataclasses.replace(REAL, provider=machine_settings().provider)
     provider = metadata(paths.provider)
     own = await until_available(provider.self_, deadline_s=_METADATA_S)
-    where = placed(paths.provider)
-    placement = (
-        await until_available(where.placement, deadline_s=_METADATA_S)
-        if where is not None
-        else None
-    )
+    placement = await _placement(paths.provider)
     agent = await AgentClient.connect(agent_socket("bootstrapper"))
     disk = state_disk.read_record()
     kind = kind_of(REAL.steps) if disk.state is State.OPEN else ""
@@ -108,6 +103,13 @@ async def _run() -> None:
                 )
     finally:
         agent.close()
+
+
+async def _placement(provider: str) -> Placement | None:
+    where = placed(provider)
+    if where is None:
+        return None
+    return await until_available(where.placement, deadline_s=_METADATA_S)
 
 
 async def _serve_init(prepare: _Preparer, *, lock: NodeLock) -> None:
