@@ -53,6 +53,11 @@ _REQUESTS_END_S = 85
 """What an API server that ends has beyond its delay: requests run 60 s at most
 (`--request-timeout`), then it closes. After that kubelet kills it."""
 
+API_START_S: Final = 600
+"""What an API server may take until its /livez answers: an emulated processor takes six minutes,
+in which RBAC's first roles are written and anonymous calls are refused. Kubelet kills one that is
+not alive by then; with kubeadm's own 4 minutes it killed one that was just about to be."""
+
 _CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 _PKI = "/etc/kubernetes/pki"
 _KUBELET_PKI = "/var/lib/kubelet/pki"
@@ -160,6 +165,7 @@ def init_configuration(cluster: ClusterSettings, node: NodeSettings) -> bytes:
             "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT},
             "nodeRegistration": _registration(node),
             "patches": _patches(),
+            "timeouts": _timeouts(),
         },
         _cluster_configuration(cluster),
         kubelet_configuration(node),
@@ -182,6 +188,7 @@ def join_configuration(node: NodeSettings, *, discovery_file: str, control_plane
             "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT}
         }
         document["patches"] = _patches()
+        document["timeouts"] = _timeouts()
     return _documents(document)
 
 
@@ -193,6 +200,7 @@ def upgrade_configuration(kubernetes_version: str, *, etcd_upgrade: bool) -> byt
             "kind": "UpgradeConfiguration",
             "node": {"etcdUpgrade": etcd_upgrade, "patches": _patches()},
             "apply": {"kubernetesVersion": kubernetes_version},
+            "timeouts": _timeouts(),
         }
     )
 
@@ -205,6 +213,11 @@ def patches(*, shutdown_delay_s: int) -> dict[str, bytes]:
 
 def _patches() -> dict[str, str]:
     return {"directory": f"{CONSTELLATION_DIR}/{PATCHES}"}
+
+
+def _timeouts() -> dict[str, str]:
+    # kubeadm makes it the startup probes' threshold in the manifests
+    return {"controlPlaneComponentHealthCheck": f"{API_START_S}s"}
 
 
 def _registration(node: NodeSettings) -> dict[str, Any]:

@@ -176,3 +176,15 @@ def test_where_balancers_notice_late_an_api_server_serves_longer() -> None:
     for provider in ("local", "aws", "azure", "gcp", "openstack"):
         assert shutdown_delay_s(provider) > 2 * balancer_notices_s(provider)
     assert balancer_notices_s("aws") >= 2 * 10, "infra/: two checks, 10 s apart"
+
+
+def test_kubelet_leaves_a_slow_api_server_as_much_time_as_init_waits() -> None:
+    init = documents(kubeadm.init_configuration(CLUSTER, node()))["InitConfiguration"]
+    join = documents(kubeadm.join_configuration(node(), discovery_file="/d", control_plane=True))[
+        "JoinConfiguration"
+    ]
+    upgrade = documents(kubeadm.upgrade_configuration("v1.36.2", etcd_upgrade=True))
+    expected = {"controlPlaneComponentHealthCheck": "600s"}
+    assert init["timeouts"] == join["timeouts"] == expected
+    assert upgrade["UpgradeConfiguration"]["timeouts"] == expected
+    assert kubeadm.API_START_S == 600, "what wait_for_api waits"

@@ -39,7 +39,6 @@ __all__ = [
 ]
 
 _PHASE_S = 300.0
-_API_S = 240.0
 _READY_CALL_S = 5.0
 
 
@@ -133,13 +132,13 @@ async def wait_for_api(address: str, *, paths: Paths) -> None:
     """Wait until the API server at a node's own address says that it is ready.
 
     Raises:
-        Unavailable: not within 4 minutes; with its last answer.
+        Unavailable: not within `kubeadm.API_START_S`; with its last answer.
     """
 
     async def ready() -> None:
         await api_server.ready(address, ca_file=paths.pki / "ca.crt", timeout_s=_READY_CALL_S)
 
-    await until_available(ready, deadline_s=_API_S, longest_pause_s=0.5)
+    await until_available(ready, deadline_s=kubeadm.API_START_S, longest_pause_s=0.5)
 
 
 async def forget_bootstrap_tokens(*, paths: Paths) -> None:
