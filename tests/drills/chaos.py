@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,13 @@ def run(workspace: Workspace, names: list[str], *, minutes: float, seed: int) ->
         chance = random.Random(seed)  # noqa: S311 - chance, to be repeated
         scene = Scene.of(workspace, chance=chance, minutes=minutes)
         say("drill", name, "seed", seed)
-        figures = rehearse(name, drill, scene)
+        try:
+            figures = rehearse(name, drill, scene)
+        except Exception:  # noqa: BLE001 - a task's top: the other drills are still worth their time
+            say("drill", name, "broke:", traceback.format_exc())
+            show(workspace)
+            passed = False
+            continue
         bad = findings(figures, longest_gap_s=drill.longest_gap_s)
         text = json.dumps(figures.plain() | {"seed": seed, "failed_because": bad}, indent=1) + "\n"
         (RESULTS / f"drill-chaos-{name}.json").write_text(text)
