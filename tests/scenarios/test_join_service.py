@@ -6,15 +6,17 @@ import contextlib
 import dataclasses
 import hashlib
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
 from grpclib.exceptions import GRPCError
 
-from constellation.base import decode
+from constellation.base import clock, decode
 from constellation.base.errors import Rejected, Untrusted
 from constellation.base.secret import Secret
+from constellation.base.time_bounds import Said, TimeBounds
 from constellation.crypto.derive import MasterSecret
 from constellation.crypto.x509 import uris
 from constellation.kms.master_secret import dump_master_secret
@@ -87,8 +89,10 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def running(root: Path, *, owned: Owned | None = None) -> AsyncIterator[Cluster]:
-    files, log = write_control_plane(root, cluster=owned), SharedLog()
+async def running(
+    root: Path, *, owned: Owned | None = None, now: datetime | None = None
+) -> AsyncIterator[Cluster]:
+    files, log = write_control_plane(root, cluster=owned, now=now), SharedLog()
     cluster = Cluster(files, log, ledger_of(files, log))
     started = asyncio.Event()
 
@@ -127,6 +131,33 @@ async def test_a_worker_gets_a_ticket_with_everything_it_needs(tmp_path: Path) -
     service = x509.load_pem_x509_certificate(ticket.service_certificate)
     assert parse_identity(uris(service), cluster_id=CLUSTER_ID).name == "worker-default-0"
     assert kinds == [Kind.FOUNDED, Kind.RESERVED]
+
+
+async def test_a_clock_that_jumped_ahead_makes_no_certificate_that_is_good_only_later(
+    tmp_path: Path,
+) -> None:
+    real = datetime.now(UTC)
+    # what a trusted party said a moment ago is an hour below what this machine's clock says
+    said = Said(seconds=int(real.timestamp()) - 3600, boot_s=int(clock.boot_s()))
+    async with running(tmp_path, now=real - timedelta(hours=2)) as cluster:
+        before = await cluster.join(ALL[0])
+        clock.bound(TimeBounds(floor_s=0, said=said))
+        try:
+            after = await cluster.join(ALL[1])
+        finally:
+            clock.bound(TimeBounds(floor_s=0, said=None))
+        last = load_record(cluster.log.records[max(cluster.log.records)]).entry
+    for ticket, late_s in ((before, 0), (after, 3600)):
+        for pem in (
+            ticket.kubelet_client_certificate,
+            ticket.kubelet_serving_certificate,
+            ticket.service_certificate,
+        ):
+            found = x509.load_pem_x509_certificate(pem)
+            begins = (found.not_valid_before_utc - real).total_seconds() + late_s
+            assert -330 < begins < -200, "five minutes before what is believed"
+            assert found.not_valid_after_utc > real + timedelta(hours=23)
+    assert abs(last.time - said.seconds) < 60, "reservations lapse by what is believed"
 
 
 async def test_in_a_roll_out_tickets_name_the_oldest_api_servers_version(tmp_path: Path) -> None:

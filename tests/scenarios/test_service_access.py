@@ -18,6 +18,7 @@ from lightkube.resources.core_v1 import ConfigMap, Node, Secret
 
 from constellation.base import clock
 from constellation.base.errors import Conflict, Unavailable
+from constellation.base.time_bounds import Said, TimeBounds
 from constellation.crypto.x509 import CertificateAuthority, load_certificate
 from constellation.kube.client import connect, raise_ours
 from constellation.kube.join_record_definition import GROUP
@@ -245,6 +246,21 @@ async def test_everything_else_is_denied(plane: ControlPlane, service: str) -> N
         with pytest.raises(Exception, match="cannot"):
             plane.api._authorise(call, "test", (group_of(service),))
         assert len(plane.api.denied) == before + 1, call
+
+
+async def test_a_clock_that_jumped_ahead_makes_no_identity_that_is_good_only_later(
+    tmp_path: Path,
+) -> None:
+    real, one = clock.now(), ControlPlane(tmp_path)
+    said = Said(seconds=int(real.timestamp()) - 3600, boot_s=int(clock.boot_s()))
+    clock.bound(TimeBounds(floor_s=0, said=said))
+    try:
+        one.identities().ensure()
+    finally:
+        clock.bound(TimeBounds(floor_s=0, said=None))
+    found = load_certificate(one.kubeconfig("operator").with_name("client.crt").read_bytes())
+    assert found.not_valid_before_utc < real - timedelta(hours=1)
+    assert found.not_valid_after_utc > real + timedelta(hours=23)
 
 
 async def list_nodes(kubeconfig: Path) -> int:

@@ -49,6 +49,7 @@ Usage = Literal["client", "server", "peer"]
 """Extended key usage of a leaf; `peer` is both."""
 
 _BACK = timedelta(minutes=5)
+_MOST_BACK = timedelta(hours=2)
 _USAGES: dict[Usage, tuple[x509.ObjectIdentifier, ...]] = {
     "client": (ExtendedKeyUsageOID.CLIENT_AUTH,),
     "server": (ExtendedKeyUsageOID.SERVER_AUTH,),
@@ -123,8 +124,13 @@ class CertificateAuthority:
         usage: Usage,
         now: datetime,
         lifetime: timedelta,
+        since: datetime | None = None,
     ) -> bytes:
         """Certify a P-256 public key (DER SubjectPublicKeyInfo); gives the certificate in PEM.
+
+        `since`: a time to be trusted more than `now`, which comes from a clock that may have jumped
+        ahead: what is good only later, nobody else takes now. Two hours back at most: after a
+        longer sleep the clock is right, and a certificate must be young by it.
 
         Raises:
             FormatError: the key is not P-256, or an address is not one.
@@ -137,7 +143,8 @@ class CertificateAuthority:
         names += [x509.UniformResourceIdentifier(u) for u in uris]
         # a leaf that outlives its issuer would fail later, far from its cause
         end = min(now + lifetime, self.certificate.not_valid_after_utc)
-        start = max(now - _BACK, self.certificate.not_valid_before_utc)
+        since = max(min(now, since or now), now - _MOST_BACK)
+        start = max(since - _BACK, self.certificate.not_valid_before_utc)
         subject = _name(common_name, organizations)
         public_key = load_public_key(public_key_der)
         builder = (

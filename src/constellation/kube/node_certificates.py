@@ -48,8 +48,9 @@ def certify(
     services_ca: CertificateAuthority,
     cluster_id: bytes,
     now: datetime,
+    since: datetime | None = None,
 ) -> NodeCertificates:
-    """Certify a member's three public keys.
+    """Certify a member's three public keys; `now` and `since` as `CertificateAuthority.issue`.
 
     Raises:
         FormatError: a key is not P-256.
@@ -62,6 +63,7 @@ def certify(
             organizations=("system:nodes",),
             usage="client",
             now=now,
+            since=since,
             lifetime=KUBELET_LIFETIME,
         ),
         kubelet_serving=cluster_ca.issue(
@@ -72,14 +74,22 @@ def certify(
             ips=(member.address,),
             usage="server",
             now=now,
+            since=since,
             lifetime=KUBELET_LIFETIME,
         ),
-        service=certify_service(member, services_ca=services_ca, cluster_id=cluster_id, now=now),
+        service=certify_service(
+            member, services_ca=services_ca, cluster_id=cluster_id, now=now, since=since
+        ),
     )
 
 
 def certify_service(
-    member: Member, *, services_ca: CertificateAuthority, cluster_id: bytes, now: datetime
+    member: Member,
+    *,
+    services_ca: CertificateAuthority,
+    cluster_id: bytes,
+    now: datetime,
+    since: datetime | None = None,
 ) -> bytes:
     """Certify a member's service key alone: KeyService runs before Kubernetes has a CA.
 
@@ -94,5 +104,6 @@ def certify_service(
         uris=(dump_identity(identity),),
         usage="peer",
         now=now,
+        since=since,
         lifetime=SERVICE_LIFETIME,
     )

@@ -107,9 +107,17 @@ def access_objects() -> tuple[dict[str, Any], ...]:
 
 
 def certify_client(
-    public_key: bytes, *, service: str, node_name: str, ca: CertificateAuthority, now: datetime
+    public_key: bytes,
+    *,
+    service: str,
+    node_name: str,
+    ca: CertificateAuthority,
+    now: datetime,
+    since: datetime,
 ) -> bytes:
     """Certify a service's key (DER) on one node for 24 hours; gives PEM.
+
+    `now` and `since` as `CertificateAuthority.issue`.
 
     Raises:
         FormatError: the key is not P-256.
@@ -120,6 +128,7 @@ def certify_client(
         organizations=(group_of(service),),
         usage="client",
         now=now,
+        since=since,
         lifetime=_LIFETIME,
     )
 

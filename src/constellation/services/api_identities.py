@@ -85,7 +85,12 @@ class ApiIdentities:
             write_atomic(key, dump_private_key(generate_key()).reveal(), mode=0o600)
         public = spki(load_private_key(Secret(_read(key))).public_key())
         certificate = certify_client(
-            public, service=service, node_name=self.node_name, ca=ca, now=now
+            public,
+            service=service,
+            node_name=self.node_name,
+            ca=ca,
+            now=now,
+            since=clock.now_for_windows(),
         )
         write_atomic(folder / "ca.crt", ca.certificate_pem)
         write_atomic(

@@ -343,4 +343,4 @@ async def _message(stream: Stream[Any, Any]) -> Any:
 
 
 def _seconds() -> int:
-    return int(clock.now().timestamp())
+    return int(clock.now_for_windows().timestamp())

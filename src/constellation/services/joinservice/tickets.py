@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from constellation.base import decode
@@ -19,8 +20,6 @@ from constellation.services.kept_lists import kept_artifact_list
 from constellation.services.offered_policy import write_offer
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from constellation.base.secret import Secret
     from constellation.kube.join_log import SignedRecord
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
@@ -47,8 +46,9 @@ class Tickets:
     ) -> join_pb2.JoinTicket:
         """Make the ticket of a node that was admitted; `grant` is the record of its reservation.
 
-        `kubernetes` is the version that it gets; `now` dates the certificates; the node takes
-        `time` (seconds since 1970) for said.
+        `kubernetes` is the version that it gets; `now` is this machine's clock, by which
+        certificates end; they begin at `time` (seconds since 1970) if that is earlier, and the node
+        takes it for said.
 
         Raises:
             Unavailable: a key, or the artifact list of this version, is not on the disk.
@@ -62,6 +62,7 @@ class Tickets:
             services_ca=services_ca,
             cluster_id=settings.cluster_id,
             now=now,
+            since=datetime.fromtimestamp(time, UTC),
         )
         ticket = join_pb2.JoinTicket(
             node_name=member.name,
@@ -118,6 +119,7 @@ class Tickets:
             services_ca=self.files.services_ca(),
             cluster_id=cluster_id,
             now=now,
+            since=datetime.fromtimestamp(time, UTC),
         )
         return join_pb2.RenewTicket(
             service_certificate=made.service,
