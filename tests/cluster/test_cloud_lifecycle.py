@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
 from grpclib.exceptions import GRPCError
 
-from constellation.atls import client
 from constellation.base.errors import Rejected
 from constellation.cluster.apply import create, initialise
-from constellation.cluster.secrets import read_secrets
 from constellation.cluster.terminate import terminate
 from constellation.cluster.verify import verify
 from constellation.config.demands import platform_demands
 from constellation.config.state import write_state
-from constellation.kube.membership import GroupSlots, NodeRole
 from constellation.providers.protocols import Role
-from constellation.rpc.stubs.join_grpc import JoinServiceStub
-from constellation.trust.appraisal import node_verifier
-from constellation.trust.cluster_policy import parse_policy
-from constellation.trust.node_document import parse_node_document
 from tests.fakes.aws_world import MISSING, is_possible
 from tests.fakes.cloud_life import DEMANDS, CloudLife, cloud_life
-from tests.fakes.clouds import NOW
-from tests.fakes.join_world import (
-    Provider,
-    SharedLog,
-    World,
-    ledger_of,
-    request_of,
-    server_of,
-    write_control_plane,
-)
-from tests.fakes.members import asks, settings
+from tests.fakes.joining import ask, join_service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from constellation.attestation.model import AttestationResult, Binding, Evidence
     from constellation.config.state import State
-    from constellation.providers.protocols import Instance
-    from constellation.rpc.stubs import join_pb2
-    from constellation.trust.cluster_policy import SignedPolicy
 
 pytestmark = pytest.mark.cluster
 
@@ -126,103 +103,14 @@ async def _joins(life: CloudLife, state: State, folder: Path) -> None:
     listed = await life.metadata(life.instance_of(Role.CONTROL_PLANE)).peers()
     worker = next(i for i in listed if i.role is Role.WORKER)
     assert await life.metadata(worker.instance_id).self_() == worker
-    async with _join_service(life, state, folder / "control-plane") as port:
+    provider = life.metadata(life.instance_of(Role.CONTROL_PLANE))
+    async with join_service(life, state, folder / "control-plane", provider=provider) as port:
         with pytest.raises(GRPCError, match="instance id"):
-            await _ask(life, state, port, dataclasses.replace(worker, instance_id="another"))
-        ticket = await _ask(life, state, port, worker)
+            await ask(life, state, port, dataclasses.replace(worker, instance_id="another"))
+        ticket = await ask(life, state, port, worker)
         assert ticket.group == "worker_default"
         assert ticket.disk_key
         # given to the cluster: no second ticket without a new boot
         await life.second.give(state.cluster_id)
         with pytest.raises(Rejected, match=r"PCR 15|pcr15"):
-            await _ask(life, state, port, worker)
-
-
-@contextlib.asynccontextmanager
-async def _join_service(life: CloudLife, state: State, folder: Path) -> AsyncIterator[int]:
-    document = parse_node_document(state.node_document)
-    plan = dataclasses.replace(
-        settings(),
-        cluster_id=state.cluster_id,
-        artifact_list=state.artifact_list,
-        groups=(
-            settings().groups[0],
-            GroupSlots(name="worker_default", role=NodeRole.WORKER, size=1),
-        ),
-    )
-    owned = _Owned(life=life, state=state)
-    files = write_control_plane(folder, cluster=owned, plan=plan)  # type: ignore[arg-type] # as a cluster has them
-    log, started = SharedLog(), asyncio.get_running_loop().create_future()
-
-    def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
-        policy = parse_policy(owned.policy(serial=1).policy)
-        verifier = node_verifier(policy, document, joined=False, now=NOW)
-        return verifier.appraise(evidence, binding=binding, now=NOW)
-
-    server = server_of(files, ledger_of(files, log), Provider(instances=()), World())
-    server = dataclasses.replace(
-        server,
-        attester=life.first,
-        appraise=appraise,
-        provider=life.metadata(life.instance_of(Role.CONTROL_PLANE)),
-    )
-    task = asyncio.create_task(server.run(started=started.set_result))
-    waits = asyncio.ensure_future(started)
-    await asyncio.wait({task, waits}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        task.result()
-    try:
-        yield waits.result().join
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Owned:
-    """The cluster's secrets as its first node has them."""
-
-    life: CloudLife
-    state: State
-
-    @property
-    def join(self) -> object:
-        return self.life.first.join_key
-
-    @property
-    def document(self) -> object:
-        return parse_node_document(self.state.node_document)
-
-    @property
-    def master(self) -> object:
-        return read_secrets(self.life.workspace, cluster_id=self.state.cluster_id).master
-
-    def policy(self, *, serial: int) -> SignedPolicy:
-        del serial
-        assert self.state.policy is not None
-        return self.state.policy
-
-
-async def _ask(life: CloudLife, state: State, port: int, instance: Instance) -> join_pb2.JoinTicket:
-    document = parse_node_document(state.node_document)
-    assert state.policy is not None
-    policy = parse_policy(state.policy.policy)
-
-    def server(evidence: Evidence, binding: Binding) -> AttestationResult:
-        verifier = node_verifier(policy, document, joined=True, now=NOW)
-        return verifier.appraise(evidence, binding=binding, now=NOW)
-
-    channel = await client.connect(
-        "127.0.0.1",
-        port,
-        purpose="join-client",
-        server_purpose="join-server",
-        attester=life.second,
-        appraise=server,
-        deadline_s=10,
-    )
-    try:
-        return await JoinServiceStub(channel.grpc).Join(request_of(asks(instance)), timeout=10)
-    finally:
-        channel.close()
+            await ask(life, state, port, worker)

@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from constellation.attestation.google.technology import Technology
 from constellation.attestation.model import Variant
 from constellation.attestation.node_rules import ChipMinimum, PlatformDemands
 from constellation.attestation.snp import Line
 from constellation.attestation.tdx.appraise import STRICT_STATUSES
-from constellation.attestation.tpm.eventlog import EventType
 from constellation.base.secret import Secret
 from constellation.cli.clouds import node_access_of
 from constellation.cluster.context import Context, KubernetesNode, NodeImage
@@ -52,19 +50,18 @@ from tests.fakes.amd import AmdWorld
 from tests.fakes.arm import FakeAzure, ScaleSet
 from tests.fakes.aws_query import FakeAws
 from tests.fakes.cloud_confs import clouds_yaml, conf
+from tests.fakes.cloud_node import CloudNode
 from tests.fakes.clouds import MEASUREMENT, NOW, Machine
 from tests.fakes.gce import FakeGce
 from tests.fakes.openstack import FakeOpenStack
-from tests.fakes.owner_world import RELEASE_ROOT, Node, Shelf, serving
+from tests.fakes.owner_world import RELEASE_ROOT, Shelf, serving
 from tests.fakes.terraform.provider import Provider
 from tests.fakes.terraform.schemas import schemas
 from tests.fakes.terraform.workbench import INFRA, served, types_of
-from tests.fakes.tpm import LocalCloudCa
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from constellation.attestation.model import Binding, Evidence
     from constellation.base.progress import Progress, Report
     from constellation.config.schema import Config
     from constellation.providers.protocols import (
@@ -75,7 +72,7 @@ if TYPE_CHECKING:
     )
     from tests.fakes.terraform.provider import Resource
 
-__all__ = ["CloudLife", "CloudNode", "cloud_life"]
+__all__ = ["CloudLife", "cloud_life"]
 
 DEMANDS = PlatformDemands(
     chips=(ChipMinimum(line=Line.MILAN, tcb=AmdWorld().chip().tcb),),
@@ -91,37 +88,6 @@ VARIANTS = {
     "gcp": Variant.GCP_SEV_SNP,
     "openstack": Variant.QEMU_VTPM,
 }
-
-
-@dataclass(kw_only=True)
-class CloudNode(Node):
-    """A node whose evidence is that of a cloud's machine."""
-
-    machine: Machine
-
-    async def power_on(self, document: bytes) -> None:
-        self.document = document
-        self.machine.tpm.boot(document)
-        if self.variant is Variant.GCP_SEV_SNP:
-            # Google's firmware says in each boot what the machine is
-            data = b"GCE NonHostInfo\0" + bytes([Technology.AMD_SEV_SNP]) + bytes(15)
-            self.machine.tpm.measure(0, EventType.EV_NONHOST_INFO, data)
-
-    async def quote(self, binding: Binding) -> Evidence:
-        return self.machine.evidence(binding)
-
-    async def give(self, cluster_id: bytes) -> None:
-        self.machine.tpm.measure(15, EventType.EV_EVENT_TAG, cluster_id)
-
-    @classmethod
-    def of(cls, machine: Machine) -> CloudNode:
-        return cls(
-            folder=Path(),
-            socket=Path(),
-            ca=LocalCloudCa(),
-            variant=machine.variant,
-            machine=machine,
-        )
 
 
 @dataclass(kw_only=True)

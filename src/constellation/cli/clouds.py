@@ -288,7 +288,8 @@ class CloudSupplies:
                 f"{config.provider.name}, {config.attestation.variant}",
                 where="release",
             )
-        name = getattr(config.provider, config.provider.name).image
+        # hosts of one's own boot the image that their owner gives them
+        name = getattr(getattr(config.provider, config.provider.name), "image", image.name)
         if not name:
             raise UserError(
                 f"which image? The release's is {image.name} (SHA-256 {image.sha256})",

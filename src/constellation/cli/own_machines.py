@@ -35,4 +35,4 @@ def with_own_machines(context: Context) -> Context:
         return GivenInfrastructure(state.infrastructure if state is not None else None, hint=hint)
 
     # whoever makes the machines makes their access too
-    return dataclasses.replace(context, infrastructure=make, node_access=None)
+    return dataclasses.replace(context, infrastructure=make, node_access=None, keeps_machines=True)

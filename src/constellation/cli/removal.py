@@ -33,6 +33,8 @@ def removal_context(workspace: Workspace, *, report: Report, log: str) -> Contex
         config = read_config(workspace.config)
     except UserError:
         config = Config()
+    if config.provider.baremetal is not None:
+        return real_context(workspace, config, report=report)
     if workspace.terraform.is_dir():
         from constellation.cli import clouds
 

@@ -273,6 +273,12 @@ def real_context(
     `terraform` is needed by commands that may change a cloud's resources.
     """
     cache, folder = cache_folder(), workspace.folder.resolve()
+    if config.provider.baremetal is not None:
+        from constellation.cli.baremetal import baremetal_context
+
+        return baremetal_context(
+            workspace, config, cache=cache, report=report, wait_s=wait_s, abandon=abandon
+        )
     if (local := config.provider.local) is None:
         from constellation.cli.clouds import cloud_context
 

@@ -89,6 +89,7 @@ class Context:
     uids that the provider has marked as made from this workspace, so that they are found without
     the state file; `list_nodes` asks the API that a kubeconfig names; `now` reads the clock (UTC);
     `wait_s` bounds each wait;
+    `keeps_machines`: they are somebody's own, so that a removal leaves them;
     `abandon`: init may leave the node that it chose before; `node_access` makes, for
     a uid, what control planes ask the provider's API with; None: machines have identities of their
     own.
@@ -104,4 +105,5 @@ class Context:
     report: Report
     wait_s: float
     abandon: bool = False
+    keeps_machines: bool = False
     node_access: Callable[[str, Desired], Awaitable[Secret]] | None = None

@@ -46,7 +46,8 @@ async def terminate(context: Context) -> Terminated:
     removed = []
     for uid in clusters(context):
         await context.infrastructure(uid).destroy(report=context.report)
-        removed.append(f"machines, disks and network of {uid}")
+        if not context.keeps_machines:
+            removed.append(f"machines, disks and network of {uid}")
     for path in (workspace.kubeconfig, workspace.kubectl, workspace.cluster_log, workspace.state):
         if path.exists():
             path.unlink()

@@ -48,6 +48,11 @@ class Workspace:
         return self.folder / "constellation-node-document.json"
 
     @property
+    def hosts(self) -> Path:
+        """Give the folder with what hosts of one's own read when they boot, one folder each."""
+        return self.folder / "constellation-hosts"
+
+    @property
     def terraform(self) -> Path:
         """Give the folder in which Terraform makes the cluster's resources, its state included."""
         return self.folder / "constellation-terraform"

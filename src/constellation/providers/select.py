@@ -138,12 +138,29 @@ def _openstack_groups() -> NodeGroups:
     return node_groups.of_this_node()
 
 
+def _baremetal_metadata() -> Metadata:
+    from constellation.providers.baremetal.metadata import (  # noqa: PLC0415 - see above
+        BaremetalMetadata,
+    )
+
+    return BaremetalMetadata()
+
+
+def _baremetal_groups() -> NodeGroups:
+    from constellation.providers.baremetal.node_groups import (  # noqa: PLC0415 - see above
+        BaremetalNodeGroups,
+    )
+
+    return BaremetalNodeGroups()
+
+
 _METADATA: dict[str, Callable[[], Metadata]] = {
     "local": _local_metadata,
     "aws": _aws_metadata,
     "azure": _azure_metadata,
     "gcp": _gcp_metadata,
     "openstack": _openstack_metadata,
+    "baremetal": _baremetal_metadata,
 }
 _NODE_GROUPS: dict[str, Callable[[], NodeGroups]] = {
     "local": _local_groups,
@@ -151,6 +168,7 @@ _NODE_GROUPS: dict[str, Callable[[], NodeGroups]] = {
     "azure": _azure_groups,
     "gcp": _gcp_groups,
     "openstack": _openstack_groups,
+    "baremetal": _baremetal_groups,
 }
 
 

@@ -29,6 +29,10 @@ class BaremetalProvider(Section):
     hosts: dict[str, Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_addresses)]]
     """Addresses (IPv4) of the hosts, by node group; a group has as many hosts as its size says."""
 
+    trust_roots: str = ""
+    """File (PEM, from here) with the authorities that certify attestation keys of the hosts' vTPMs.
+    For "qemu-vtpm" only: chips have their makers' authorities."""
+
     endpoint: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}:\d{1,5}$")]
     """Address of the API server as users and nodes reach it (host:port): a load balancer before the
     control planes, or the one control plane's own."""
