@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from constellation.base import rest
 from constellation.base.errors import FormatError, Unavailable
+from constellation.base.secret import Secret
 from constellation.providers import answers
+from constellation.providers.aws import calls, elements, preflight, query
+from constellation.providers.aws import instances as aws_instances
 from constellation.providers.azure import scale_sets
 from constellation.providers.azure.node_groups import detached
+from constellation.providers.baremetal import hosts
 from constellation.providers.gcp import instances
-from constellation.providers.openstack import identity, servers
+from constellation.providers.openstack import access, identity, servers
 from constellation.providers.protocols import Role
-from tests.fakes import arm, gce, openstack
+from tests.fakes import arm, aws_query, gce, openstack
 from tests.fuzz.target import Target, repeated
 
 if TYPE_CHECKING:
@@ -78,7 +83,64 @@ def _openstack_answers() -> Iterable[bytes]:
     yield json.dumps({"token": token}).encode()
 
 
+def _aws(data: bytes) -> object:
+    """Read an answer of EC2's: a page of machines, everybody's machines, or a refusal."""
+    answer = rest.Answer(status=400, headers={}, body=data)
+    query.failure(answer, what="fuzz", call=calls.DESCRIBE_INSTANCES, hint="")
+    page = elements.parse_xml(data, what="fuzz")
+    machines = [m for r in page.items("reservationSet") for m in r.items("instancesSet")]
+    return aws_instances.parse_page(page, aws_query.UID), [preflight._cpus(m) for m in machines]
+
+
+def _aws_answers() -> Iterable[bytes]:
+    aws: Any = aws_query.FakeAws()
+    machine = aws_query._machine(aws.add(1, "worker_default", "worker"))
+    aws.others = [("m6a.xlarge", 4, ""), ("c6a.xlarge", 4, "spot")]
+    page = f"<reservationSet><item><instancesSet>{machine}</instancesSet></item></reservationSet>"
+    for content in (page, aws._everybodys()):
+        yield f'<R xmlns="http://ec2.amazonaws.com/doc/">{content}</R>'.encode()
+    yield b"<R><Errors><Error><Code>RequestLimitExceeded</Code></Error></Errors></R>"
+    yield b'{"__type":"com.amazonaws#AccessDeniedException","Message":"no"}'
+
+
+def _hosts(data: bytes) -> object:
+    """Read what a host of one's own finds on its medium."""
+    return hosts.parse_hosts(data)
+
+
+def _hosts_files() -> Iterable[bytes]:
+    host = hosts.Host(name="host-10-0-0-1", group="g", role=Role.WORKER, address="10.0.0.1")
+    yield hosts.dump_hosts(hosts.Hosts(uid="constell-0a1b2c", me=host.name, hosts=(host,)))
+
+
+def _access(data: bytes) -> object:
+    """Read what the owner or a KeyService gives a control plane for the cloud's API."""
+    return access.load_access(Secret(data))
+
+
+def _accesses() -> Iterable[bytes]:
+    yield access.dump_access(openstack.FakeOpenStack().access()).reveal()
+
+
 TARGETS = (
+    Target(
+        name="aws-answer",
+        run=_aws,
+        seeds=_aws_answers,
+        long=repeated(b"<R><reservationSet>", b"<item/>", b"</reservationSet></R>"),
+    ),
+    Target(
+        name="baremetal-hosts",
+        run=_hosts,
+        seeds=_hosts_files,
+        long=repeated(b'{"hosts":[', b"{},", b"{}]}"),
+    ),
+    Target(
+        name="openstack-access",
+        run=_access,
+        seeds=_accesses,
+        long=repeated(b'{"groups":{', b'"a":{},', b'"a":{}}}'),
+    ),
     Target(
         name="google-instances",
         run=_google,
