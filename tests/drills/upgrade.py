@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench/results"
 IMAGE, NODE_PORT = "example.test/web:1", 30124
-WITHIN_S = 450
+WITHIN_S = 600
 OLDER, NEWER = "v1.35.3", "v1.36.2"
 CONFLICT = 7
 WEB = {
@@ -177,7 +177,7 @@ def follow(workspace: Workspace, *, release: str, kubernetes: str) -> bool:
     conf = workspace.folder / "constellation-conf.yaml"
     fields = {"release": release, "kubernetesVersion": kubernetes}
     conf.write_text(set_fields(conf.read_text(), fields))
-    done = workspace.constellation("upgrade", "apply", timeout_s=2 * WITHIN_S)
+    done = workspace.constellation("upgrade", "apply", timeout_s=WITHIN_S)
     say("upgrade apply", release, kubernetes, done.returncode, done.stdout, done.stderr[-1500:])
     return done.returncode == 0
 
