@@ -36,7 +36,9 @@ class Versions:
         if now < self._next:
             return
         self._next = now + _EVERY_S
-        got = self._workspace.kubectl("get", "nodes,pods", "-A", "-o", "json", timeout_s=20)
+        got = self._workspace.kubectl(
+            "get", "nodes,pods", "-A", "-o", "json", "--request-timeout=10s"
+        )
         if got.returncode != 0:
             return
         nodes = seen(json.loads(got.stdout)["items"], before=self._servers)
