@@ -378,6 +378,12 @@ async def test_kubernetes_does_not_go_back(cloud: Cloud) -> None:
     cloud.api_version = "v1.36.1"
     await demand_way_back(cloud.context, to, status=cloud.status)
 
+    async def nothing(_: Path) -> None:
+        return None
+
+    with pytest.raises(Unavailable, match="has not reported which API servers run"):
+        await demand_way_back(cloud.context, to, status=nothing)
+
 
 async def test_of_two_workstations_one_wins_and_the_other_is_told(
     cloud: Cloud,

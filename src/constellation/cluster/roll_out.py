@@ -122,12 +122,18 @@ async def demand_way_back(context: Context, to: Versions, *, status: ReadStatus)
 
     Raises:
         Conflict: an API server is newer; says which.
-        Unavailable: the operator's report cannot be read now.
+        Unavailable: the operator's report cannot be read now, or there is none.
     """
     seen = await status(context.workspace.kubeconfig)
+    if seen is None:
+        raise Unavailable(
+            f"whether Kubernetes can go back to {to.kubernetes} is not known: the operator has not "
+            "reported which API servers run",
+            hint="the same command again, once `constellation status --watch` shows its report",
+        )
     newer = [
         node
-        for node in (seen.nodes if seen is not None else ())
+        for node in seen.nodes
         if node.apiServer and version_order(node.apiServer) > version_order(to.kubernetes)
     ]
     if newer:
