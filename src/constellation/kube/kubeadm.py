@@ -224,7 +224,8 @@ def _registration(node: NodeSettings) -> dict[str, Any]:
     return {
         "name": node.name,
         "criSocket": _CRI_SOCKET,
-        "imagePullPolicy": "IfNotPresent",
+        # all images came with the artifact list; kubeadm would look for its own idea of pause
+        "imagePullPolicy": "Never",
         "ignorePreflightErrors": list(IGNORED_PREFLIGHT_ERRORS),
         "kubeletExtraArgs": _arguments(_kubelet_arguments(node)),
     }

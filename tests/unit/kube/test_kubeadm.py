@@ -112,6 +112,14 @@ def test_only_named_preflight_errors_are_ignored() -> None:
     assert ignored == list(kubeadm.IGNORED_PREFLIGHT_ERRORS)
 
 
+def test_kubeadm_pulls_no_image() -> None:
+    for control_plane in (True, False):
+        text = kubeadm.join_configuration(node(), discovery_file="/d", control_plane=control_plane)
+        for found in (documents(text), documents(kubeadm.init_configuration(CLUSTER, node()))):
+            registration = next(d for d in found.values() if "nodeRegistration" in d)
+            assert registration["nodeRegistration"]["imagePullPolicy"] == "Never"
+
+
 def test_secrets_are_never_stored_in_plain_text() -> None:
     (rule,) = json.loads(kubeadm.encryption_configuration())["resources"]
     assert rule["resources"] == ["secrets"]
