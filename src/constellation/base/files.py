@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -10,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from constellation.base.errors import Conflict
+from constellation.base.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,13 +19,26 @@ if TYPE_CHECKING:
 __all__ = ["copy_digest", "lock", "write_atomic"]
 
 _CHUNK_BYTES = 1024 * 1024
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` by `data` so that a crash leaves the old file or the new one, never a part.
 
     The mode holds from the first byte on (a secret is never readable for a moment).
+
+    Raises:
+        Unavailable: the disk is full; the old file stays.
     """
+    try:
+        _replace(path, data, mode)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise Unavailable(f"{path}: no room is left on its disk", hint="make room there") from error
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from constellation.base import clock, decode
+from constellation.base.errors import ConstellationError
 from constellation.base.files import write_atomic
 from constellation.base.time_bounds import Said, TimeBounds
 
@@ -63,7 +64,10 @@ class NodeTime:
         """
         while True:
             now = int(clock.now_for_windows().timestamp())
-            write_atomic(self.kept, decode.dump(_Kept(seconds=now)), mode=0o600)
+            try:
+                write_atomic(self.kept, decode.dump(_Kept(seconds=now)), mode=0o600)
+            except ConstellationError as error:
+                _log.warning("the time was not kept", extra={"reason": str(error)})
             if (ahead := clock.ahead()) is not None:
                 _log.warning(
                     "the clock has jumped ahead", extra={"seconds": int(ahead.total_seconds())}
