@@ -137,11 +137,11 @@ def _back(scene: Scene, victim: str, before: str) -> bool:
 
 
 def partition_one_control_plane(scene: Scene) -> tuple[str, ...]:
-    """Cut off the control plane whose etcd leads, for two minutes."""
+    """Cut off the control plane whose etcd leads, for a minute and a half."""
     victim = _etcd_leader(scene)
     scene.tell(f"{victim}, which leads etcd, is cut off")
     with partitioned(scene.workspace, victim):
-        time.sleep(120)
+        time.sleep(90)
     scene.tell("it is connected again")
     return ()
 
