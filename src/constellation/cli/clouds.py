@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ __all__ = [
     "made_here",
     "nobody_asked",
     "node_access_of",
+    "resource_changes",
     "terraform_of",
 ]
 
@@ -155,6 +157,7 @@ def cloud_context(
         supplies=CloudSupplies(cache=cache, workspace=workspace, config=config),
         infrastructure=make,
         node_access=node_access_of(config, make),
+        resources=partial(resource_changes, make, report=report),
         owned=lambda: made_here(workspace),
         list_nodes=list_nodes,
         now=clock.now,
@@ -162,6 +165,16 @@ def cloud_context(
         wait_s=wait_s,
         abandon=abandon,
     )
+
+
+async def resource_changes(
+    make: Callable[[str], Infrastructure], uid: str, desired: Desired, *, report: Report
+) -> tuple[str, ...]:
+    """Say what Terraform would change, a line for each resource; nothing is changed."""
+    infrastructure = make(uid)
+    assert isinstance(infrastructure, TerraformInfrastructure | OpenStackInfrastructure)  # noqa: S101 - a cloud's
+    plan = await infrastructure.plan(desired, report=report)
+    return tuple(f"{change.action} {change.address}" for change in plan.changes)
 
 
 def node_access_of(

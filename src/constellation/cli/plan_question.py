@@ -14,23 +14,43 @@ if TYPE_CHECKING:
     from constellation.cli.output import Steps
     from constellation.cli.run import Settings
     from constellation.config.schema import Config
+    from constellation.providers.terraform.messages import Change
     from constellation.providers.terraform.run import Plan
 
 __all__ = ["ask_about", "describe_plan"]
 
+_WAYS_IN = frozenset(
+    {
+        *("aws_lb_listener", "aws_lb_target_group"),
+        *("aws_vpc_security_group_ingress_rule", "aws_vpc_security_group_egress_rule"),
+        *("azurerm_lb_rule", "azurerm_lb_probe", "azurerm_network_security_rule"),
+        *("google_compute_forwarding_rule", "google_compute_firewall"),
+        *("google_compute_region_backend_service", "google_compute_region_health_check"),
+        *("openstack_lb_listener_v2", "openstack_lb_pool_v2", "openstack_lb_monitor_v2"),
+        "openstack_networking_secgroup_rule_v2",
+    }
+)
+"""What is removed once `init` is done, since nobody needs port 9000 any more. Nothing else goes
+without a question: a node group that was taken out of the conf takes its machines along."""
 _UNKNOWN = Machine(name="", vcpus=4, memory_gib=16)
 
 
 def ask_about(plan: Plan, config: Config, steps: Steps, chosen: Settings) -> None:
-    """Show a plan and ask; a plan that makes and replaces nothing only closes: it is not asked for.
+    """Show a plan and ask; one that only closes ways in, or changes in place, is not asked for.
 
     Raises:
         UserError: the answer was no, or nobody was there to give one.
     """
-    if not {change.action for change in plan.changes} & {"create", "replace"}:
+    if all(_is_harmless(change) for change in plan.changes):
         return
     with steps.paused():
         confirm(f"{describe_plan(plan, config)}\nGo on?", chosen=chosen)
+
+
+def _is_harmless(change: Change) -> bool:
+    """Say whether a change makes nothing, and takes nothing away but a way in."""
+    kind = change.address.partition(".")[0]
+    return change.action == "update" or (change.action == "delete" and kind in _WAYS_IN)
 
 
 def describe_plan(plan: Plan, config: Config) -> str:

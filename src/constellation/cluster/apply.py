@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Conflict, Unavailable
@@ -69,9 +70,17 @@ async def initialise(context: Context) -> tuple[State, tuple[KubernetesNode, ...
 
 
 async def make_plan(context: Context) -> tuple[Planned, ...]:
-    """Say what `apply` would do, and do nothing."""
+    """Say what `apply` would do, and do nothing.
+
+    Raises:
+        Conflict: another run holds the cloud's resources. Unavailable: the cloud does not answer.
+    """
     state = read_state(context.workspace.state)
-    return plan(context.config, state, await observe(context, state))
+    observed = await observe(context, state)
+    if state is not None and observed.infrastructure is not None and context.resources is not None:
+        found = await context.resources(state.uid, machines.desired(context, state))
+        observed = dataclasses.replace(observed, resources=found)
+    return plan(context.config, state, observed)
 
 
 async def observe(context: Context, state: State | None) -> Observed:

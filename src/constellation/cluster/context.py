@@ -89,7 +89,8 @@ class Context:
     uids that the provider has marked as made from this workspace, so that they are found without
     the state file; `list_nodes` asks the API that a kubeconfig names; `now` reads the clock (UTC);
     `wait_s` bounds each wait;
-    `keeps_machines`: they are somebody's own, so that a removal leaves them;
+    `resources` says, for a uid, what of a cloud's resources would change, a line each; None:
+    nothing plans; `keeps_machines`: they are somebody's own, so that a removal leaves them;
     `abandon`: init may leave the node that it chose before; `node_access` makes, for
     a uid, what control planes ask the provider's API with; None: machines have identities of their
     own.
@@ -106,4 +107,5 @@ class Context:
     wait_s: float
     abandon: bool = False
     keeps_machines: bool = False
+    resources: Callable[[str, Desired], Awaitable[tuple[str, ...]]] | None = None
     node_access: Callable[[str, Desired], Awaitable[Secret]] | None = None

@@ -30,19 +30,24 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What there is: machines as the provider shows them, nodes as Kubernetes does."""
+    """What there is: machines as the provider shows them, nodes as Kubernetes does.
+
+    `resources`: what of a cloud's resources differs from the conf, a line each.
+    """
 
     infrastructure: InfrastructureState | None
     has_kubeconfig: bool
     nodes: tuple[KubernetesNode, ...]
+    resources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One step that will act, and why."""
+    """One step that will act, and why; `details` are for who wants to see all of it."""
 
     step: Step
     why: str
+    details: tuple[str, ...] = ()
 
 
 def plan(config: Config, state: State | None, observed: Observed) -> tuple[Planned, ...]:
@@ -55,8 +60,11 @@ def plan(config: Config, state: State | None, observed: Observed) -> tuple[Plann
         ]
     if state is None:
         steps.append(Planned(step=Step.IDENTITY, why="no master secret and node document yet"))
-    if why := _machines(config, observed.infrastructure):
-        steps.append(Planned(step=Step.MACHINES, why=why))
+    why = _machines(config, observed.infrastructure)
+    if observed.resources:
+        why = ", ".join(filter(None, (why, f"{len(observed.resources)} resources differ")))
+    if why:
+        steps.append(Planned(step=Step.MACHINES, why=why, details=observed.resources))
     if state is None or not state.cluster_ca or not observed.has_kubeconfig:
         started = state is not None and state.init is not None
         why = "an earlier init goes on" if started else "the cluster was not initialised"

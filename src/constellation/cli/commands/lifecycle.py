@@ -84,9 +84,12 @@ def apply(
             conf = read_config(workspace.config)
             planned = run(make_plan(real_context(workspace, conf, report=steps.report)))
         result(
-            {"steps": [{"step": p.step, "why": p.why} for p in planned]},
+            {"steps": [{"step": p.step, "why": p.why, "details": p.details} for p in planned]},
             output=chosen_settings.output,
-            text=lambda: "\n".join(f"{p.step}: {p.why}" for p in planned) or "Nothing to do.",
+            text=lambda: (
+                "\n".join("\n  ".join((f"{p.step}: {p.why}", *p.details)) for p in planned)
+                or "Nothing to do."
+            ),
         )
         return
     log, own = terraform_log or "", "infrastructure" in skip

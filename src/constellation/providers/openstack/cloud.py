@@ -38,7 +38,12 @@ if TYPE_CHECKING:
         InfrastructureState,
         Instance,
     )
-    from constellation.providers.terraform.infrastructure import Cloud, Outputs
+    from constellation.providers.terraform.infrastructure import (
+        Cloud,
+        Outputs,
+        TerraformInfrastructure,
+    )
+    from constellation.providers.terraform.run import Plan
 
 __all__ = ["Login", "OpenStackCloud", "OpenStackInfrastructure", "OpenStackSettings"]
 
@@ -272,7 +277,7 @@ def _flavor_id(flavors: tuple[Flavor, ...], wanted: str) -> str:
 class OpenStackInfrastructure:
     """`providers.protocols.Infrastructure`: Terraform's part within, machines around it."""
 
-    def __init__(self, inner: Infrastructure, cloud: OpenStackCloud, uid: str) -> None:
+    def __init__(self, inner: TerraformInfrastructure, cloud: OpenStackCloud, uid: str) -> None:
         self._inner, self._cloud, self._uid = inner, cloud, uid
 
     async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
@@ -283,6 +288,11 @@ class OpenStackInfrastructure:
         state = await self._inner.apply(dataclasses.replace(desired, groups=empty), report=report)
         await self._cloud.make_missing(self._uid, desired, report=report)
         return await self._inner.observe() or state
+
+    async def plan(self, desired: Desired, *, report: Report) -> Plan:
+        """Say what `apply` would do with what machines stand in."""
+        empty = tuple(dataclasses.replace(g, size=0) for g in desired.groups)
+        return await self._inner.plan(dataclasses.replace(desired, groups=empty), report=report)
 
     async def observe(self) -> InfrastructureState | None:
         """Say what exists; None where nothing does."""

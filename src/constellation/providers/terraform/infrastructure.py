@@ -150,7 +150,13 @@ class TerraformInfrastructure:
         return await self._listed(terraform, desired, report=report)
 
     async def plan(self, desired: Desired, *, report: Report) -> Plan:
-        """Say what `apply` would do with resources that exist; nothing is changed."""
+        """Say what `apply` would do with resources that exist; nothing is changed.
+
+        Raises:
+            Conflict: nothing was made from this folder, or another run holds the state.
+        """
+        if self._folder.mark() != self._mark:
+            raise Conflict(f"{self._uid}: nothing was made from {self._folder.path}")
         terraform = await self._terraform()
         self._folder.fill(
             module_source(self._cloud.provider),

@@ -10,6 +10,7 @@ import pytest
 
 from constellation.base.errors import Conflict, ConstellationError, Unavailable, UserError
 from constellation.base.progress import Progress, silent
+from constellation.cli.clouds import resource_changes
 from constellation.providers.protocols import Desired, Group, Instance, Role
 from constellation.providers.terraform.infrastructure import Outputs, TerraformInfrastructure
 from constellation.providers.terraform.run import Plan, TerraformSettings
@@ -164,6 +165,22 @@ async def test_init_is_led_to_the_first_control_plane_once_the_machines_are_list
 
     await setting.infrastructure(lead_init=lead).apply(DESIRED, report=silent)
     assert led == [("arn", "i-1")]
+
+
+async def test_a_plan_is_shown_and_nothing_is_changed_or_asked(setting: Setting) -> None:
+    with pytest.raises(Conflict, match="nothing was made"):
+        await setting.infrastructure().plan(DESIRED, report=silent)
+    assert not setting.folder.exists()
+    await setting.infrastructure().apply(DESIRED, report=silent)
+    setting.asked.clear()
+    setting.behave(resources=[NETWORK])
+    found = await resource_changes(
+        lambda uid: setting.infrastructure(uid=uid), UID, DESIRED, report=silent
+    )
+    assert found == (f"delete {GROUP}",)
+    assert setting.resources() == [NETWORK, GROUP]
+    assert setting.asked == []
+    assert not list(setting.folder.glob("*plan*"))
 
 
 async def test_with_a_way_into_the_network_machines_are_reached_by_themselves(
