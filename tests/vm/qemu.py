@@ -62,6 +62,9 @@ def words(
     share = emulator / "usr/share"
     line = (
         *("root=/dev/vda", "rw", "console=ttyS0", "loglevel=4", "mitigations=off", "audit=0"),
+        # timers at the tick only: each change of process costs an emulated processor its caches of
+        # addresses and of translated code, and Go's runtime sleeps for microseconds
+        "highres=off",
         "panic=-1",  # with -no-reboot: a kernel that panics ends QEMU, at once
         *(f"systemd.mask={name}.service" for name in _NOT_NEEDED),
     )

@@ -59,6 +59,8 @@ async def describe(world: World) -> dict[str, Any]:
         f"mkdir -p /root/.cache {WORK}; mountpoint -q /root/.cache || "
         "mount --bind /srv/content/cache /root/.cache"
     )
+    # longer turns, for the same reason as highres=off (tests/vm/qemu.py)
+    await world.shell("echo 20000000 > /sys/kernel/debug/sched/base_slice_ns")
     equal("pid 1", await world.shell("cat /proc/1/comm"), "systemd")
     equal("cgroup tree", await world.shell("stat -fc %T /sys/fs/cgroup"), "cgroup2fs")
     return {
