@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 RESULT = "vm-debian-13.json"
 SAY_EVERY_S = 60.0
 TELL_S = 180.0
+REST_S = 900.0  # for the steps after the one that may fail
 _TELL = """
 journalctl --boot --no-pager --lines 400
 tail -n 200 /var/lib/constellation/*/*.log || true
@@ -77,8 +78,9 @@ class Run:
         return all(self.results.get(name, {}).get("ok") for name in needed)
 
     def end_of(self, name: str) -> float:
-        """Give when a step that begins now has to have ended."""
-        return min(self.end_s, time.monotonic() + WITHIN_S.get(name, BOOT_S))
+        """Give when a step that begins now has to have ended; one that may fail leaves a rest."""
+        end_s = self.end_s - (REST_S if name in MAY_FAIL else 0)
+        return min(end_s, time.monotonic() + WITHIN_S.get(name, BOOT_S))
 
     @contextlib.asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[dict[str, Any]]:
