@@ -138,6 +138,9 @@ async def prepare(folder: Path, report: Report, *, processors: int) -> tuple[str
     tools = await ensure_tools_root(cache, report)
     program = await emulator(folder, report)
     root = await ensure_root(folder, tools=tools, clone=HERE.parents[1], report=report)
+    for made in (*folder.glob("qemu-*/"), *folder.glob("root-*/")):  # of other recipes
+        if made not in (program, root.disk.parent):
+            await asyncio.to_thread(shutil.rmtree, made)
     content = await make_content(
         folder,
         cache=cache,
@@ -222,6 +225,8 @@ async def main() -> int:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with lock(folder / "run.lock", what="the test machine"), contextlib.ExitStack() as gone:
         gone.callback((folder / "content.ext4").unlink, missing_ok=True)
+        for unfinished in folder.glob(".*-*"):  # of a run that was killed
+            shutil.rmtree(unfinished)
         host = {"revision": await asyncio.to_thread(revision), **describe_host()}
         with Steps() as steps:
             argv = await prepare(folder, steps.report, processors=chosen.processors)
