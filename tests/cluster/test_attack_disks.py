@@ -1,7 +1,8 @@
 """Another disk in place of a node's own, on a real cluster: refused, and nothing of it is changed.
 
-The operator of the data centre exchanges the disk of a worker that is off. Each disk carries a
-file, which must be all that is on it afterwards; then the node gets its own disk back and rejoins.
+The operator of the data centre exchanges the disk of a machine that is off: a worker's, which asks
+a JoinService, and the only control plane's, whose owner brings the key. Each disk carries a file,
+which must be all that is on it afterwards; then the node gets its own disk back and opens it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from constellation.base.secret import Secret
 from constellation.disk import fscrypt
 from constellation.disk.state_disk import inspect
 from constellation.disk.superblock import State
+from tests.cluster.conftest import eventually
 from tests.cluster.machines import (
     disk_of,
     inside,
@@ -40,6 +42,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 WORD = b"what the operator of the data centre put here"
 REFUSED_WITHIN_S = 60.0
+NOBODY_WAITS = "No control plane waits for recovery."
 
 
 def run(*argv: str | Path) -> None:
@@ -103,21 +106,58 @@ def test_another_disk_is_refused_and_the_own_one_opens_again(
     mini: Workspace, tmp_path: Path
 ) -> None:
     node = machine(mini, "worker")
-    own = disk_of(mini, node.instance_id)
-    power(mini, node.instance_id, "off")
+    with without_disk(mini, node.instance_id) as uuid:
+        for make in (somebodys, unencrypted, with_another_key, of_a_node_that_nobody_knows):
+            _refused(mini, node.instance_id, make, uuid, tmp_path)
+    assert ready_again(mini, node, seconds=90), "the control case: its own disk"
+
+
+def test_the_owners_key_opens_no_other_disk_of_a_control_plane(
+    mini: Workspace, tmp_path: Path
+) -> None:
+    node = machine(mini, "control-plane")
+
+    def owner_brings_the_key() -> None:
+        assert "the state disk did not open" in _recover(mini, exit_code=6)
+
+    with without_disk(mini, node.instance_id) as uuid:
+        _refused(mini, node.instance_id, somebodys, uuid, tmp_path)
+        for make in (unencrypted, with_another_key):
+            _refused(mini, node.instance_id, make, uuid, tmp_path, meanwhile=owner_brings_the_key)
+    assert node.instance_id in _recover(mini, exit_code=0), "the control case: its own disk"
+    assert ready_again(mini, node, seconds=90)
+
+
+def _recover(mini: Workspace, *, exit_code: int) -> str:
+    """Run `recover` until a control plane waits for it; gives what it said."""
+    said: list[str] = []
+
+    def waited_for() -> bool:
+        done = mini.constellation("recover", timeout_s=90)
+        said.append(f"{done.returncode}: {done.stdout}{done.stderr}")
+        return NOBODY_WAITS not in done.stdout
+
+    assert eventually(waited_for, seconds=60), said
+    assert said[-1].startswith(f"{exit_code}: "), said
+    return said[-1]
+
+
+@contextlib.contextmanager
+def without_disk(mini: Workspace, instance_id: str) -> Iterator[bytes]:
+    """Take the disk (gives its uuid) of a machine that is then off; then start it with it again."""
+    own = disk_of(mini, instance_id)
+    power(mini, instance_id, "off")
     kept = own.with_name("own-disk")
     own.rename(kept)
     try:
         found = inspect(kept)
         assert found.state is State.KNOWN
-        for make in (somebodys, unencrypted, with_another_key, of_a_node_that_nobody_knows):
-            _refused(mini, node.instance_id, make, found.uuid, tmp_path)
+        yield found.uuid
     finally:
-        power(mini, node.instance_id, "kill")
+        power(mini, instance_id, "kill")
         own.unlink(missing_ok=True)
         kept.rename(own)
-        power(mini, node.instance_id, "on")
-    assert ready_again(mini, node, seconds=90), "the control case: its own disk"
+        power(mini, instance_id, "on")
 
 
 def _refused(
@@ -126,6 +166,8 @@ def _refused(
     make: Callable[[Path, Path, bytes], str],
     uuid: bytes,
     folder: Path,
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     disk = disk_of(mini, instance_id)
     disk.unlink(missing_ok=True)
@@ -134,6 +176,7 @@ def _refused(
     word = make(disk, folder / "mounted", uuid)
     before = inspect_or_none(disk)
     power(mini, instance_id, "on")
+    meanwhile()
     said = _refusal(mini, instance_id, word)
     power(mini, instance_id, "kill")
     assert inspect_or_none(disk) == before, said

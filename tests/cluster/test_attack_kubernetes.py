@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 OUR_PORTS = (30080, 30081, 30090, 30091)
 SYSTEM = ("-n", "kube-system")
+GRACE_S = 5
+"""terminationGracePeriodSeconds of our static pods."""
 
 
 def service_pods(mini: Workspace) -> dict[str, str]:
@@ -69,7 +71,8 @@ def test_a_mirror_pod_that_is_edited_or_deleted_changes_nothing(mini: Workspace)
         mini.kubectl(*SYSTEM, *edit)  # the API may take it: it is a copy
     replaced = mini.kubectl(*SYSTEM, "delete", "pod", name, "--force", "--grace-period=0")
     assert replaced.returncode == 0, replaced.stderr
-    time.sleep(3)  # kubelet hears of it at once; it makes a new mirror when it looks next
+    # kubelet hears of it at once, and a pod of its own had gone after its 5 seconds of grace
+    time.sleep(GRACE_S + 4)
     assert processes(mini) == before
     assert inside(path, "sh", "-c", "cat /etc/kubernetes/manifests/* | sha256sum") == manifests
     shown = mini.kubectl(*SYSTEM, "get", "pod", name, "-o", "jsonpath={..image}").stdout

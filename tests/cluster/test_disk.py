@@ -50,7 +50,7 @@ def device(tmp_path: Path, mount_point: Path) -> Iterator[Path]:
 
 async def formatted(device: Path, mount_point: Path) -> None:
     await format_and_open(device, UUID, KEY, mount_point=mount_point)
-    await finish(mount_point)
+    await finish(device, mount_point=mount_point)
 
 
 async def test_a_disk_is_new_until_it_is_finished(device: Path, mount_point: Path) -> None:
@@ -62,6 +62,17 @@ async def test_a_disk_is_new_until_it_is_finished(device: Path, mount_point: Pat
     assert [p.name for p in (mount_point / "encrypted").iterdir()] == []
     run("umount", mount_point)
     assert inspect(device).state is State.KNOWN
+
+
+async def test_a_finished_disk_is_known_on_the_medium_before_any_write_back(
+    device: Path, mount_point: Path, tmp_path: Path
+) -> None:
+    medium = tmp_path / "disk.img"
+    await format_and_open(device, UUID, KEY, mount_point=mount_point)
+    assert inspect(medium).state is State.NEW
+    await finish(device, mount_point=mount_point)
+    # the node's memory has it for half a minute more; a power cut would have made it a new disk
+    assert inspect(medium).state is State.KNOWN
 
 
 async def test_a_blank_disk_is_formatted_and_opens_again_with_its_key(

@@ -149,13 +149,15 @@ async def format_and_open(
         raise
 
 
-async def finish(mount_point: Path = MOUNT_POINT) -> None:
+async def finish(device: Path = DEVICE, *, mount_point: Path = MOUNT_POINT) -> None:
     """Make a formatted disk count as known; its folder holds what the next boot needs.
+
+    Returns when that stands on the medium: a power cut afterwards makes no new disk of it.
 
     Raises:
         Unavailable: the disk did not take its name.
     """
-    await asyncio.to_thread(_name, mount_point)
+    await asyncio.to_thread(_name, device, mount_point)
 
 
 async def open_known(
@@ -230,15 +232,22 @@ def _encrypt(mount_point: Path, key: Secret) -> None:
         os.close(handle)
 
 
-def _name(mount_point: Path) -> None:
-    handle = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY)
+def _name(device: Path, mount_point: Path) -> None:
     try:
-        fcntl.ioctl(handle, _SET_LABEL, LABEL.encode().ljust(_LABEL_ROOM, b"\0"))
-        os.fsync(handle)
+        folder = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(folder, _SET_LABEL, LABEL.encode().ljust(_LABEL_ROOM, b"\0"))
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        # that was the journal; `inspect` reads the superblock where it lies, before any replay
+        disk = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(disk)
+        finally:
+            os.close(disk)
     except OSError as error:
         raise Unavailable(f"naming the state disk: {error.strerror}") from error
-    finally:
-        os.close(handle)
 
 
 async def _mount(device: Path, mount_point: Path) -> None:
