@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class AtlsServer:
         self._live: dict[_Served, asyncio.Task[None] | None] = {}
         self._unproven: dict[_Served, asyncio.TimerHandle] = {}
         self._listener: asyncio.Server | None = None
+        self._deserted = asyncio.Event()
 
     @property
     def port(self) -> int:
@@ -99,6 +101,21 @@ class AtlsServer:
             if task is not None:
                 task.cancel()
             connection.abort()
+
+    async def drain(self, *, within_s: float) -> None:
+        """Let nobody in any more, wait until all have gone by themselves, then end the others.
+
+        Who was just answered reads the answer first: a connection that is cut off can lose it.
+        """
+        if self._listener is not None:
+            self._listener.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._live:
+                    self._deserted.clear()
+                    await self._deserted.wait()
+        self.close()
+        await self.wait_closed()
 
     async def wait_closed(self) -> None:
         """Wait until `close` has taken effect."""
@@ -139,6 +156,7 @@ class AtlsServer:
     def lost(self, connection: _Served) -> None:
         """Forget a connection."""
         self._live.pop(connection, None)
+        self._deserted.set()
         self.proven(connection)
         if connection.place is not None:
             self._gate.left(connection.place)

@@ -57,6 +57,8 @@ _STATE = Path("/var/lib/constellation")
 _RECOVERY_PORT = 9999
 _REJOIN_DEADLINE_S = 20.0
 _REBOOT_PAUSE_S = 10.0
+_ANSWER_IS_READ_S = 2.0
+"""Below what `open_disk` waits for its listener."""
 
 
 def main() -> None:
@@ -191,8 +193,7 @@ class _Listener:
             await opener.opened.wait()
             await service.answered()
         finally:
-            listening.close()
-            await listening.wait_closed()
+            await listening.drain(within_s=_ANSWER_IS_READ_S)
 
 
 def _nobody_attests(*_: object) -> AttestationResult:
