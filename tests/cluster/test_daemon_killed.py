@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,10 +29,11 @@ from constellation.providers.local.infrastructure import (
 )
 from constellation.providers.protocols import Desired, Group, Role
 from tests.cluster.test_local_daemon import CACHE, DOCUMENT, SOURCE
-from tests.cluster.traces import traces
+from tests.cluster.traces import control_groups, traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.cluster,
@@ -48,7 +49,9 @@ WITHIN_S = 30.0
 
 
 def groups(part: str) -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob(f"**/{WHERE.name}/{part}"))
+    return [
+        p for p in control_groups() if p.parent.name == WHERE.name and fnmatchcase(p.name, part)
+    ]
 
 
 def processes(part: str) -> list[int]:

@@ -40,6 +40,7 @@ from constellation.providers.local.node_groups import LocalNodeGroups
 from constellation.providers.protocols import Desired, Group, Role
 from constellation.releases import oci
 from constellation.trust.node_document import NodeDocument, dump_node_document
+from tests.cluster.traces import control_groups
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -96,17 +97,17 @@ def _machine() -> dict[str, list[str]]:
     """Look at everything that a cloud makes: what must be the same afterwards."""
     groups = [
         str(path)
-        for tree in Path("/sys/fs/cgroup").glob("*")
-        for path in tree.glob("**")
+        for path in control_groups()
         # nspawn that is not in our groups makes its own at the root of a tree
-        if f"constellation-{ID}" in str(path) or (path.parent == tree and path.name in _NSPAWNS)
+        if f"constellation-{ID}" in str(path)
+        or (path.parent.parent == Path("/sys/fs/cgroup") and path.name in _NSPAWNS)
     ]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return {
         "links": sorted(name for _, name in socket.if_nameindex()),
         "mounts": [line for line in mounts if "/run/netns/" not in line or ID in line],
         "loops": [str(p) for p in loops.backing_devices(Layout.of(ID).state)],
-        "groups": groups,
+        "groups": sorted(groups),
         "netns": sorted(p.name for p in Path("/run/netns").glob(f"*{ID}*")),
         "folders": sorted(str(p) for p in Path("/").glob(f"*/*/constellation/{ID}"))
         + sorted(str(p) for p in Path("/run/constellation").glob(ID)),
