@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from constellation.base import clock
-from constellation.base.errors import FormatError
+from constellation.base.errors import FormatError, Rejected
 from constellation.base.secret import Secret
 from constellation.crypto.signing import dump_private_key
 from constellation.crypto.x509 import CertificateAuthority
@@ -38,12 +38,14 @@ from constellation.trust import artifact_list
 from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList
 from constellation.trust.cluster_policy import SignedPolicy, parse_policy, sign_policy
 from constellation.trust.policy_acceptance import OfferedPolicy
+from tests.fakes import cloud_objects
 from tests.fakes.cluster_machines import OURS
 from tests.fakes.members import founded
 from tests.fakes.node_rim import NodeRim, PowerCut, cut_at
 from tests.fakes.openstack import FakeOpenStack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 VERSION = "v1.36.2"
@@ -66,11 +68,11 @@ PKI = ("sa.key", "sa.pub", "etcd/ca.crt", "etcd/ca.key")
 CA = CertificateAuthority.create("kubernetes", now=clock.now(), lifetime=timedelta(days=365))
 
 
-def policy(join_public_key: bytes = b"") -> SignedPolicy:
+def policy(join_public_key: bytes = b"", *, artifacts: bytes = ARTIFACTS) -> SignedPolicy:
     before = parse_policy(OURS.policy(serial=1).policy)
     fit = dataclasses.replace(
         before,
-        artifact_lists={VERSION: hashlib.sha256(ARTIFACTS).digest()},
+        artifact_lists={VERSION: hashlib.sha256(artifacts).digest()},
         services_bundle=SERVICES,
         join_public_key=join_public_key or before.join_public_key,
     )
@@ -247,8 +249,11 @@ async def test_the_disk_of_an_interrupted_join_holds_no_ticket_s_keys(rim: NodeR
 class Founding:
     """Runs of init on one machine; the owner answers for the policy each time."""
 
-    def __init__(self, rim: NodeRim, access: Secret | None = None) -> None:
+    def __init__(
+        self, rim: NodeRim, access: Secret | None = None, *, artifacts: bytes = b""
+    ) -> None:
         self.rim, self.access = rim, access
+        self.integration, self.artifacts = bool(artifacts), artifacts or ARTIFACTS
         self.policies = 0
         (rim.folder / "given/ca.crt").write_bytes(CA.certificate_pem)
         (rim.folder / "given/ca.key").write_bytes(CA.key_pem.reveal())
@@ -257,7 +262,8 @@ class Founding:
         plan = init_pb2.ClusterPlan(
             name="test",
             kubernetes_version=VERSION,
-            artifact_list=ARTIFACTS,
+            artifact_list=self.artifacts,
+            cloud_integration=self.integration,
             endpoint="10.42.0.1:6443",
             user_endpoint="127.0.0.1:6443",
             service_cidr="10.96.0.0/12",
@@ -280,7 +286,7 @@ class Founding:
 
     async def _sign(self, join_public_key: bytes) -> SignedPolicy:
         self.policies += 1
-        return policy(join_public_key)
+        return policy(join_public_key, artifacts=self.artifacts)
 
     async def go(self, steps: tuple[Step, ...]) -> None:
         book = StepBook(self.rim.paths.steps, kind="init")
@@ -316,6 +322,80 @@ async def test_the_first_node_keeps_what_the_owner_gave_it_for_the_clouds_api(
     kept = node.paths.access
     assert read_access(kept) == FakeOpenStack().access()
     assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def with_cloud_objects(data: bytes, *, kind: ArtifactKind = ArtifactKind.OBJECTS) -> bytes:
+    artifact = Artifact(
+        name="cloud/aws", kind=kind, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data)
+    )
+    return artifact_list.dump(artifact_list.parse(ARTIFACTS).with_artifacts(artifact))
+
+
+@pytest.fixture
+def on_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeRim:
+    node = NodeRim(folder=tmp_path / "node", provider="aws")
+    node.install(monkeypatch)
+    return node
+
+
+def put(node: NodeRim, data: bytes, *, as_: bytes) -> None:
+    """Put an artifact where the machine has it, under the digest of `as_`."""
+    path = node.paths.host / "artifacts/sha256" / hashlib.sha256(as_).hexdigest()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+async def test_a_clouds_components_are_created_if_the_owner_wants_them(on_aws: NodeRim) -> None:
+    data = cloud_objects.dump(cloud_objects.objects())
+    put(on_aws, data, as_=data)
+    founding = Founding(on_aws, artifacts=with_cloud_objects(data))
+    await founding.go(founding.run().steps())
+    assert on_aws.diary().count("kubectl apply") == 2
+
+
+async def test_without_the_owners_wish_no_components_are_created(on_aws: NodeRim) -> None:
+    founding = Founding(on_aws)
+    assert "cloud integration" not in {step.name for step in founding.run().steps()}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (lambda data: data.replace(b"ab" * 32, b"ba" * 32), "found SHA-256"),
+        (lambda data: data + b" " * (512 * 1024), "found SHA-256"),
+    ],
+)
+async def test_another_file_than_the_release_names_is_not_applied(
+    found: Callable[[bytes], bytes], said: str, on_aws: NodeRim
+) -> None:
+    data = cloud_objects.dump(cloud_objects.objects())
+    put(on_aws, found(data), as_=data)
+    founding = Founding(on_aws, artifacts=with_cloud_objects(data))
+    with pytest.raises(Rejected, match=said):
+        await founding.go(founding.run().steps())
+    assert on_aws.diary().count("kubectl apply") == 1, "DNS and roles alone"
+
+
+async def test_a_release_with_an_image_without_digest_is_not_applied(on_aws: NodeRim) -> None:
+    items = cloud_objects.objects()
+    items[-1]["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.k8s.io/csi:v1"
+    data = cloud_objects.dump(items)
+    put(on_aws, data, as_=data)
+    founding = Founding(on_aws, artifacts=with_cloud_objects(data))
+    with pytest.raises(Rejected, match="expected NAME@sha256:DIGEST"):
+        await founding.go(founding.run().steps())
+    assert on_aws.diary().count("kubectl apply") == 1
+
+
+@pytest.mark.parametrize(
+    "artifacts", [ARTIFACTS, with_cloud_objects(b"x", kind=ArtifactKind.IMAGE)]
+)
+def test_components_that_the_release_does_not_name_stop_init_before_it_begins(
+    artifacts: bytes, on_aws: NodeRim
+) -> None:
+    with pytest.raises(FormatError, match="cloud/aws"):
+        Founding(on_aws, artifacts=artifacts).run()
+    assert on_aws.formatted == 0
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,12 @@ async def test_authorities_that_nobody_wrote_down_accept_no_machine(own: Own) ->
     with pytest.raises(Untrusted):
         await initialise(own.context())
     assert own.node.secrets_received == 0
+
+
+async def test_components_without_a_digest_stop_create_before_a_key_is_made(own: Own) -> None:
+    own.config = conf("openstack", workers=0, cloudIntegration=True)
+    with pytest.raises(UserError, match="names no cloud/openstack by digest") as caught:
+        await create(own.context())
+    assert "provider.openstack.cloudIntegration" in str(caught.value)
+    assert not own.workspace.master_secret.exists()
+    assert not own.workspace.state.exists()

@@ -7,7 +7,8 @@ names a repository and the root to trust.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base import clock
@@ -17,12 +18,14 @@ from constellation.image.development_release import (
     ensure_development_release,
     ensure_development_repository,
 )
+from constellation.kube.cloud_objects import MAX_BYTES, artifact_name, check_objects
 from constellation.releases import mirror
 from constellation.releases.site import Site
+from constellation.releases.store import Store
+from constellation.trust.artifact_list import Artifact, ArtifactKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from constellation.base.progress import Report
     from constellation.config.schema import Config
@@ -30,9 +33,10 @@ if TYPE_CHECKING:
     from constellation.image import build
     from constellation.trust.artifact_list import ArtifactList
 
-__all__ = ["Parts", "Source", "build_parts", "find_source"]
+__all__ = ["Parts", "Source", "build_parts", "find_source", "with_cloud_objects"]
 
 _MAX_ROOT_BYTES = 64 * 1024
+_CLOUDS = ("aws", "azure", "gcp", "openstack")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,38 @@ async def build_parts(cache: Path, *, report: Report, kubernetes: Iterable[str])
         image=image,
         services=services,
         kubernetes={v.kubernetes_version: v.with_artifacts(service_artifact) for v in lists},
+    )
+
+
+def with_cloud_objects(parts: Parts, words: Iterable[str], *, cache: Path) -> Parts:
+    """Add files of clouds' components ("aws=FILE") to every Kubernetes version's list.
+
+    Raises:
+        UserError: a word is none, or a file cannot be read.
+        Rejected, FormatError: what is in it may not run (`kube.cloud_objects`).
+    """
+    added = [_cloud_objects(word, cache=cache) for word in words]
+    lists = {v: listed.with_artifacts(*added) for v, listed in parts.kubernetes.items()}
+    return replace(parts, kubernetes=lists)
+
+
+def _cloud_objects(word: str, *, cache: Path) -> Artifact:
+    provider, _, name = word.partition("=")
+    if provider not in _CLOUDS or not name:
+        raise UserError(f"expected PROVIDER=FILE, found {word[:80]!r}", where="--cloud-objects")
+    try:
+        with Path(name).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=name) from None
+    check_objects(data)
+    store = Store(cache)
+    with store.staging() as folder:
+        copy = folder / provider
+        copy.write_bytes(data)
+        digest, size = store.put(copy, name=name, expected=None)
+    return Artifact(
+        name=artifact_name(provider), kind=ArtifactKind.OBJECTS, sha256=digest, size_bytes=size
     )
 
 

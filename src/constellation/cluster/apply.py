@@ -37,6 +37,7 @@ async def create(context: Context) -> State:
         )
         building = tasks.create_task(context.supplies.node_image(report=context.report))
     listed, image = listing.result(), building.result()
+    prepare.check_integration(context, listed)
     state = await prepare.identity(context, state, image)
     state = prepare.artifacts(prepare.node_image(state, image), listed)
     write_state(path, state)

@@ -155,6 +155,11 @@ class Provider(Section):
         """Give which one it is."""
         return next(name for name in ProviderName if getattr(self, name) is not None)
 
+    @property
+    def wants_integration(self) -> bool:
+        """Say whether the cloud's own components shall run in the cluster."""
+        return bool(getattr(getattr(self, self.name), "cloud_integration", False))
+
     def this_machine(self) -> LocalProvider:
         """Give the local provider's block.
 

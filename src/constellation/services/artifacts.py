@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from constellation.trust.artifact_list import Artifact, ArtifactList
 
-__all__ = ["check", "check_all", "link_programs", "mounted"]
+__all__ = ["check", "check_all", "link_programs", "mounted", "read_checked"]
 
 _NODE_KINDS = (ArtifactKind.BINARY, ArtifactKind.CONTENT, ArtifactKind.ARCHIVE)
 """Images come inside the content; their own archives are for a cache that has none yet."""
@@ -77,6 +78,27 @@ def mounted(artifact: Artifact, *, host: Path) -> Path:
             hint="the machine mounts artifacts at power-on: restart the node",
         )
     return path
+
+
+def read_checked(artifact: Artifact, *, store: Path, max_bytes: int) -> bytes:
+    """Give a small file's bytes, which are the bytes that were hashed.
+
+    Raises:
+        Rejected: they are not what the list says, or more than `max_bytes`.
+        Unavailable: the file is not there.
+    """
+    path = store / "sha256" / artifact.sha256
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise Unavailable(f"artifact {artifact.name} ({path}): {error.strerror}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if len(data) > max_bytes or (found, len(data)) != (artifact.sha256, artifact.size_bytes):
+        raise Rejected(
+            (f"artifact {artifact.name}: found SHA-256 {found}, expected {artifact.sha256}",)
+        )
+    return data
 
 
 def _judge(artifact: Artifact, store: Path) -> str:

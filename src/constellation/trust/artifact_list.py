@@ -30,6 +30,7 @@ class ArtifactKind(StrEnum):
     IMAGE = "image"  # an OCI image layout in a tar file; its name is the reference
     CONTENT = "content"  # squashfs of containerd's root with all images unpacked
     ARCHIVE = "archive"  # a read-only bundle that is mounted (the services)
+    OBJECTS = "objects"  # Kubernetes objects of a cloud's components (kube.cloud_objects)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

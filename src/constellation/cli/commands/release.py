@@ -111,6 +111,12 @@ def key(context: click.Context, /, path: Path, **chosen: Any) -> None:
     "--minimum-version", default="0.1.0", show_default=True, help="Oldest to upgrade from."
 )
 @click.option("--withdraw", multiple=True, help="A version that nobody may move to; repeatable.")
+@click.option(
+    "--cloud-objects",
+    multiple=True,
+    metavar="PROVIDER=FILE",
+    help="A cloud's own components, a JSON List with images by digest; repeatable.",
+)
 @standard_options
 @click.pass_context
 def create(
@@ -122,13 +128,14 @@ def create(
     kubernetes: tuple[str, ...],
     minimum_version: str,
     withdraw: tuple[str, ...],
+    cloud_objects: tuple[str, ...],
     **chosen: Any,
 ) -> None:
     """Build node image, services and Kubernetes here, and state them in FILE."""
     from constellation.base import clock
     from constellation.base.errors import Conflict
     from constellation.base.files import write_atomic
-    from constellation.cli.releases import build_parts
+    from constellation.cli.releases import build_parts, with_cloud_objects
     from constellation.config.workspace import cache_folder
     from constellation.image.development_release import release_of
     from constellation.releases.mirror import supported_versions
@@ -143,6 +150,7 @@ def create(
                 cache_folder(), report=steps.report, kubernetes=kubernetes or supported_versions()
             )
         )
+    parts = with_cloud_objects(parts, cloud_objects, cache=cache_folder())
     made = release_of(
         version,
         image=parts.image,

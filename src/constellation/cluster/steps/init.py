@@ -196,6 +196,7 @@ def _plan(context: Context, state: State) -> init_pb2.ClusterPlan:
             for name, group in context.config.node_groups.items()
         ],
         instance_id=chosen.instance_id,
+        cloud_integration=context.config.provider.wants_integration,
     )
 
 

@@ -7,17 +7,25 @@ import secrets as randomness
 from typing import TYPE_CHECKING
 
 from constellation.attestation.model import Variant
-from constellation.base.errors import Conflict
+from constellation.base.errors import Conflict, UserError
 from constellation.cluster.secrets import make_secrets
 from constellation.config.demands import platform_demands
 from constellation.config.state import STATE_VERSION, Image, State
+from constellation.kube.cloud_objects import artifact_name
 from constellation.trust import artifact_list
 from constellation.trust.node_document import NodeDocument, dump_node_document
 
 if TYPE_CHECKING:
     from constellation.cluster.context import Context, NodeImage
 
-__all__ = ["SERVICES_ARTIFACT", "artifacts", "check_same", "identity", "node_image"]
+__all__ = [
+    "SERVICES_ARTIFACT",
+    "artifacts",
+    "check_integration",
+    "check_same",
+    "identity",
+    "node_image",
+]
 
 SERVICES_ARTIFACT = "services"
 
@@ -75,6 +83,24 @@ def node_image(state: State, image: NodeImage) -> State:
     if state.infrastructure is not None and state.image is not None:
         return state
     return dataclasses.replace(state, image=Image(path=str(image.path), release=image.release))
+
+
+def check_integration(context: Context, listed: artifact_list.ArtifactList) -> None:
+    """Demand the digest of the cloud's components, if they are wanted, before anything is made.
+
+    Raises:
+        UserError: the release does not name them.
+    """
+    provider = context.config.provider
+    if not provider.wants_integration:
+        return
+    name = artifact_name(provider.name)
+    if not any(a.name == name for a in listed.of_kind(artifact_list.ArtifactKind.OBJECTS)):
+        raise UserError(
+            f"the release names no {name} by digest for Kubernetes {listed.kubernetes_version}",
+            where=f"provider.{provider.name}.cloudIntegration",
+            hint="take a release that does, or leave it out: nothing runs without a digest",
+        )
 
 
 def artifacts(state: State, listed: artifact_list.ArtifactList) -> State:

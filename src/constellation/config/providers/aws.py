@@ -53,6 +53,10 @@ class AwsProvider(Section):
     ] = Field(default_factory=dict)
     """Subnets of the existing VPC for the load balancer, by zone; not needed if it is internal."""
 
+    cloud_integration: bool = False
+    """True: the cloud's own components (controller manager, CSI driver) run in the cluster, as the
+    release names them by digest. They act with the control planes' rights in the cloud."""
+
     access: Access = Access()
     """Who may reach what from outside."""
 

@@ -56,6 +56,10 @@ class AzureProvider(Section):
     subnet: str = ""
     """Resource id of an existing subnet for the nodes. Empty: network and subnet are made."""
 
+    cloud_integration: bool = False
+    """True: the cloud's own components (controller manager, CSI driver) run in the cluster, as the
+    release names them by digest. They act with the control planes' rights in the cloud."""
+
     access: Access = Access()
     """Who may reach what from outside."""
 

@@ -47,6 +47,10 @@ class GcpProvider(Section):
     subnetwork: str = ""
     """Self link of an existing subnetwork for the nodes, in that network."""
 
+    cloud_integration: bool = False
+    """True: the cloud's own components (controller manager, CSI driver) run in the cluster, as the
+    release names them by digest. They act with the control planes' rights in the cloud."""
+
     access: Access = Access()
     """Who may reach what from outside."""
 

@@ -55,6 +55,10 @@ class OpenStackProvider(Section):
     subnet: str = ""
     """Id of that network's subnet."""
 
+    cloud_integration: bool = False
+    """True: the cloud's own components (controller manager, CSI driver) run in the cluster, as the
+    release names them by digest. They act with the control planes' rights in the cloud."""
+
     access: Access = Access()
     """Who may reach what from outside."""
 

@@ -31,7 +31,7 @@ class Start(_message.Message):
     def __init__(self, owner_signature: _Optional[bytes] = ..., master_key: _Optional[bytes] = ..., master_salt: _Optional[bytes] = ..., plan: _Optional[_Union[ClusterPlan, _Mapping]] = ..., time: _Optional[int] = ..., provider_access: _Optional[bytes] = ...) -> None: ...
 
 class ClusterPlan(_message.Message):
-    __slots__ = ("name", "kubernetes_version", "artifact_list", "endpoint", "user_endpoint", "api_sans", "service_cidr", "pod_cidr", "mesh_cidr", "node_groups", "instance_id")
+    __slots__ = ("name", "kubernetes_version", "artifact_list", "endpoint", "user_endpoint", "api_sans", "service_cidr", "pod_cidr", "mesh_cidr", "node_groups", "instance_id", "cloud_integration")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KUBERNETES_VERSION_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_LIST_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class ClusterPlan(_message.Message):
     MESH_CIDR_FIELD_NUMBER: _ClassVar[int]
     NODE_GROUPS_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    CLOUD_INTEGRATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     kubernetes_version: str
     artifact_list: bytes
@@ -54,7 +55,8 @@ class ClusterPlan(_message.Message):
     mesh_cidr: str
     node_groups: _containers.RepeatedCompositeFieldContainer[NodeGroup]
     instance_id: str
-    def __init__(self, name: _Optional[str] = ..., kubernetes_version: _Optional[str] = ..., artifact_list: _Optional[bytes] = ..., endpoint: _Optional[str] = ..., user_endpoint: _Optional[str] = ..., api_sans: _Optional[_Iterable[str]] = ..., service_cidr: _Optional[str] = ..., pod_cidr: _Optional[str] = ..., mesh_cidr: _Optional[str] = ..., node_groups: _Optional[_Iterable[_Union[NodeGroup, _Mapping]]] = ..., instance_id: _Optional[str] = ...) -> None: ...
+    cloud_integration: bool
+    def __init__(self, name: _Optional[str] = ..., kubernetes_version: _Optional[str] = ..., artifact_list: _Optional[bytes] = ..., endpoint: _Optional[str] = ..., user_endpoint: _Optional[str] = ..., api_sans: _Optional[_Iterable[str]] = ..., service_cidr: _Optional[str] = ..., pod_cidr: _Optional[str] = ..., mesh_cidr: _Optional[str] = ..., node_groups: _Optional[_Iterable[_Union[NodeGroup, _Mapping]]] = ..., instance_id: _Optional[str] = ..., cloud_integration: _Optional[bool] = ...) -> None: ...
 
 class NodeGroup(_message.Message):
     __slots__ = ("name", "role", "size")

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Conflict, FormatError, Rejected
+from constellation.kube.cloud_objects import artifact_name
 from constellation.kube.membership import (
     GroupSlots,
     Member,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from constellation.providers.protocols import Instance
     from constellation.rpc.stubs import init_pb2
     from constellation.services.bootstrapper.node_keys import NodeKeys
-    from constellation.trust.artifact_list import ArtifactList
+    from constellation.trust.artifact_list import Artifact, ArtifactList
     from constellation.trust.cluster_policy import ClusterPolicy
     from constellation.trust.node_document import NodeDocument
 
@@ -30,6 +31,7 @@ __all__ = [
     "SERVICES_CA_LIFETIME",
     "api_sans",
     "check_policy",
+    "cloud_artifact",
     "member",
     "only_image",
     "record",
@@ -148,6 +150,22 @@ def record(settings_: Settings, member_: Member, *, time: int, provider: str) ->
         provider=provider,
         time=time,
     )
+
+
+def cloud_artifact(
+    plan: init_pb2.ClusterPlan, artifacts: ArtifactList, *, provider: str
+) -> Artifact | None:
+    """Give the objects of the provider's own components; None where the owner wants none.
+
+    Raises:
+        FormatError: they are wanted, and the list does not name them by digest.
+    """
+    if not plan.cloud_integration:
+        return None
+    found = artifacts.get(artifact_name(provider))
+    if found.kind is not ArtifactKind.OBJECTS:
+        raise FormatError(f"artifact list: {found.name} is {found.kind}, expected objects")
+    return found
 
 
 def check_policy(

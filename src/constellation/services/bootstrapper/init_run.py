@@ -73,6 +73,7 @@ class InitRun:
                 f"want {plan.kubernetes_version}"
             )
         self._settings = first_node.settings(plan, document=document)
+        self._cloud = first_node.cloud_artifact(plan, self._artifacts, provider=paths.provider)
 
     def steps(self) -> tuple[Step, ...]:
         """Give all steps in order."""
@@ -105,6 +106,7 @@ class InitRun:
             *(phase(p) for p in kubeadm.PHASES_AFTER_API),
             Step(name="no bootstrap tokens", do=self._forget_tokens),
             Step(name="DNS and roles", do=self._apply_objects),
+            *self._cloud_steps(),
             Step(name="kube-proxy", do=self._start_proxy, volatile=True),
             Step(name="node record", do=self._write_record),
             Step(name="mesh", do=runtime.start_mesh, volatile=True),
@@ -238,6 +240,16 @@ class InitRun:
             kubernetes=self._plan.kubernetes_version,
             paths=self._paths,
         )
+
+    def _cloud_steps(self) -> tuple[Step, ...]:
+        cloud = self._cloud
+        if cloud is None:
+            return ()
+
+        async def apply() -> None:
+            await kubernetes.apply_cloud_objects(cloud, paths=self._paths)
+
+        return (Step(name="cloud integration", do=apply),)
 
     async def _start_proxy(self) -> None:
         await runtime.start_kube_proxy(self._record())

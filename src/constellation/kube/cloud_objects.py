@@ -1,0 +1,201 @@
+"""Which objects of a cloud's components may run in a cluster? A list of a release, checked. Pure.
+
+Cloud controller manager and CSI driver come as one file of the signed release (`cloud/NAME` of the
+artifact list, by digest): a JSON List. It is applied only if every image in it is named by digest,
+every kind is one of a few, everything lies in kube-system, its roles read no secret and grant no
+more than its own accounts have, and its pods see nothing of this system's folders. All findings are
+told at once. Sources: Kubernetes API reference (kinds and fields); "Role Based Access Control Good
+Practices" (escalate, bind, impersonate, secrets, wildcards, nodes/proxy); OCI Image Specification
+1.1, "Digests"; distribution/reference (the grammar of image names).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from constellation.base.errors import FormatError, Rejected
+
+__all__ = ["MAX_BYTES", "artifact_name", "check_objects"]
+
+MAX_BYTES: Final = 512 * 1024
+_MOST = 64
+_SPACE: Final = "kube-system"
+_PINNED: Final = re.compile(
+    r"[a-z0-9][a-z0-9.-]{0,252}(:\d{1,5})?(/[a-z0-9][a-z0-9._-]{0,127}){1,8}"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@sha256:[0-9a-f]{64}"
+)
+_RBAC: Final = "rbac.authorization.k8s.io/v1"
+_KINDS: Final = {
+    "ServiceAccount": "v1",
+    "ConfigMap": "v1",
+    "Role": _RBAC,
+    "RoleBinding": _RBAC,
+    "ClusterRole": _RBAC,
+    "ClusterRoleBinding": _RBAC,
+    "Deployment": "apps/v1",
+    "DaemonSet": "apps/v1",
+    "PodDisruptionBudget": "policy/v1",
+    "CSIDriver": "storage.k8s.io/v1",
+    "StorageClass": "storage.k8s.io/v1",
+}
+_OF_CLUSTER: Final = frozenset({"ClusterRole", "ClusterRoleBinding", "CSIDriver", "StorageClass"})
+_VERBS: Final = frozenset({"*", "escalate", "bind", "impersonate"})
+_RESOURCES: Final = frozenset(
+    {"*", "secrets", "pods/exec", "pods/attach", "nodes/proxy", "serviceaccounts/token"}
+)
+_GROUPS: Final = frozenset(
+    {"*", _RBAC.partition("/")[0], "certificates.k8s.io", "admissionregistration.k8s.io"}
+)
+_BUILT_IN: Final = ("RoleBinding", "Role", "extension-apiserver-authentication-reader")
+"""Reads one ConfigMap with which servers know callers of the API server."""
+_HOST_PATHS: Final = ("/var/lib/kubelet", "/dev", "/sys", "/run/udev", "/lib/modules")
+_PODS: Final = ("containers", "initContainers", "ephemeralContainers")
+
+
+def artifact_name(provider: str) -> str:
+    """Give the name of a cloud's file in the artifact list."""
+    return f"cloud/{provider}"
+
+
+def check_objects(data: bytes) -> None:
+    """Check a cloud's objects.
+
+    Raises:
+        FormatError: not a JSON List, or longer than 512 KiB.
+        Rejected: with everything that may not be.
+    """
+    items = _items(data)
+    findings: list[str] = []
+    for item in items:
+        findings += _of_object(item)
+    roles = {(o["kind"], _name(o)) for o in items if o["kind"] in ("Role", "ClusterRole")}
+    accounts = {_name(o) for o in items if o["kind"] == "ServiceAccount"}
+    for item in items:
+        if item["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+            findings += _of_binding(item, roles, accounts)
+    if findings:
+        raise Rejected(tuple(findings))
+
+
+def _items(data: bytes) -> list[dict[str, Any]]:
+    if len(data) > MAX_BYTES:
+        raise FormatError(f"cloud objects: {len(data)} bytes, at most {MAX_BYTES} are read")
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        raise FormatError("cloud objects: not JSON") from None
+    if not isinstance(found, dict) or found.get("kind") != "List":
+        raise FormatError("cloud objects: expected a List")
+    items = found.get("items")
+    if not isinstance(items, list) or not 0 < len(items) <= _MOST:
+        raise FormatError(f"cloud objects: expected 1 to {_MOST} items")
+    for item in items:
+        metadata = item.get("metadata") if isinstance(item, dict) else None
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+            raise FormatError("cloud objects: an item without metadata.name")
+        if not isinstance(item.get("kind"), str):
+            raise FormatError(f"cloud objects: {_name(item)} has no kind")
+    return items
+
+
+def _of_object(item: dict[str, Any]) -> list[str]:
+    kind, where = item["kind"], f"{item['kind'][:40]} {_name(item)}"
+    if _KINDS.get(kind) != item.get("apiVersion"):
+        return [f"{where}: found {str(item.get('apiVersion'))[:60]}, expected a kind of the list"]
+    space = item["metadata"].get("namespace", "")
+    if space != ("" if kind in _OF_CLUSTER else _SPACE):
+        return [f"{where}: found namespace {str(space)[:60]!r}, expected {_SPACE}"]
+    if kind in ("Role", "ClusterRole"):
+        return _of_role(item, where)
+    if kind in ("Deployment", "DaemonSet"):
+        return _of_pods(item, where)
+    return []
+
+
+def _of_role(item: dict[str, Any], where: str) -> list[str]:
+    if item.get("aggregationRule") is not None:
+        return [f"{where}: is made of other roles, expected rules of its own"]
+    findings = []
+    for rule in _objects(item, "rules", where):
+        for field, forbidden in (
+            ("verbs", _VERBS),
+            ("resources", _RESOURCES),
+            ("apiGroups", _GROUPS),
+        ):
+            findings += [
+                f"{where}: {field} has {word[:60]}"
+                for word in _words(rule, field, where)
+                if word in forbidden
+            ]
+        if rule.get("nonResourceURLs"):
+            findings.append(f"{where}: rules of URLs that are no resources")
+    return findings
+
+
+def _of_binding(item: dict[str, Any], roles: set[tuple[str, str]], accounts: set[str]) -> list[str]:
+    where = f"{item['kind']} {_name(item)}"
+    reference = _object(item, "roleRef", where)
+    findings = []
+    role = (str(reference.get("kind")), str(reference.get("name")))
+    if role not in roles and (item["kind"], *role) != _BUILT_IN:
+        findings.append(f"{where}: its role is not among the objects")
+    for subject in _objects(item, "subjects", where):
+        own = subject.get("namespace") == _SPACE and str(subject.get("name")) in accounts
+        if subject.get("kind") != "ServiceAccount" or not own:
+            findings.append(f"{where}: is for somebody who is not among the objects")
+    return findings
+
+
+def _of_pods(item: dict[str, Any], where: str) -> list[str]:
+    template = _object(_object(item, "spec", where), "template", where)
+    spec = _object(template, "spec", where)
+    containers = [c for field in _PODS for c in _objects(spec, field, where)]
+    if not containers:
+        raise FormatError(f"cloud objects: {where} has no containers")
+    findings = []
+    for container in containers:
+        image = str(container.get("image"))
+        if not _PINNED.fullmatch(image):
+            findings.append(f"{where}: found image {image[:160]}, expected NAME@sha256:DIGEST")
+    for volume in _objects(spec, "volumes", where):
+        if volume.get("hostPath") is not None:
+            path = str(_object(volume, "hostPath", where).get("path"))
+            if not _may_see(path):
+                findings.append(f"{where}: sees {path[:80]} of the node")
+    findings += [
+        f"{where}: {field} is not for these" for field in ("hostPID", "hostIPC") if spec.get(field)
+    ]
+    return findings
+
+
+def _may_see(path: str) -> bool:
+    if any(part in ("", ".", "..") for part in path.split("/")[1:]):
+        return False
+    return any(path == root or path.startswith(f"{root}/") for root in _HOST_PATHS)
+
+
+def _object(item: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    found = item.get(key)
+    if not isinstance(found, dict):
+        raise FormatError(f"cloud objects: {where}: {key} is no object")
+    return found
+
+
+def _objects(item: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    found = item.get(key) or []
+    if not isinstance(found, list) or any(not isinstance(entry, dict) for entry in found):
+        raise FormatError(f"cloud objects: {where}: {key} is no list of objects")
+    return found
+
+
+def _words(item: dict[str, Any], key: str, where: str) -> list[str]:
+    found = item.get(key) or []
+    if not isinstance(found, list) or any(not isinstance(entry, str) for entry in found):
+        raise FormatError(f"cloud objects: {where}: {key} is no list of words")
+    return found
+
+
+def _name(item: dict[str, Any]) -> str:
+    return str(item["metadata"]["name"])[:80]

@@ -1,0 +1,226 @@
+"""What a release may bring of a cloud's components: each rule has an object that it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from constellation.base.errors import FormatError, Rejected
+from constellation.kube.cloud_objects import MAX_BYTES, check_objects
+from tests.fakes.cloud_objects import IMAGE, dump, objects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def findings(items: list[dict[str, Any]]) -> tuple[str, ...]:
+    with pytest.raises(Rejected) as caught:
+        check_objects(dump(items))
+    return caught.value.findings
+
+
+def test_components_that_keep_the_rules_are_taken() -> None:
+    check_objects(dump(objects()))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "registry.k8s.io/csi:v1",
+        "registry.k8s.io/csi",
+        "csi@sha256:" + "a" * 64,  # of which registry?
+        "registry.k8s.io/csi@sha256:" + "a" * 63,
+        "registry.k8s.io/csi@sha256:" + "A" * 64,
+        "registry.k8s.io/csi@sha512:" + "a" * 128,
+        IMAGE + "\n",
+        "",
+    ],
+)
+@pytest.mark.parametrize("where", ["containers", "initContainers"])
+def test_an_image_without_its_digest_is_refused(image: str, where: str) -> None:
+    items = objects()
+    items[-1]["spec"]["template"]["spec"].setdefault(where, [{}])[0]["image"] = image
+    assert "expected NAME@sha256:DIGEST" in findings(items)[0]
+
+
+def _role(**rule: list[str]) -> Callable[[list[dict[str, Any]]], None]:
+    usual = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
+
+    def change(items: list[dict[str, Any]]) -> None:
+        next(i for i in items if i["kind"] == "ClusterRole")["rules"].append(usual | rule)
+
+    return change
+
+
+def _pod(**changes: Any) -> Callable[[list[dict[str, Any]]], None]:
+    def change(items: list[dict[str, Any]]) -> None:
+        items[-1]["spec"]["template"]["spec"] |= changes
+
+    return change
+
+
+def _binding(**changes: Any) -> Callable[[list[dict[str, Any]]], None]:
+    def change(items: list[dict[str, Any]]) -> None:
+        next(i for i in items if i["kind"] == "ClusterRoleBinding").update(changes)
+
+    return change
+
+
+def _more(**item: Any) -> Callable[[list[dict[str, Any]]], None]:
+    return lambda items: items.append(item)
+
+
+def _host(path: str) -> Callable[[list[dict[str, Any]]], None]:
+    return _pod(volumes=[{"name": "x", "hostPath": {"path": path}}])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_role(verbs=["*"]), "verbs has *"),
+        (_role(verbs=["escalate"]), "verbs has escalate"),
+        (_role(verbs=["impersonate"]), "verbs has impersonate"),
+        (_role(resources=["*"]), "resources has *"),
+        (_role(resources=["secrets"]), "resources has secrets"),
+        (_role(resources=["pods/exec"]), "resources has pods/exec"),
+        (_role(resources=["nodes/proxy"]), "resources has nodes/proxy"),
+        (_role(apiGroups=["*"]), "apiGroups has *"),
+        (_role(apiGroups=["rbac.authorization.k8s.io"]), "apiGroups has rbac"),
+        (_role(nonResourceURLs=["/metrics"]), "URLs that are no resources"),
+        (
+            _binding(roleRef={"kind": "ClusterRole", "name": "cluster-admin"}),
+            "its role is not among the objects",
+        ),
+        (
+            _binding(subjects=[{"kind": "Group", "name": "system:nodes"}]),
+            "somebody who is not among the objects",
+        ),
+        (
+            _binding(subjects=[{"kind": "ServiceAccount", "namespace": "default", "name": "csi"}]),
+            "somebody who is not among the objects",
+        ),
+        (_pod(hostPID=True), "hostPID is not for these"),
+        (_pod(hostIPC=True), "hostIPC is not for these"),
+        (_host("/var/lib/constellation"), "sees /var/lib/constellation of the node"),
+        (_host("/"), "sees / of the node"),
+        (_host("/run/constellation/host"), "of the node"),
+        (_host("/var/lib/kubelet/../constellation"), "of the node"),
+        (_host("/var/lib/kubelets"), "of the node"),
+        (_host("/etc/kubernetes/pki"), "of the node"),
+        (
+            _more(apiVersion="v1", kind="Secret", metadata={"name": "s", "namespace": "x"}),
+            "expected a kind of the list",
+        ),
+        (
+            _more(
+                apiVersion="admissionregistration.k8s.io/v1",
+                kind="MutatingWebhookConfiguration",
+                metadata={"name": "w"},
+            ),
+            "expected a kind of the list",
+        ),
+        (
+            _more(apiVersion="v1", kind="ServiceAccount", metadata={"name": "a"}),
+            "expected kube-system",
+        ),
+        (
+            _more(
+                apiVersion="v1",
+                kind="ServiceAccount",
+                metadata={"name": "a", "namespace": "default"},
+            ),
+            "expected kube-system",
+        ),
+        (
+            _more(
+                apiVersion="rbac.authorization.k8s.io/v1",
+                kind="ClusterRole",
+                metadata={"name": "sum"},
+                aggregationRule={"clusterRoleSelectors": []},
+            ),
+            "is made of other roles",
+        ),
+    ],
+)
+def test_what_may_not_run_is_named(
+    change: Callable[[list[dict[str, Any]]], None], said: str
+) -> None:
+    items = objects()
+    change(items)
+    (found,) = findings(items)
+    assert said in found
+
+
+def test_all_findings_are_told_at_once() -> None:
+    items = objects()
+    _role(verbs=["*"])(items)
+    _pod(hostPID=True, hostIPC=True)(items)
+    assert len(findings(items)) == 3
+
+
+def test_one_role_of_kubernetes_own_may_be_taken() -> None:
+    items = objects()
+    reader = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "reader", "namespace": "kube-system"},
+        "roleRef": {"kind": "Role", "name": "extension-apiserver-authentication-reader"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "kube-system", "name": "csi"}],
+    }
+    items.append(reader)
+    check_objects(dump(items))
+    reader["roleRef"] = {"kind": "Role", "name": "another"}
+    assert findings(items)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"kind": "List", "items": []}',
+        b'{"kind": "List", "items": [1]}',
+        b'{"kind": "List", "items": [{"metadata": {"name": "x"}}]}',
+        json.dumps({"kind": "List", "items": objects() * 20}).encode(),
+        b" " * (MAX_BYTES + 1),
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_list_is_a_format_error(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        check_objects(data)
+
+
+PLACES = (
+    ("spec",),
+    ("spec", "template"),
+    ("spec", "template", "spec"),
+    ("spec", "template", "spec", "containers"),
+    ("spec", "template", "spec", "volumes"),
+    ("rules",),
+    ("subjects",),
+    ("roleRef",),
+    ("metadata",),
+    ("kind",),
+)
+JUNK = st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.just([]) | st.just([1])
+
+
+@given(index=st.integers(0, 5), place=st.sampled_from(PLACES), junk=JUNK | st.just([{"a": 1}]))
+def test_junk_anywhere_is_a_typed_error(index: int, place: tuple[str, ...], junk: object) -> None:
+    items = copy.deepcopy(objects())
+    inner: Any = items[index % len(items)]
+    for key in place[:-1]:
+        inner = inner.get(key) if isinstance(inner, dict) else None
+    if not isinstance(inner, dict):
+        return
+    inner[place[-1]] = junk
+    with contextlib.suppress(FormatError, Rejected):
+        check_objects(dump(items))
