@@ -72,7 +72,7 @@ class Hosts:
 
     def metadata(self, name: str) -> BaremetalMetadata:
         """Give what a host reads, from the folder that its owner has put before it."""
-        return BaremetalMetadata(folder=self.workspace.hosts / name)
+        return BaremetalMetadata(folders=(self.workspace.hosts / name,))
 
     async def power_on(self) -> None:
         for node, name in ((self.first, PLANE), (self.second, WORKER)):

@@ -126,7 +126,9 @@ class LocalSupplies:
         return tuple(
             f"{a.name} (SHA-256 {a.sha256})"
             for a in release.kubernetes[kubernetes].artifacts
-            if not store.has(a.sha256, size_bytes=a.size_bytes)
+            # a cloud's components: nothing on this machine uses them
+            if a.kind is not ArtifactKind.OBJECTS
+            and not store.has(a.sha256, size_bytes=a.size_bytes)
         )
 
     async def built(

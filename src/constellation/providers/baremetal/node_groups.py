@@ -12,7 +12,7 @@ from pathlib import Path  # noqa: TC003 - a field's type
 from typing import TYPE_CHECKING, Final
 
 from constellation.base.errors import Conflict
-from constellation.providers.baremetal.metadata import FOLDER, read_hosts
+from constellation.providers.baremetal.metadata import FOLDERS, read_hosts
 
 if TYPE_CHECKING:
     from constellation.providers.protocols import Instance, NodeGroups
@@ -26,7 +26,7 @@ _HINT: Final = "boot the host with the new image yourself; its groups keep their
 class BaremetalNodeGroups:
     """`providers.protocols.NodeGroups` of hosts that the owner has written down."""
 
-    folder: Path = FOLDER
+    folders: tuple[Path, ...] = FOLDERS
 
     async def create(self, group: str) -> Instance:
         """Refuse. Raises Conflict."""
@@ -39,7 +39,7 @@ class BaremetalNodeGroups:
 
     async def list_instances(self) -> tuple[Instance, ...]:
         """List all hosts of this cluster. Raises Unavailable, FormatError."""
-        found = await asyncio.to_thread(read_hosts, self.folder)
+        found = await asyncio.to_thread(read_hosts, *self.folders)
         return tuple(host.instance(state="unknown") for host in found.hosts)
 
 

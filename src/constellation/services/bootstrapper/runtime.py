@@ -16,12 +16,12 @@ from constellation.base.files import write_atomic
 from constellation.base.proc import run
 from constellation.base.retry import until_available
 from constellation.kube import cni, containerd, pod_gate, units
+from constellation.kube.membership import NodeRole
 from constellation.services import artifacts
 from constellation.services.node_tools import environment
 from constellation.trust.artifact_list import ArtifactKind
 
 if TYPE_CHECKING:
-    from constellation.kube.membership import NodeRole
     from constellation.kube.node_record import NodeRecord
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.artifact_list import ArtifactList
@@ -142,12 +142,29 @@ async def start_keyservice(*, paths: Paths) -> None:
 
 def place_static_pods(role: NodeRole, *, paths: Paths) -> None:
     """Give kubelet the bundle's static pods: `manifests/all`, and those of this node's role."""
+    if role is NodeRole.CONTROL_PLANE:
+        _place_gifts(paths)
     for folder in ("all", str(role)):
         for manifest in sorted((paths.services / "manifests" / folder).glob("*.json")):
             target = paths.manifests / manifest.name
             data = manifest.read_bytes()
             if not target.exists() or target.read_bytes() != data:
                 write_atomic(target, data, mode=0o600)
+
+
+def _place_gifts(paths: Paths) -> None:
+    """Have what the operator's pod mounts of a machine's gifts, which not every provider gives.
+
+    The token of scaling groups is the local cloud's alone: elsewhere the file is empty. The list of
+    hosts is the owner's, on baremetal alone, and is copied to where pods see it.
+    """
+    token, hosts = paths.host / "instance-token", paths.host / "hosts.json"
+    if not token.exists():
+        paths.host.mkdir(parents=True, exist_ok=True)
+        write_atomic(token, b"", mode=0o400)
+    if hosts.exists():
+        paths.access.parent.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(paths.access.parent / hosts.name, hosts.read_bytes(), mode=0o600)
 
 
 async def start_upgrade_agent() -> None:

@@ -83,7 +83,7 @@ def test_junk_is_a_format_error(data: bytes) -> None:
 
 
 async def test_a_host_learns_who_it_is_and_who_its_peers_are(tmp_path: Path) -> None:
-    client = BaremetalMetadata(folder=tmp_path)
+    client = BaremetalMetadata(folders=(tmp_path, tmp_path / "copy"))
     with pytest.raises(Unavailable):
         await client.self_()
     (tmp_path / HOSTS_FILE).write_bytes(dump_hosts(HOSTS))
@@ -92,6 +92,10 @@ async def test_a_host_learns_who_it_is_and_who_its_peers_are(tmp_path: Path) -> 
     assert (own.instance_id, own.address, own.role) == (WORKER.name, "192.0.2.2", Role.WORKER)
     assert [p.address for p in await client.peers()] == ["192.0.2.1", "192.0.2.2"]
     assert await client.user_data() == b"document"
+    # a pod does not see the medium, but the copy that the bootstrapper keeps
+    (tmp_path / "copy").mkdir()
+    (tmp_path / HOSTS_FILE).rename(tmp_path / "copy" / HOSTS_FILE)
+    assert await client.self_() == own
     (tmp_path / USER_DATA_FILE).write_bytes(bytes(64 * 1024 + 1))
     with pytest.raises(FormatError, match="at most"):
         await client.user_data()
@@ -99,7 +103,7 @@ async def test_a_host_learns_who_it_is_and_who_its_peers_are(tmp_path: Path) -> 
 
 async def test_groups_keep_their_size(tmp_path: Path) -> None:
     (tmp_path / HOSTS_FILE).write_bytes(dump_hosts(HOSTS))
-    groups = BaremetalNodeGroups(folder=tmp_path)
+    groups = BaremetalNodeGroups(folders=(tmp_path,))
     assert [i.instance_id for i in await groups.list_instances()] == [PLANE.name, WORKER.name]
     with pytest.raises(Conflict, match="no host can be made"):
         await groups.create("worker_default")
