@@ -32,9 +32,15 @@ GROUP_PATH = (
     "/providers/Microsoft.Compute/virtualMachineScaleSets"
 )
 _PLACE = {"subscription": SUBSCRIPTION, "resource_group": RESOURCE_GROUP}
-_VERSIONS = ("2024-07-01", "2018-10-01", "2021-04-01", "2021-07-01", "2022-04-01")
+_VERSIONS = ("2024-07-01", "2018-10-01", "2021-04-01", "2021-07-01", "2022-04-01", "2023-07-03")
 _GROUPS = (("control_plane_default", "control-plane"), ("worker_default", "worker"))
 _POOL = "/subscriptions/x/providers/Microsoft.Network/loadBalancers/lb/backendAddressPools/all"
+
+
+_IMAGE = {
+    "hyperVGeneration": "V2",
+    "features": [{"name": "SecurityType", "value": "ConfidentialVmSupported"}],
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,6 +132,7 @@ class FakeAzure:
     usages: dict[str, tuple[int, int]] = field(default_factory=dict)
     roles: list[tuple[list[str], list[str]]] = field(default_factory=lambda: [(["*"], [])])
     may_look: bool = True
+    image: dict[str, Any] | None = field(default_factory=lambda: dict(_IMAGE))
     zone: str = "2"
     sizes: dict[str, tuple[list[str], list[str]]] = field(
         default_factory=lambda: {"Standard_DC4as_v5": (["1", "2", "3"], [])}
@@ -201,6 +208,11 @@ class _Arm(RestService):
             "/providers/Microsoft.Authorization/permissions"
         )
         self.route("GET", permissions, self._permissions)
+        gallery = (
+            f"{subscription}/resourceGroups/{{resource_group}}"
+            "/providers/Microsoft.Compute/galleries/{gallery}/images/{image}"
+        )
+        self.route("GET", gallery, self._image)
         self.route("GET", "/blob", lambda _: web.Response(text="console"))
 
     def check(self, request: Request) -> None:
@@ -209,7 +221,10 @@ class _Arm(RestService):
         wanted = f"Bearer eyJ0.{self._azure.token_serial}"
         if request.headers.get("Authorization") != wanted or not self._azure.accepts_tokens:
             raise Refusal(401, "ExpiredAuthenticationToken: The access token expiry UTC time ...")
-        place = (SUBSCRIPTION, request.parts.get("resource_group", RESOURCE_GROUP))
+        group = request.parts.get("resource_group", RESOURCE_GROUP)
+        if "gallery" in request.parts and group == "images":
+            group = RESOURCE_GROUP  # the image lies in a resource group of its own
+        place = (SUBSCRIPTION, group)
         if (request.parts["subscription"], RESOURCE_GROUP) != place:
             raise Refusal(404, "ResourceGroupNotFound")
         if request.query.get("api-version") not in _VERSIONS:
@@ -223,6 +238,11 @@ class _Arm(RestService):
                 for name, (limit, current) in there.items()
             ]
         }
+
+    def _image(self, request: Request) -> Any:
+        if self._azure.image is None:
+            raise Refusal(404, "ResourceNotFound")
+        return {"name": request.parts["image"], "properties": self._azure.image}
 
     def _skus(self, request: Request) -> Any:
         if not request.query.get("$filter", "").startswith("location eq '"):

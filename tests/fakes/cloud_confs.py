@@ -25,7 +25,8 @@ _PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
             "location": "germanywestcentral",
             "zones": ["1", "2"],
             "resourceGroup": "constell-rg",
-            "image": "/subscriptions/x/images/node",
+            "image": "/subscriptions/0b1c2d3e-0000-4000-8000-000000000001/resourceGroups/images"
+            "/providers/Microsoft.Compute/galleries/mine/images/node/versions/1.0.0",
             "identityControlPlanes": "/subscriptions/x/cp",
             "identityWorkers": "/subscriptions/x/workers",
         },

@@ -156,6 +156,24 @@ async def test_sizes_that_zones_of_azure_do_not_have_are_named(azure: FakeAzure)
     assert missing in await _refusal(_azure(azure))
 
 
+async def test_an_image_that_confidential_machines_do_not_boot_is_named(azure: FakeAzure) -> None:
+    usual = conf("azure").provider.azure
+    assert usual is not None
+    azure.image = {"hyperVGeneration": "V1", "features": []}
+    assert await _refusal(_azure(azure)) == [
+        f"image {usual.image} is not for confidential machines (SecurityType -)",
+        f"image {usual.image} is of Hyper-V generation 1, V2 is needed",
+    ]
+    azure.image = None
+    assert await _refusal(_azure(azure)) == [
+        f"image {usual.image} is not there (or not yours to use)"
+    ]
+    # somebody else's gallery cannot be asked like this
+    wanted = desired(conf("azure", image="/communityGalleries/x/images/node/versions/1.0.0"))
+    (note,) = await _azure(azure).preflight(UID, wanted)
+    assert "is of no gallery: it was not looked at" in note
+
+
 async def test_a_familys_quota_counts_as_the_regions(azure: FakeAzure) -> None:
     azure.usages = {"standardDCASv5Family": (8, 4), "standardDSv3Family": (0, 0)}
     assert await _refusal(_azure(azure)) == [

@@ -16,6 +16,7 @@ __all__ = [
     "CONSOLE",
     "DELETE_VMS",
     "GET_GROUP",
+    "GET_IMAGE",
     "GET_VM",
     "LIST_INTERFACES",
     "LIST_PERMISSIONS",
@@ -110,6 +111,14 @@ LIST_USAGES = Call(
     why="whether the quotas have room for the machines, before anything is made",
     repeatable=True,
 )
+GET_IMAGE = Call(
+    method="GET",
+    path="/subscriptions/{subscription}/resourceGroups/{resource_group}/providers/Microsoft.Compute"
+    "/galleries/{gallery}/images/{image}",
+    permission="Microsoft.Compute/galleries/images/read",
+    why="whether the node image is there and for confidential machines, before anything is made",
+    repeatable=True,
+)
 LIST_SIZES = Call(
     method="GET",
     path="/subscriptions/{subscription}/providers/Microsoft.Compute/skus",
@@ -144,6 +153,7 @@ API_VERSIONS: Final = {
     DELETE_VMS: _COMPUTE,
     GET_GROUP: "2021-04-01",
     LIST_USAGES: _COMPUTE,
+    GET_IMAGE: "2023-07-03",
     LIST_SIZES: "2021-07-01",
     LIST_PERMISSIONS: "2022-04-01",
     CONSOLE: _COMPUTE,
@@ -155,6 +165,7 @@ WORKSTATION_CALLS = (
     *METADATA_CALLS,
     GET_GROUP,
     LIST_USAGES,
+    GET_IMAGE,
     LIST_SIZES,
     LIST_PERMISSIONS,
     CONSOLE,

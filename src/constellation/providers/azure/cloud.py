@@ -16,6 +16,7 @@ from constellation.providers import answers
 from constellation.providers.azure import calls
 from constellation.providers.azure.catalogue import AZURE
 from constellation.providers.azure.credentials import HINT, WorkstationToken
+from constellation.providers.azure.images import image_lines, image_parts
 from constellation.providers.azure.needs import Allowed, asked
 from constellation.providers.azure.scale_sets import ARM_URL, ResourceManager
 from constellation.providers.azure.sizes import missing_sizes, quota_of
@@ -96,12 +97,17 @@ class AzureCloud:
                 f"no resource group {own.resource_group} in subscription {own.subscription}",
                 hint="infra/iam/azure makes it with the nodes' identities; nothing was made",
             ) from None
-        others = [*await self._sizes(manager, desired), *await self._quotas(manager, desired)]
+        image, untold = await self._image(manager, desired.image_path)
+        others = [
+            *image,
+            *await self._sizes(manager, desired),
+            *await self._quotas(manager, desired),
+        ]
         if await manager.sets():
             others.append(f"scale sets of {uid} exist already, and this workspace has no state")
         rights, notes = await self._rights(manager)
         refuse(f"Azure, {own.shared.region}", rights=rights, others=tuple(others))
-        return notes
+        return (*untold, *notes)
 
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         """List the machines. Raises Unavailable, Denied, FormatError."""
@@ -148,6 +154,23 @@ class AzureCloud:
             for usage in usages
             if (name := usage.fields("name").text_or("value", "")).lower() in needed
         )
+
+    async def _image(
+        self, manager: ResourceManager, image: str
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Say what speaks against the image, and what was not told: it may be somebody else's."""
+        if (parts := image_parts(image)) is None:
+            return (), (f"image {image[:120]} is of no gallery: it was not looked at",)
+        try:
+            answer = await manager.call(calls.GET_IMAGE, parts)
+        except Missing:
+            return (f"image {image} is not there (or not yours to use)",), ()
+        except Denied as error:
+            if error.expired:
+                raise
+            return (), (f"the image was not looked at: {error}",)
+        definition = answers.parse(answer.body, what="image definition")
+        return image_lines(definition, image, variant=self._settings.shared.variant), ()
 
     async def _sizes(self, manager: ResourceManager, desired: Desired) -> tuple[str, ...]:
         region = self._settings.shared.region
