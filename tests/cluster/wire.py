@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["captured"]
 
+_BUFFER_KIB = "65536"
+"""More than a test sends: what does not fit would be missing in the capture."""
+
 
 def _network(workspace: Workspace) -> Path:
     """Give the cloud's network namespace, which only its daemon's mount namespace shows."""
@@ -42,7 +45,7 @@ def captured(workspace: Workspace, file: Path) -> Iterator[None]:
     )
     bridge = json.loads(bridges.stdout)[0]["ifname"]
     with subprocess.Popen(
-        [*inside, "tcpdump", "-i", bridge, "-U", "-s", "0", "-w", str(file)],
+        [*inside, "tcpdump", "-i", bridge, "-U", "-s", "0", "-B", _BUFFER_KIB, "-w", str(file)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -52,6 +55,15 @@ def captured(workspace: Workspace, file: Path) -> Iterator[None]:
             assert capture.poll() is None
         try:
             yield
-            time.sleep(0.5)
+            _settled(file)
         finally:
             capture.terminate()
+            said = capture.stderr.read()
+        assert "\n0 packets dropped by kernel" in said, f"what was lost is not searched: {said}"
+
+
+def _settled(file: Path) -> None:
+    """Wait until the writer has caught up: nothing more for a second, 15 s at most."""
+    size, end = -1, time.monotonic() + 15
+    while size != (size := file.stat().st_size) and time.monotonic() < end:
+        time.sleep(1)

@@ -48,7 +48,8 @@ GAP_S = 30.0
 class Seen:
     """A machine that is not well: since when (steady clock), in how many looks, ever ready before.
 
-    `serial` is that of the policy when it was first seen; `unlisted`: by the provider, all along.
+    `serial` is that of the policy when it was first seen; `unlisted`: by the provider, all along
+    since then. A machine that is being deleted is listed for a while after its API server ended.
     """
 
     since_s: float
@@ -86,8 +87,8 @@ def remember(before: Memory | None, facts: Facts, *, now_s: float) -> Memory:
             continue
         missing = believed and instance_id not in listed
         seen = before.unwell.get(instance_id)
-        if seen is None or (seen.unlisted and not missing):
-            # listed again: what counted towards "gone" does not count towards "dead"
+        if seen is None or seen.unlisted != missing:
+            # what counted towards "dead" does not count towards "gone", nor the other way round
             seen = Seen(since_s=now_s, looks=0, serial=facts.policy.serial, unlisted=missing)
         unwell[instance_id] = dataclasses.replace(seen, looks=seen.looks + 1)
     return Memory(

@@ -71,6 +71,15 @@ def test_a_machine_that_is_not_listed_counts_faster_and_only_while_it_is_not_lis
     assert next(n.health for n in views(gone, memory) if n.name == WORKER) is Health.NOT_READY
 
 
+def test_a_machine_that_was_listed_while_it_was_being_deleted_is_gone_all_the_same() -> None:
+    gone = unlisted(unready(WORKER), WORKER)
+    looks = int(GONE_S / 3) + 1
+    memory = remember(None, unready(WORKER), now_s=0.0)
+    for look in range(1, looks + 1):
+        memory = remember(memory, gone, now_s=look * 3.0)
+    assert next(n.health for n in views(gone, memory) if n.name == WORKER) is Health.DEAD
+
+
 def test_a_list_without_the_operators_own_machine_is_not_believed() -> None:
     looks = int(GONE_S / 3) + 1
     nobody = dataclasses.replace(unready(WORKER), instances=())
