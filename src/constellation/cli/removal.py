@@ -14,6 +14,7 @@ from constellation.cli.run import run
 from constellation.cli.world import real_context
 from constellation.config.reader import read_config
 from constellation.config.schema import Config
+from constellation.providers.local.infrastructure import workspaces
 
 if TYPE_CHECKING:
     from constellation.base.progress import Report
@@ -45,5 +46,14 @@ def removal_context(workspace: Workspace, *, report: Report, log: str) -> Contex
 
         if (context := forgotten_context(workspace, report=report)) is not None:
             return context
+    elif config.provider.local is None and not _is_of_local_cluster(workspace):
+        from constellation.cli.own_machines import left_machines_context
+
+        return left_machines_context(workspace, config, report=report)
     run(authenticate())
     return real_context(workspace, Config(), report=report)
+
+
+def _is_of_local_cluster(workspace: Workspace) -> bool:
+    """Say whether the local cloud has a cluster of this folder, whatever the conf says now."""
+    return workspace.folder.resolve() in workspaces().values()

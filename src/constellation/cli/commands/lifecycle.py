@@ -35,10 +35,12 @@ def create(context: click.Context, /, terraform_log: str | None, **chosen: Any) 
     state = _create(settings(context, chosen), log=terraform_log or "")
     assert state.infrastructure is not None  # noqa: S101 - the last step made it
     count = len(state.infrastructure.instances)
+    silent = [m.instance_id for m in state.infrastructure.instances if m.state == "off"]
+    waiting = f"wait; not up yet: {', '.join(silent)}" if silent else "wait"
     result(
         _summary(state),
         output=_settings_of(context).output,
-        text=lambda: f"{count} machines of {state.uid} wait. Next: constellation init",
+        text=lambda: f"{count} machines of {state.uid} {waiting}. Next: constellation init",
     )
 
 
