@@ -19,7 +19,8 @@ from tests.flood.flood import findings, flood
 from tests.flood.targets import TARGETS
 
 _RESULTS = Path(__file__).resolve().parent / "results.json"
-_WARM_UP = 8000
+_WARM_UP = 20_000
+"""Bad connections after which a server has the memory that it keeps: from there on it counts."""
 
 
 def main() -> int:
