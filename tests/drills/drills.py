@@ -271,9 +271,7 @@ def _times_in_log(scene: Scene, victim: str, seconds: int, *, since: int) -> tup
         said[:] = [
             r
             for r in join_log(scene.workspace)
-            if r["kind"] == "rejoined"
-            and r["name"] == name
-            and abs(r["time"] - since) < _HOUR_S / 2
+            if r["kind"] == "rejoined" and r["name"] == name and r["time"] >= since
         ]
         return bool(said)
 
