@@ -20,6 +20,7 @@ from typing import Any
 
 import grpc
 
+from constellation.config.schema import DEFAULT_KUBERNETES_VERSION
 from constellation.rpc.stubs import externalgrpc_pb2 as pb
 from tests.cluster.conftest import ROOT, Workspace, eventually
 from tests.cluster.machines import machine
@@ -148,7 +149,7 @@ def main() -> int:
         return 0
     workspace = Workspace(folder=Path(tempfile.mkdtemp(prefix="drill-")))
     try:
-        create(workspace, control_planes=1, workers=1)
+        create(workspace, kubernetes=DEFAULT_KUBERNETES_VERSION, control_planes=1, workers=1)
         try:
             play(workspace)
         except BaseException:

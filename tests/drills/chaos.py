@@ -22,6 +22,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from constellation.config.schema import DEFAULT_KUBERNETES_VERSION
 from tests.cluster.conftest import Workspace
 from tests.cluster.probes import ApiProbe, ServiceProbe
 from tests.drills.drills import DRILLS, Scene
@@ -111,7 +112,12 @@ def main() -> int:
     given = parser.parse_args()
     workspace = Workspace(folder=Path(tempfile.mkdtemp(prefix="drill-")))
     try:
-        create(workspace, control_planes=_CONTROL_PLANES, workers=_WORKERS)
+        create(
+            workspace,
+            kubernetes=DEFAULT_KUBERNETES_VERSION,
+            control_planes=_CONTROL_PLANES,
+            workers=_WORKERS,
+        )
         say("cluster is up")
         deploy(workspace)
         passed = run(workspace, given.drill or list(DRILLS), minutes=given.minutes, seed=given.seed)
