@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,7 @@ def _switch(
         time.sleep(chance.uniform(1, 45))
         scene.tell(f"{victim} on")
         power(scene.workspace, victim, "on")
-        if not eventually(lambda v=victim, b=before: _back(scene, v, b), seconds=_BACK_WITHIN_S):
+        if not eventually(partial(_back, scene, victim, before), seconds=_BACK_WITHIN_S):
             found.append(f"{victim} not back within {_BACK_WITHIN_S} s")
             return
         scene.tell(f"{victim} back")
