@@ -32,6 +32,7 @@ __all__ = [
     "init_configuration",
     "join_configuration",
     "kubelet_configuration",
+    "kubelet_patch",
     "patches",
     "upgrade_configuration",
 ]
@@ -175,19 +176,19 @@ def init_configuration(cluster: ClusterSettings, node: NodeSettings) -> bytes:
 def join_configuration(node: NodeSettings, *, discovery_file: str, control_plane: bool) -> bytes:
     """Give the file for `kubeadm join`; discovery is by a kubeconfig with a client certificate.
 
-    The rest of the configuration comes from the cluster.
+    The rest of the configuration comes from the cluster, but kubelet's (`kubelet_patch`).
     """
     document: dict[str, Any] = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "JoinConfiguration",
         "discovery": {"file": {"kubeConfigPath": discovery_file}},
         "nodeRegistration": _registration(node),
+        "patches": _patches(),
     }
     if control_plane:
         document["controlPlane"] = {
             "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": API_PORT}
         }
-        document["patches"] = _patches()
         document["timeouts"] = _timeouts()
     return _documents(document)
 
@@ -209,6 +210,16 @@ def patches(*, shutdown_delay_s: int) -> dict[str, bytes]:
     """Give the patches by file name (kubeadm: "Customizing with patches"): grace to end in."""
     grace = {"spec": {"terminationGracePeriodSeconds": shutdown_delay_s + _REQUESTS_END_S}}
     return {"kube-apiserver+merge.json": json.dumps(grace).encode()}
+
+
+def kubelet_patch(node: NodeSettings) -> dict[str, bytes]:
+    """Give the patch, by file name, that puts this node's own configuration of kubelet in place.
+
+    In place of the whole that kubeadm reads from the ConfigMap `kubelet-config`: what a kubelet
+    does is said by its node's image, and comes with it in an upgrade (ADR 82).
+    """
+    whole = {"op": "replace", "path": "", "value": kubelet_configuration(node)}  # RFC 6902, 4.3
+    return {"kubeletconfiguration+json.json": json.dumps([whole]).encode()}
 
 
 def _patches() -> dict[str, str]:
@@ -284,10 +295,16 @@ def _cluster_configuration(cluster: ClusterSettings) -> dict[str, Any]:
 
 
 def kubelet_configuration(node: NodeSettings) -> dict[str, Any]:
-    """Give the KubeletConfiguration; kubeadm fills in what is left out (authorisation, CA)."""
+    """Give the whole KubeletConfiguration; kubeadm adds nothing to it (`kubelet_patch`)."""
     configuration: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": f"{_PKI}/ca.crt"},
+        },
+        "authorization": {"mode": "Webhook"},
         "cgroupDriver": "systemd" if node.systemd_cgroups else "cgroupfs",
         "containerRuntimeEndpoint": _CRI_SOCKET,
         "clusterDNS": [node.cluster_dns],
@@ -296,6 +313,7 @@ def kubelet_configuration(node: NodeSettings) -> dict[str, Any]:
         "resolvConf": node.resolv_conf,
         "rotateCertificates": True,
         "serverTLSBootstrap": False,
+        "staticPodPath": "/etc/kubernetes/manifests",
         # issued by the cluster's CA for this node's own address, not self-signed by kubelet
         "tlsCertFile": f"{_KUBELET_PKI}/serving.crt",
         "tlsPrivateKeyFile": f"{_KUBELET_PKI}/serving.key",

@@ -149,7 +149,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetConfigMaps:
-    """Set `kubernetesVersion` and the kubelets' configuration."""
+    """Set `kubernetesVersion`; kubelet's configuration comes with each node's image."""
 
     kubernetes: str
 

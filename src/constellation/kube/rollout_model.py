@@ -99,7 +99,7 @@ def describe(action: Action) -> tuple[str, str]:  # noqa: PLR0911 - one an actio
         case Snapshot():
             return "snapshot", "of etcd, on a control plane's disk"
         case SetConfigMaps(kubernetes=version):
-            return "config maps", f"kubeadm-config and kubelet-config to {version}"
+            return "config maps", f"kubeadm-config to {version}"
         case UpgradeControlPlane(node=name, kubernetes=version):
             return "control plane", f"static pods of {name} to {version}"
         case ApplyCoreDns(kubernetes=version):

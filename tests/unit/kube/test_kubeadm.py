@@ -97,6 +97,19 @@ def test_kubelet_serves_with_a_certificate_of_the_cluster() -> None:
     assert kubelet["failSwapOn"] is False
 
 
+def test_kubelets_whole_configuration_is_the_images() -> None:
+    ((name, patch),) = kubeadm.kubelet_patch(node()).items()
+    assert name == "kubeletconfiguration+json.json"  # target and type, as kubeadm reads names
+    own = kubeadm.kubelet_configuration(node())
+    assert json.loads(patch) == [{"op": "replace", "path": "", "value": own}]
+    # what kubeadm would have filled in
+    assert own["authentication"]["anonymous"] == {"enabled": False}
+    assert own["authentication"]["x509"] == {"clientCAFile": "/etc/kubernetes/pki/ca.crt"}
+    assert own["authorization"] == {"mode": "Webhook"}
+    assert own["staticPodPath"] == "/etc/kubernetes/manifests"
+    assert own["readOnlyPort"] == 0
+
+
 def test_cgroup_version_1_is_accepted_only_where_it_is() -> None:
     on_v1 = kubeadm.kubelet_configuration(node(cgroup_version=1))
     on_v2 = kubeadm.kubelet_configuration(node(cgroup_version=2))
@@ -176,6 +189,8 @@ def test_each_run_of_kubeadm_is_given_the_patches_again() -> None:
     folder = {"directory": "/etc/kubernetes/constellation/patches"}
     assert init["patches"] == join["patches"] == folder
     assert upgrade["UpgradeConfiguration"]["node"] == {"etcdUpgrade": False, "patches": folder}
+    worker = documents(kubeadm.join_configuration(node(), discovery_file="/d", control_plane=False))
+    assert worker["JoinConfiguration"]["patches"] == folder
     (patch,) = kubeadm.patches(shutdown_delay_s=5).values()
     assert json.loads(patch)["spec"]["terminationGracePeriodSeconds"] > 65
 

@@ -194,6 +194,7 @@ class InitRun:
     async def _configure(self) -> None:
         kubernetes.write_api_configuration(paths=self._paths)
         record = self._record()
+        kubernetes.write_kubelet_patch(record, paths=self._paths)
         text = kubeadm.init_configuration(
             kubernetes.cluster_settings(
                 record, name=self._plan.name, api_sans=first_node.api_sans(self._plan)

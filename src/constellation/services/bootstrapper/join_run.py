@@ -215,6 +215,7 @@ class JoinRun:
         kubernetes.write_kubelet_kubeconfig(
             record, endpoint=kubernetes.kubelet_endpoint(record), paths=self._paths
         )
+        kubernetes.write_kubelet_patch(record, paths=self._paths)
         if self._role is NodeRole.CONTROL_PLANE:
             kubernetes.write_api_configuration(paths=self._paths)
         discovery = kubernetes.write_discovery(record, endpoint=ticket.endpoint, paths=self._paths)

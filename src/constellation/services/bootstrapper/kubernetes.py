@@ -39,6 +39,7 @@ __all__ = [
     "write_api_configuration",
     "write_discovery",
     "write_kubelet_kubeconfig",
+    "write_kubelet_patch",
 ]
 
 _PHASE_S = 300.0
@@ -87,6 +88,13 @@ def write_api_configuration(*, paths: Paths) -> None:
     delay_s = shutdown_delay_s(paths.provider)
     for name, patch in kubeadm.patches(shutdown_delay_s=delay_s).items():
         write_atomic(folder / kubeadm.PATCHES / name, patch, mode=0o600)
+
+
+def write_kubelet_patch(record: NodeRecord, *, paths: Paths) -> None:
+    """Write what kubelet is told on this node, as kubeadm takes it."""
+    folder = paths.kubernetes / "constellation" / kubeadm.PATCHES
+    for name, patch in kubeadm.kubelet_patch(node_settings(record)).items():
+        write_atomic(folder / name, patch, mode=0o600)
 
 
 def write_kubelet_kubeconfig(record: NodeRecord, *, endpoint: str, paths: Paths) -> None:
