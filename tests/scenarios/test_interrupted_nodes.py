@@ -30,6 +30,7 @@ from constellation.services.api_identities import api_kubeconfig
 from constellation.services.bootstrapper import join_run
 from constellation.services.bootstrapper.init_run import InitRun
 from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
+from constellation.services.bootstrapper.kubernetes import node_settings
 from constellation.services.bootstrapper.node_keys import fresh_keys
 from constellation.services.bootstrapper.redeem import ControlPlaneSecrets
 from constellation.services.joinservice.tickets import peer_message
@@ -218,6 +219,7 @@ def _joined(node: NodeRim, role: Role) -> None:
     record = load_node_record((node.paths.state / "node.json").read_bytes())
     assert (record.name, record.role) == ("node-1", role)
     assert not node.paths.ticket.exists()
+    _kubelet_is_the_images(node)
     phases = kubeadm.JOIN_PHASES
     if role is Role.CONTROL_PLANE:
         phases = kubeadm.JOIN_CONTROL_PLANE_PHASES
@@ -229,6 +231,14 @@ def _joined(node: NodeRim, role: Role) -> None:
     wanted = ["kubeadm join " + " ".join(p) for p in phases]
     assert list(dict.fromkeys(node.diary())) == wanted
     assert {"check_programs", "start_containerd", "start_mesh", "static pods"} <= node.on
+
+
+def _kubelet_is_the_images(node: NodeRim) -> None:
+    """Look at what kubeadm was given in place of the cluster's configuration of kubelet."""
+    folder = node.paths.kubernetes / "constellation" / kubeadm.PATCHES
+    settings = node_settings(load_node_record((node.paths.state / "node.json").read_bytes()))
+    for name, patch in kubeadm.kubelet_patch(settings).items():
+        assert (folder / name).read_bytes() == patch
 
 
 def _nothing_twice(node: NodeRim) -> None:
@@ -441,5 +451,6 @@ async def test_an_init_that_was_cut_off_at_any_step_completes(
                 assert phases == ["kubeadm init " + " ".join(p) for p in wanted]
                 assert founding.policies <= 2
                 assert node.formatted == 1, "a disk is formatted once"
+                _kubelet_is_the_images(node)
         index += 1
     assert count > 20
