@@ -314,6 +314,9 @@ def kubelet_configuration(node: NodeSettings) -> dict[str, Any]:
         "rotateCertificates": True,
         "serverTLSBootstrap": False,
         "staticPodPath": "/etc/kubernetes/manifests",
+        # kubeadm asks there whether kubelet runs (phase kubelet-wait-bootstrap), and needs both
+        "healthzBindAddress": "127.0.0.1",
+        "healthzPort": 10248,
         # issued by the cluster's CA for this node's own address, not self-signed by kubelet
         "tlsCertFile": f"{_KUBELET_PKI}/serving.crt",
         "tlsPrivateKeyFile": f"{_KUBELET_PKI}/serving.key",

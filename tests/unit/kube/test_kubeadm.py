@@ -108,6 +108,7 @@ def test_kubelets_whole_configuration_is_the_images() -> None:
     assert own["authorization"] == {"mode": "Webhook"}
     assert own["staticPodPath"] == "/etc/kubernetes/manifests"
     assert own["readOnlyPort"] == 0
+    assert (own["healthzBindAddress"], own["healthzPort"]) == ("127.0.0.1", 10248)
 
 
 def test_cgroup_version_1_is_accepted_only_where_it_is() -> None:
