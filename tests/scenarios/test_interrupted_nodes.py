@@ -236,7 +236,8 @@ def _joined(node: NodeRim, role: Role) -> None:
 def _kubelet_is_the_images(node: NodeRim) -> None:
     """Look at what kubeadm was given in place of the cluster's configuration of kubelet."""
     folder = node.paths.kubernetes / "constellation" / kubeadm.PATCHES
-    settings = node_settings(load_node_record((node.paths.state / "node.json").read_bytes()))
+    record = load_node_record((node.paths.state / "node.json").read_bytes())
+    settings = node_settings(record, None)
     for name, patch in kubeadm.kubelet_patch(settings).items():
         assert (folder / name).read_bytes() == patch
 

@@ -194,12 +194,13 @@ class InitRun:
     async def _configure(self) -> None:
         kubernetes.write_api_configuration(paths=self._paths)
         record = self._record()
-        kubernetes.write_kubelet_patch(record, paths=self._paths)
+        node = kubernetes.node_settings(record, self._placement)
+        kubernetes.write_kubelet_patch(node, paths=self._paths)
         text = kubeadm.init_configuration(
             kubernetes.cluster_settings(
                 record, name=self._plan.name, api_sans=first_node.api_sans(self._plan)
             ),
-            kubernetes.node_settings(record, self._placement),
+            node,
         )
         write_atomic(self._paths.kubernetes / "kubeadm-init.yaml", text, mode=0o600)
 

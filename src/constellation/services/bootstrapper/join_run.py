@@ -215,15 +215,16 @@ class JoinRun:
         kubernetes.write_kubelet_kubeconfig(
             record, endpoint=kubernetes.kubelet_endpoint(record), paths=self._paths
         )
-        kubernetes.write_kubelet_patch(record, paths=self._paths)
         if self._role is NodeRole.CONTROL_PLANE:
             kubernetes.write_api_configuration(paths=self._paths)
         discovery = kubernetes.write_discovery(record, endpoint=ticket.endpoint, paths=self._paths)
         self._write_kubeadm_configuration(record, discovery)
 
     def _write_kubeadm_configuration(self, record: NodeRecord, discovery: Path) -> None:
+        node = kubernetes.node_settings(record, self._placement)
+        kubernetes.write_kubelet_patch(node, paths=self._paths)
         text = kubeadm.join_configuration(
-            kubernetes.node_settings(record, self._placement),
+            node,
             discovery_file=str(discovery),
             control_plane=self._role is NodeRole.CONTROL_PLANE,
         )

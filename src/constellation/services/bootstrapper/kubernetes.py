@@ -90,10 +90,10 @@ def write_api_configuration(*, paths: Paths) -> None:
         write_atomic(folder / kubeadm.PATCHES / name, patch, mode=0o600)
 
 
-def write_kubelet_patch(record: NodeRecord, *, paths: Paths) -> None:
+def write_kubelet_patch(node: kubeadm.NodeSettings, *, paths: Paths) -> None:
     """Write what kubelet is told on this node, as kubeadm takes it."""
     folder = paths.kubernetes / "constellation" / kubeadm.PATCHES
-    for name, patch in kubeadm.kubelet_patch(node_settings(record)).items():
+    for name, patch in kubeadm.kubelet_patch(node).items():
         write_atomic(folder / name, patch, mode=0o600)
 
 
