@@ -262,7 +262,7 @@ class ServiceProbe:
     def _repeat(self) -> None:
         while not self._end.wait(self._every_s):
             self.asked += 1
-            at = time.strftime("%H:%M:%S")
+            at, started = time.strftime("%H:%M:%S"), time.monotonic()
             connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
             try:
                 connection.request("GET", "/")
@@ -274,7 +274,7 @@ class ServiceProbe:
                     self.failed.append(f"{at}: {status}")
                     self.in_a_row = 0
             except (OSError, http.client.HTTPException) as error:
-                self.failed.append(f"{at}: {error!r}")
+                self.failed.append(f"{at}, after {time.monotonic() - started:.1f} s: {error!r}")
                 self.in_a_row = 0
             finally:
                 connection.close()

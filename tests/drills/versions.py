@@ -1,7 +1,8 @@
 """Which Kubernetes runs where, look by look: is the version invariant ever broken in a roll-out?
 
-Kubelets say their own version in the Node object; an API server's is its container's image, as the
-node's kubelet reports it. What is judged is `kube.rollout.violations`, the planner's own invariant.
+Kubelets say their own version in the Node object; an API server's is what it answered when the
+leading operator asked it at its own address (`ClusterRelease`). What is judged is
+`kube.rollout.violations`, the planner's own invariant.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Versions", "seen"]
 
 _EVERY_S = 3.0
-_API_SERVER = "kube-apiserver"
 
 
 class Versions:
@@ -37,7 +37,7 @@ class Versions:
             return
         self._next = now + _EVERY_S
         got = self._workspace.kubectl(
-            "get", "nodes,pods", "-A", "-o", "json", "--request-timeout=10s"
+            "get", "nodes,clusterreleases", "-o", "json", "--request-timeout=10s"
         )
         if got.returncode != 0:
             return
@@ -55,13 +55,11 @@ class Versions:
 
 
 def seen(items: list[dict[str, Any]], *, before: dict[str, str]) -> tuple[NodeView, ...]:
-    """Give all nodes; an API server that is starting again counts with what it was `before`."""
+    """Give all nodes; an API server that does not answer counts with what it was `before`."""
     servers = dict(before)
-    for pod in (i for i in items if i["kind"] == "Pod"):
-        labels = pod["metadata"].get("labels", {})
-        statuses = pod.get("status", {}).get("containerStatuses", [])
-        if labels.get("component") == _API_SERVER and any(s.get("ready") for s in statuses):
-            servers[pod["spec"]["nodeName"]] = statuses[0]["image"].rpartition(":")[2]
+    for release in (i for i in items if i["kind"] == "ClusterRelease"):
+        said = release.get("status", {}).get("nodes", [])
+        servers |= {n["name"]: n["apiServer"] for n in said if n["apiServer"]}
     return tuple(
         NodeView(
             name=node["metadata"]["name"],

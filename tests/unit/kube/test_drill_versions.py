@@ -18,14 +18,9 @@ def node(name: str, kubelet: str) -> dict[str, Any]:
     }
 
 
-def api_server(name: str, version: str, *, ready: bool = True) -> dict[str, Any]:
-    image = f"registry.k8s.io/kube-apiserver:{version}"
-    return {
-        "kind": "Pod",
-        "metadata": {"name": f"kube-apiserver-{name}", "labels": {"component": "kube-apiserver"}},
-        "spec": {"nodeName": name},
-        "status": {"containerStatuses": [{"image": image, "ready": ready}]},
-    }
+def api_servers(**versions: str) -> dict[str, Any]:
+    said = [{"name": name, "apiServer": version} for name, version in versions.items()]
+    return {"kind": "ClusterRelease", "status": {"nodes": said}}
 
 
 def found(*items: dict[str, Any], before: dict[str, str] | None = None) -> tuple[str, ...]:
@@ -34,15 +29,15 @@ def found(*items: dict[str, Any], before: dict[str, str] | None = None) -> tuple
 
 
 def test_a_kubelet_newer_than_an_api_server_is_found_and_one_as_old_is_not() -> None:
-    planes = (node("p0", OLD), node("p1", OLD), api_server("p0", OLD), api_server("p1", NEW))
+    planes = (node("p0", OLD), node("p1", OLD), api_servers(p0=OLD, p1=NEW, w0=""))
     assert found(*planes, node("w0", OLD)) == ()
     assert found(*planes, node("w0", NEW)) == (
         f"kubelet of w0 is {NEW}, newer than an API server of {OLD}",
     )
 
 
-def test_an_api_server_that_starts_again_counts_with_what_it_was() -> None:
-    starting = (node("p0", NEW), api_server("p0", NEW, ready=False))
+def test_an_api_server_that_does_not_answer_counts_with_what_it_was() -> None:
+    starting = (node("p0", NEW), api_servers(p0=""))
     assert found(*starting, before={"p0": OLD}) == (
         f"kubelet of p0 is {NEW}, newer than an API server of {OLD}",
     )
