@@ -78,6 +78,7 @@ class FakeAws:
     )
     forbidden: set[str] = field(default_factory=set)
     dry_runs: set[str] = field(default_factory=set)
+    dry_run_tags: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     carries_out: bool = False
     others: list[tuple[str, int, str]] = field(default_factory=list)  # type, vCPUs, lifecycle
     vpcs: int = 1
@@ -175,6 +176,10 @@ class FakeAws:
             return _error(403, "UnauthorizedOperation")
         if form.get("DryRun") == "true" and not self.carries_out:
             self.dry_runs.add(action)
+            mark = "TagSpecification.1."
+            numbers = [k for k in form if k.startswith(f"{mark}Tag.") and k.endswith(".Key")]
+            tags = {form[k]: form[k.removesuffix("Key") + "Value"] for k in numbers}
+            self.dry_run_tags[action] = (form[f"{mark}ResourceType"], tags)
             return _error(412, "DryRunOperation")
         answer = getattr(self, f"_{action}")(form)
         if action in self.lose:

@@ -127,7 +127,9 @@ class AwsCloud:
         others += full
         if await list_instances(client, uid):
             others.append(f"machines of {uid} exist already, and this workspace has no state")
-        rights, untried = await preflight.right_lines(client, desired, own_network=not own.vpc)
+        rights, untried = await preflight.right_lines(
+            client, desired, own_network=not own.vpc, marks={**own.tags, tags.UID: uid}
+        )
         refuse(f"AWS, {own.region}", rights=rights, others=tuple(others))
         return (*untold, *untried)
 

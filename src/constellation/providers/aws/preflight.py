@@ -101,39 +101,58 @@ async def quota_lines(
 
 
 async def right_lines(
-    client: QueryClient, desired: Desired, *, own_network: bool
+    client: QueryClient, desired: Desired, *, own_network: bool, marks: Mapping[str, str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Say which of Terraform's first calls are not allowed, and which could not be tried."""
-    tried: dict[QueryCall, Mapping[str, str]] = {
-        calls.CREATE_TEMPLATE: {
-            "LaunchTemplateName": "constellation-dry-run",
-            "LaunchTemplateData.ImageId": desired.image_path,
-        }
-    }
-    for group in desired.groups[:1]:
-        tried[calls.RUN_INSTANCES] = {
-            "ImageId": desired.image_path,
-            "InstanceType": group.instance_type,
-            "MinCount": "1",
-            "MaxCount": "1",
-        }
-    if own_network:
-        tried |= {
-            calls.CREATE_VPC: {"CidrBlock": "10.0.0.0/16"},
-            calls.CREATE_GATEWAY: {},
-            calls.ALLOCATE_ADDRESS: {"Domain": "vpc"},
-        }
+    """Say which of Terraform's first calls are not allowed, and which could not be tried.
+
+    `marks`: the tags that its resources have: rights are often held to them. A machine's right may
+    be held to a network that is not there yet, so that its refusal is a note.
+    """
     lines, notes = [], []
-    for call, parameters in tried.items():
+    for call, kind, parameters in _first_calls(desired, own_network=own_network):
         try:
-            await client.try_(call, parameters)
+            await client.try_(call, {**parameters, **_marked(kind, marks)})
         except Denied as error:
             if error.expired:
                 raise
-            lines.append(f"no permission {call.permission}: Terraform needs it")
+            said = f"no permission {call.permission}: Terraform needs it"
+            if call is calls.RUN_INSTANCES:
+                notes.append(f"{said}; a policy may allow it in the cluster's own network alone")
+            else:
+                lines.append(said)
         except Conflict as error:
             notes.append(f"permission {call.permission} was not told: {error}")
     return tuple(lines), tuple(notes)
+
+
+def _first_calls(
+    desired: Desired, *, own_network: bool
+) -> list[tuple[QueryCall, str, Mapping[str, str]]]:
+    """Give what Terraform begins with and can be tried: call, what it makes, parameters."""
+    image = desired.image_path
+    template = {"LaunchTemplateName": "constellation-try", "LaunchTemplateData.ImageId": image}
+    tried: list[tuple[QueryCall, str, Mapping[str, str]]] = [
+        (calls.CREATE_TEMPLATE, "launch-template", template)
+    ]
+    for group in desired.groups[:1]:
+        one = {"ImageId": image, "InstanceType": group.instance_type}
+        tried.append((calls.RUN_INSTANCES, "instance", one | {"MinCount": "1", "MaxCount": "1"}))
+    if own_network:
+        tried += [
+            (calls.CREATE_VPC, "vpc", {"CidrBlock": "10.0.0.0/16"}),
+            (calls.CREATE_GATEWAY, "internet-gateway", {}),
+            (calls.ALLOCATE_ADDRESS, "elastic-ip", {"Domain": "vpc"}),
+        ]
+    return tried
+
+
+def _marked(kind: str, marks: Mapping[str, str]) -> dict[str, str]:
+    """Give the tags of what a call makes, as EC2 takes them."""
+    found = {"TagSpecification.1.ResourceType": kind}
+    for number, (key, value) in enumerate(sorted(marks.items()), 1):
+        found[f"TagSpecification.1.Tag.{number}.Key"] = key
+        found[f"TagSpecification.1.Tag.{number}.Value"] = value
+    return found
 
 
 def _of_image(image: Xml, name: str, variant: Variant) -> tuple[str, ...]:

@@ -99,14 +99,34 @@ async def test_a_network_that_exists_takes_no_quota_and_no_right(aws: FakeAws) -
 
 
 async def test_calls_that_terraform_may_not_make_are_named(aws: FakeAws) -> None:
-    aws.forbidden = {"CreateVpc", "RunInstances"}
+    aws.forbidden = {"CreateVpc", "AllocateAddress"}
     with pytest.raises(Conflict) as caught:
         await _cloud(aws).preflight(UID, _desired())
     assert str(caught.value).splitlines()[1:] == [
-        "  no permission ec2:RunInstances: Terraform needs it",
         "  no permission ec2:CreateVpc: Terraform needs it",
+        "  no permission ec2:AllocateAddress: Terraform needs it",
     ]
     assert "docs/reference/infrastructure.md" in caught.value.hint
+
+
+async def test_dry_runs_have_the_tags_to_which_rights_are_held(aws: FakeAws) -> None:
+    cloud = _cloud(aws)
+    own = dataclasses.replace(cloud.settings, tags={"team": "blue"})
+    await dataclasses.replace(cloud, settings=own).preflight(UID, _desired())
+    marks = {"constellation-uid": UID, "team": "blue"}
+    assert aws.dry_run_tags == {
+        "CreateLaunchTemplate": ("launch-template", marks),
+        "RunInstances": ("instance", marks),
+        "CreateVpc": ("vpc", marks),
+        "CreateInternetGateway": ("internet-gateway", marks),
+        "AllocateAddress": ("elastic-ip", marks),
+    }
+
+
+async def test_a_right_that_may_be_held_to_the_clusters_network_is_a_note(aws: FakeAws) -> None:
+    aws.forbidden = {"RunInstances"}
+    (note,) = await _cloud(aws).preflight(UID, _desired())
+    assert note.startswith("no permission ec2:RunInstances")
 
 
 async def test_what_aws_does_not_tell_is_said_and_no_reason_to_stop(aws: FakeAws) -> None:
