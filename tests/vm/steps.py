@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 HERE = Path(__file__).resolve().parent
-INIT_S = 1800.0
+INIT_S = 420.0  # of `start`: enough until containerd runs; `cluster` goes on from there
 WITHIN_S = {"start": INIT_S + BOOT_S, "cluster": LONG_S}
 """What a step may take in all; the others `BOOT_S`."""
 
