@@ -55,9 +55,9 @@ _REQUESTS_END_S = 85
 (`--request-timeout`), then it closes. After that kubelet kills it."""
 
 API_START_S: Final = 600
-"""What an API server may take until its /livez answers: an emulated processor takes six minutes,
-in which RBAC's first roles are written and anonymous calls are refused. Kubelet kills one that is
-not alive by then; with kubeadm's own 4 minutes it killed one that was just about to be."""
+"""What an API server may take until its /livez answers: over four minutes on an emulated
+processor, in which RBAC's first roles are written and anonymous calls are refused. Kubelet kills
+one that is not alive by then; with kubeadm's own 4 minutes it killed one that just was."""
 
 _CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 _PKI = "/etc/kubernetes/pki"
