@@ -98,7 +98,9 @@ class Stack:
             settings=TerraformSettings(),
             confirm=lambda _: None,
         )
-        return OpenStackInfrastructure(inner, cloud, uid)
+        nodes = (self.first, self.second)
+        roots = {r for n in nodes for r in n.machine.verifier.trust_roots}  # type: ignore[attr-defined] # a fake's
+        return OpenStackInfrastructure(inner, cloud, uid, trust_roots=tuple(roots))
 
     def context(self) -> Context:
         async def list_nodes(kubeconfig: Path) -> tuple[KubernetesNode, ...]:
@@ -159,15 +161,13 @@ class _Reached:
 
     def _seen(self, state: InfrastructureState) -> InfrastructureState:
         init, verification = self.stack.ports
-        nodes = (self.stack.first, self.stack.second)
-        roots = {r for n in nodes for r in n.machine.verifier.trust_roots}  # type: ignore[attr-defined] # a fake's
         instances = tuple(
             dataclasses.replace(
                 i, init_endpoint=f"127.0.0.1:{init}", verify_endpoint=f"127.0.0.1:{verification}"
             )
             for i in state.instances
         )
-        return dataclasses.replace(state, instances=instances, trust_roots=tuple(sorted(roots)))
+        return dataclasses.replace(state, instances=instances)
 
 
 @dataclass(frozen=True, kw_only=True)

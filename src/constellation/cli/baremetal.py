@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from constellation.base import clock
 from constellation.base.errors import FormatError, UserError
 from constellation.cli.clouds import CloudSupplies
 from constellation.cluster.context import Context
 from constellation.cluster.kubernetes import list_nodes
+from constellation.config.trust_roots import read_trust_roots
 from constellation.providers.baremetal.infrastructure import BaremetalInfrastructure, written_for
 
 if TYPE_CHECKING:
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from constellation.config.workspace import Workspace
 
 __all__ = ["baremetal_context", "infrastructure_of", "made_here"]
-
-_MAX_ROOTS_BYTES = 64 * 1024
 
 
 def baremetal_context(
@@ -62,7 +58,7 @@ def infrastructure_of(
         uid,
         addresses=block.hosts,
         endpoint=block.endpoint,
-        trust_roots=_roots(workspace.folder / block.trust_roots) if block.trust_roots else (),
+        trust_roots=read_trust_roots(workspace.folder, block.trust_roots),
         folder=workspace.hosts,
     )
 
@@ -73,14 +69,3 @@ def made_here(workspace: Workspace) -> tuple[str, ...]:
         return written_for(workspace.hosts)
     except FormatError as error:
         raise UserError(f"is damaged: {error}", where=str(workspace.hosts)) from None
-
-
-def _roots(path: Path) -> tuple[bytes, ...]:
-    try:
-        with path.open("rb") as file:
-            found = x509.load_pem_x509_certificates(file.read(_MAX_ROOTS_BYTES))
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except ValueError:
-        raise UserError("expected certificates (PEM)", where=str(path)) from None
-    return tuple(certificate.public_bytes(Encoding.DER) for certificate in found)

@@ -28,6 +28,7 @@ from constellation.config.cloud_settings import (
 )
 from constellation.config.clouds_yaml import find_clouds_yaml, parse_login
 from constellation.config.providers.catalogues import ProviderName
+from constellation.config.trust_roots import read_trust_roots
 from constellation.providers.aws.cloud import AwsCloud
 from constellation.providers.azure.cloud import AzureCloud
 from constellation.providers.gcp.cloud import GcpCloud
@@ -211,7 +212,8 @@ def infrastructure_of(
             lead_init=cloud.lead_init if isinstance(cloud, AwsCloud) else None,
         )
         if isinstance(cloud, OpenStackCloud):
-            return OpenStackInfrastructure(inner, cloud, uid)
+            roots = read_trust_roots(workspace.folder, block.trust_roots)
+            return OpenStackInfrastructure(inner, cloud, uid, trust_roots=roots)
         return inner
 
     return make

@@ -27,6 +27,10 @@ class OpenStackProvider(Section):
     with the access rules of infra/iam/openstack. `init` gives it to them by attested TLS; no user
     data and no state has it. Needed where `constellation` makes the machines."""
 
+    trust_roots: str = ""
+    """File (PEM, from here) with the authorities that certify attestation keys of the machines'
+    vTPMs: the cloud's operator has it. Empty: no machine is accepted."""
+
     region: Annotated[str, Field(pattern=r"^[\w-]{0,64}$")] = ""
     """Region. Empty: the one of clouds.yaml."""
 

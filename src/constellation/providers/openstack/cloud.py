@@ -275,10 +275,21 @@ def _flavor_id(flavors: tuple[Flavor, ...], wanted: str) -> str:
 
 
 class OpenStackInfrastructure:
-    """`providers.protocols.Infrastructure`: Terraform's part within, machines around it."""
+    """`providers.protocols.Infrastructure`: Terraform's part within, machines around it.
 
-    def __init__(self, inner: TerraformInfrastructure, cloud: OpenStackCloud, uid: str) -> None:
+    `trust_roots` (DER) certify the machines' attestation keys: the cloud itself names none.
+    """
+
+    def __init__(
+        self,
+        inner: TerraformInfrastructure,
+        cloud: OpenStackCloud,
+        uid: str,
+        *,
+        trust_roots: tuple[bytes, ...] = (),
+    ) -> None:
         self._inner, self._cloud, self._uid = inner, cloud, uid
+        self._trust_roots = trust_roots
 
     async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
         """Create what is missing; see the protocol."""
@@ -287,7 +298,7 @@ class OpenStackInfrastructure:
         empty = tuple(dataclasses.replace(g, size=0) for g in desired.groups)
         state = await self._inner.apply(dataclasses.replace(desired, groups=empty), report=report)
         await self._cloud.make_missing(self._uid, desired, report=report)
-        return await self._inner.observe() or state
+        return await self.observe() or state
 
     async def plan(self, desired: Desired, *, report: Report) -> Plan:
         """Say what `apply` would do with what machines stand in."""
@@ -296,7 +307,10 @@ class OpenStackInfrastructure:
 
     async def observe(self) -> InfrastructureState | None:
         """Say what exists; None where nothing does."""
-        return await self._inner.observe()
+        found = await self._inner.observe()
+        if found is None:
+            return None
+        return dataclasses.replace(found, trust_roots=self._trust_roots)
 
     async def node_access(self, desired: Desired) -> Secret:
         """Make what control planes ask the cloud's API with; see `OpenStackCloud.node_access`."""
