@@ -42,7 +42,10 @@ CHECK = (
 PREPARE = (_python("prepare: packages, artifacts, image", "tools/prepare.py", needed=True),)
 
 CLUSTER = (
-    _python("cluster tests", "-m", "pytest", "-q", "-m", "cluster", "--timeout=1500", "tests"),
+    _python(
+        *("cluster tests", "-m", "pytest", "-q", "-m", "cluster", "--timeout=1500"),
+        *("--durations=20", "tests"),
+    ),
 )
 
 PARTS = {"check": CHECK, "cluster": (*PREPARE, *CLUSTER), "all": (*PREPARE, *CHECK, *CLUSTER)}
