@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from constellation.kube.units import kube_proxy_configuration
-from constellation.providers.local.daemon.balancer import configuration
+from constellation.providers.local.daemon.balancer import configuration, with_new_servers_down
 from constellation.providers.local.daemon.records import CloudRecord, with_node
 from constellation.providers.protocols import Group, Role
 
@@ -77,3 +77,34 @@ def test_once_the_api_servers_authority_is_known_only_its_servers_are_ready() ->
     ]
     assert "check-ssl verify none" in before
     assert "check-ssl verify required ca-file /run/ca.pem" in after
+
+
+_STATE = b"""1
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_check_status srv_check_health
+3 api 1 n0 10.42.1.10 2 15 2
+5 node-ports 1 n0 10.42.1.10 2 15 2
+7 n0-9000 1 n0 10.42.1.10 2 1 0
+
+"""
+
+
+def test_a_machine_that_is_not_there_yet_is_not_taken_for_ready() -> None:
+    cloud = CloudRecord(id="mini", address="127.0.0.7")
+    cloud, _ = with_node(cloud, Group(name="control", role=Role.CONTROL_PLANE, size=1))
+    assert with_new_servers_down(_STATE, cloud) == _STATE
+    cloud, _ = with_node(cloud, Group(name="workers", role=Role.WORKER, size=1))
+    cloud, _ = with_node(cloud, Group(name="control", role=Role.CONTROL_PLANE, size=1))
+    lines = with_new_servers_down(_STATE, cloud).decode().splitlines()
+    assert lines[:5] == _STATE.decode().splitlines()[:5]
+    assert lines[5:] == [
+        "3 api 1 n2 10.42.1.12 0 1 0",
+        "5 node-ports 1 n1 10.42.2.11 0 1 0",
+        "5 node-ports 1 n2 10.42.1.12 0 1 0",
+    ]
+
+
+def test_a_state_that_says_nothing_or_not_in_known_columns_stays_as_it_is() -> None:
+    cloud = CloudRecord(id="mini", address="127.0.0.7")
+    cloud, _ = with_node(cloud, Group(name="workers", role=Role.WORKER, size=1))
+    for state in (b"", b"1\n", b"1\n# another head\n5 node-ports 1\n", b"\xff\n"):
+        assert with_new_servers_down(state, cloud) == state

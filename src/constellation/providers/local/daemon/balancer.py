@@ -25,12 +25,20 @@ if TYPE_CHECKING:
     from constellation.providers.local.daemon.layout import Layout
     from constellation.providers.local.daemon.records import CloudRecord, NodeRecord, Process
 
-__all__ = ["configuration", "reload"]
+__all__ = ["configuration", "reload", "with_new_servers_down"]
 
 _API = 6443
 _INIT, _RECOVERY, _VERIFY, _POLICY = 9000, 9999, 30081, 30091
 _KUBE_PROXY_HEALTH = 10256
+_API_BACKEND, _NODE_PORTS_BACKEND = "api", "node-ports"
 _NODE_PORTS = "30100-32767"
+_DOWN = {
+    "srv_op_state": "0",
+    "srv_admin_state": "0",
+    "srv_check_health": "0",
+    "srv_check_status": "1",
+}
+"""Stopped, and nothing known of its checks (HAProxy, `enum srv_state`, `HCHK_STATUS_INI`)."""
 _PART = "services"
 _ASK_S = 2.0
 _MAX_STATE_BYTES = 1024 * 1024
@@ -54,8 +62,8 @@ def configuration(
         "frontend api",
         f"  bind {cloud.address}:{_API}",
         f"  bind {BALANCER}:{_API} namespace {netns}",
-        "  default_backend api",
-        "backend api",
+        f"  default_backend {_API_BACKEND}",
+        f"backend {_API_BACKEND}",
         "  balance leastconn",
         # an API server that listens is not one that can answer: before its caches are filled, and
         # without a quorum of etcd, it refuses (403) or hangs. Sessions of one that is marked down
@@ -68,8 +76,8 @@ def configuration(
         *(f"  server {_server(n)} {n.address}:{_API} namespace {netns}" for n in control),
         "frontend node-ports",
         f"  bind {cloud.address}:{_NODE_PORTS}",
-        "  default_backend node-ports",
-        "backend node-ports",
+        f"  default_backend {_NODE_PORTS_BACKEND}",
+        f"backend {_NODE_PORTS_BACKEND}",
         "  balance roundrobin",
         "  option httpchk GET /healthz",
         "  http-check expect status 200",
@@ -78,6 +86,34 @@ def configuration(
     ]
     text += [line for node in cloud.nodes for line in _own_ports(cloud, node, netns)]
     return "\n".join(text) + "\n"
+
+
+def with_new_servers_down(state: bytes, cloud: CloudRecord) -> bytes:
+    """Add a line for each server of which the process before knows nothing: down until it answers.
+
+    haproxy takes a new server for ready until its first check has failed, and would send requests
+    to a machine that is not there yet. Source: HAProxy management guide, "show servers state"
+    (version 1: a head that names the columns, a line a server; one without a known head stays).
+    """
+    lines = state.decode(errors="replace").splitlines()
+    head = next((line[2:].split() for line in lines if line.startswith("# be_id ")), [])
+    rows = [dict(zip(head, line.split(), strict=True)) for line in lines if _is_row(line, head)]
+    new = []
+    for backend in (_API_BACKEND, _NODE_PORTS_BACKEND):
+        known = [row for row in rows if row.get("be_name") == backend]
+        names = {row.get("srv_name") for row in known}
+        for node in cloud.nodes:
+            fits = backend == _NODE_PORTS_BACKEND or node.role is Role.CONTROL_PLANE
+            if known and fits and _server(node) not in names:
+                own = {"srv_name": _server(node), "srv_addr": node.address}
+                new.append(" ".join((known[0] | _DOWN | own)[column] for column in head))
+    if not new:
+        return state
+    return "\n".join((*(line for line in lines if line), *new, "")).encode()
+
+
+def _is_row(line: str, head: list[str]) -> bool:
+    return bool(head) and not line.startswith("#") and len(line.split()) == len(head)
 
 
 def _everywhere(socket: Path, state: Path) -> tuple[str, ...]:
@@ -146,7 +182,8 @@ async def reload(
     if running and file.exists() and file.read_bytes() == text:
         return old
     write_atomic(file, text, mode=0o600)
-    write_atomic(state, await _servers_state(socket) if running else b"", mode=0o600)
+    known = await _servers_state(socket) if running else b""
+    write_atomic(state, with_new_servers_down(known, cloud), mode=0o600)
     haproxy = command(tools_root, "haproxy")
     await run(*haproxy, "-c", "-q", "-f", file, timeout_s=20, env=spawn.ENVIRONMENT)
     log = layout.state / "haproxy.log"
