@@ -138,11 +138,11 @@ def _back(scene: Scene, victim: str, before: str) -> bool:
 
 
 def partition_one_control_plane(scene: Scene) -> tuple[str, ...]:
-    """Cut off the control plane whose etcd leads, for a minute and a half."""
+    """Cut off the control plane whose etcd leads, for a minute."""
     victim = _etcd_leader(scene)
     scene.tell(f"{victim}, which leads etcd, is cut off")
     with partitioned(scene.workspace, victim):
-        time.sleep(90)
+        time.sleep(60)
     scene.tell("it is connected again")
     return ()
 
@@ -171,19 +171,19 @@ def suspend(scene: Scene) -> tuple[str, ...]:
         time.sleep(60)
     scene.tell("they go on")
     # an operator that took its own sleep for the nodes' death would act by now
-    time.sleep(45)
+    time.sleep(40)
     return ()
 
 
 def fill_disks(scene: Scene) -> tuple[str, ...]:
-    """Fill a worker's disk, then that of the control plane whose etcd leads, a minute each."""
+    """Fill a worker's disk, then that of the control plane whose etcd leads, 45 s each."""
     for victim in (workers(scene.workspace)[0], _etcd_leader(scene)):
         with disk_full(scene.workspace, victim) as size:
             scene.tell(f"{victim}: disk full after {size >> 20} MiB")
-            time.sleep(60)
+            time.sleep(45)
             scene.tell(f"nodes meanwhile: {', '.join(_states(scene))}")
         scene.tell("room again")
-        time.sleep(30)
+        time.sleep(15)
     return ()
 
 
