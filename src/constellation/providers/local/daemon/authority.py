@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Authority", "ensure"]
 
 _LIFETIME = timedelta(days=3650)
+_BACK = timedelta(hours=2)
+"""A node whose clock is behind would take its young neighbours' evidence for not valid yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class Authority:
             usage="client",
             now=now(),
             lifetime=_LIFETIME,
+            since=now() - _BACK,
         )
         return load_certificate(pem).public_bytes(Encoding.DER)
 
@@ -59,7 +62,7 @@ def ensure(folder: Path) -> Authority:
         ca = CertificateAuthority.load(certificate.read_bytes(), Secret(key.read_bytes()))
     else:
         ca = CertificateAuthority.create(
-            f"constellation local cloud {folder.name}", now=now(), lifetime=_LIFETIME
+            f"constellation local cloud {folder.name}", now=now() - _BACK, lifetime=_LIFETIME
         )
         write_atomic(key, ca.key_pem.reveal(), mode=0o600)
         write_atomic(certificate, ca.certificate_pem)
