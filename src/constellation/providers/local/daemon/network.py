@@ -58,6 +58,9 @@ async def ensure_bridge(layout: Layout) -> None:
 async def ensure_node(layout: Layout, instance_id: str, index: int, address: str) -> None:
     """Make a node's namespace with `eth0` (its address, default route), if missing.
 
+    The node is off. What its last start left there goes at once: the kernel would take a pod's link
+    away later, and with it the route that the next pod of that address found and did not make.
+
     Raises:
         Unavailable: the kernel refused.
     """
@@ -77,6 +80,9 @@ async def ensure_node(layout: Layout, instance_id: str, index: int, address: str
         with IPRoute() as ip:
             ip.link("set", index=1, state="up")
             (link,) = ip.link_lookup(ifname=_LINK)
+            for left in ip.get_links():
+                if left["index"] not in (1, link):
+                    _remove(ip, left["index"])
             _address(ip, link, address, _PREFIX)
             ip.link("set", index=link, state="up")
             ip.route("replace", dst=f"{METADATA}/32", oif=link, scope="link")
@@ -114,6 +120,15 @@ async def _ensure_namespace(path: Path) -> None:
         kernel.mount("/proc/thread-self/ns/net", path, flags=kernel.MS_BIND)
 
     await kernel.inside(create)
+
+
+def _remove(ip: IPRoute, link: int) -> None:
+    try:
+        ip.link("del", index=link)
+    except NetlinkError as error:
+        # gone with its peer meanwhile, or one that the kernel itself made
+        if error.code not in (errno.ENODEV, errno.EOPNOTSUPP):
+            raise
 
 
 def _address(ip: IPRoute, link: int, address: str, prefix: int) -> None:
