@@ -5,7 +5,12 @@ What must be linear in its input has tests of its own (`tests/fuzz/test_linear_t
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("constellation", deadline=None, print_blob=True)
+settings.register_profile(
+    "constellation",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=(HealthCheck.too_slow,),
+)
 settings.load_profile("constellation")
