@@ -45,6 +45,8 @@ _DONE = re.compile(r"^#(\d+)\s+\S+\s+cov: (\d+) ft: \d+", re.MULTILINE)
 _LAST = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
 _MOST_FINDINGS = 3
 _SHORTEST_S = 20
+_STARVED = 20
+"""How many times slower a busy machine may be before a run counts as stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ def fuzz(target: Target, *, seconds: int, work: Path, real: bool) -> Outcome:
         "-print_final_stats=1",
         "-reload=0",
         str(corpus),
-        limit_s=seconds + 120,
+        limit_s=_STARVED * seconds + 120,
     )
     steps, last = _DONE.findall(ran.stderr), _LAST.search(ran.stderr)
     found = sorted(crashes.iterdir())
@@ -105,7 +107,7 @@ def minimise(target: Target, *, work: Path) -> int:
     own, few = work / "own", work / "few"
     few.mkdir()
     arguments = ("-merge=1", f"-max_len={target.max_bytes}", str(few), str(own))
-    _child(target, work, *arguments, limit_s=600)
+    _child(target, work, *arguments, limit_s=_STARVED * 600)
     inputs = [path.read_bytes() for path in few.iterdir()]
     return kept.write(target.name, inputs, most_bytes=_KEPT_BYTES) if inputs else 0
 
