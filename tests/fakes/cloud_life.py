@@ -11,9 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constellation.attestation.model import Variant
@@ -22,7 +20,7 @@ from constellation.attestation.snp import Line
 from constellation.attestation.tdx.appraise import STRICT_STATUSES
 from constellation.base.secret import Secret
 from constellation.cli.clouds import node_access_of
-from constellation.cluster.context import Context, KubernetesNode, NodeImage
+from constellation.cluster.context import Context
 from constellation.config.cloud_settings import (
     aws_settings,
     azure_settings,
@@ -45,7 +43,6 @@ from constellation.providers.protocols import Role
 from constellation.providers.select import check_access
 from constellation.providers.terraform.infrastructure import TerraformInfrastructure
 from constellation.providers.terraform.run import TerraformSettings
-from constellation.trust.cluster_policy import AcceptedRelease
 from tests.fakes.amd import AmdWorld
 from tests.fakes.arm import FakeAzure, ScaleSet
 from tests.fakes.aws_query import FakeAws
@@ -53,14 +50,16 @@ from tests.fakes.cloud_confs import clouds_yaml, conf
 from tests.fakes.cloud_node import CloudNode
 from tests.fakes.clouds import MEASUREMENT, NOW, Machine
 from tests.fakes.gce import FakeGce
+from tests.fakes.machine_shelf import MachineShelf, one_of_each
 from tests.fakes.openstack import FakeOpenStack
-from tests.fakes.owner_world import RELEASE_ROOT, Shelf, serving
+from tests.fakes.owner_world import serving
 from tests.fakes.terraform.provider import Provider
 from tests.fakes.terraform.schemas import schemas
 from tests.fakes.terraform.workbench import INFRA, served, types_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from constellation.base.progress import Progress, Report
     from constellation.config.schema import Config
@@ -106,32 +105,19 @@ class CloudLife:
     progress: list[Progress] = field(default_factory=list)
 
     def context(self) -> Context:
-        async def list_nodes(kubeconfig: Path) -> tuple[KubernetesNode, ...]:
-            assert kubeconfig.exists()
-            return tuple(
-                KubernetesNode(
-                    name=f"{role}-0",
-                    role=role,
-                    ready=True,
-                    version="v1.36.2",
-                    address="10.42.1.10",
-                    reason="",
-                )
-                for role in ("control-plane", "worker")
-            )
-
         return Context(
             workspace=self.workspace,
             config=self.config,
-            supplies=_Supplies(
+            supplies=MachineShelf(
                 cache=self.workspace.folder / "cache",
                 machine=self.first.machine,
                 image=getattr(self.config.provider, self.config.provider.name).image,
+                launch=_launch(self.first.machine),
             ),
             infrastructure=lambda uid: _Reached(life=self, inner=self.made(uid)),
             node_access=node_access_of(self.config, self.made),
             owned=tuple,
-            list_nodes=list_nodes,
+            list_nodes=one_of_each("10.42.1.10"),
             now=lambda: NOW,
             report=self.progress.append,
             wait_s=2.0,
@@ -169,25 +155,8 @@ class CloudLife:
         return bool(self.provider.resources) or bool(_machines(self.fake))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Supplies(Shelf):
-    """The release's image, as its maker would state it."""
-
-    machine: Machine
-    image: str
-
-    async def node_image(self, *, report: Report) -> NodeImage:
-        del report
-        launch = {"measurement": (MEASUREMENT,)}
-        release = AcceptedRelease(
-            name="0.1.0",
-            not_before=0,
-            not_after=None,
-            image_digest=hashlib.sha256(b"image").digest(),
-            reference=self.machine.tpm.reference(),
-            launch=launch if self.machine.variant.endswith("sev-snp") else {},
-        )
-        return NodeImage(path=Path(self.image), release=release, release_root=RELEASE_ROOT)
+def _launch(machine: Machine) -> dict[str, tuple[bytes, ...]]:
+    return {"measurement": (MEASUREMENT,)} if machine.variant.endswith("sev-snp") else {}
 
 
 @dataclass(frozen=True, kw_only=True)

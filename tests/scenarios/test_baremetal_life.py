@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +17,7 @@ from grpclib.exceptions import GRPCError
 from constellation.attestation.model import Variant
 from constellation.base.errors import Conflict, Rejected, Unavailable
 from constellation.cluster.apply import create, initialise, make_plan
-from constellation.cluster.context import Context, KubernetesNode, NodeImage
+from constellation.cluster.context import Context
 from constellation.cluster.terminate import terminate
 from constellation.cluster.verify import verify
 from constellation.config.schema import Config
@@ -30,16 +28,17 @@ from constellation.providers.baremetal.infrastructure import (
     takes_connections,
 )
 from constellation.providers.baremetal.metadata import BaremetalMetadata
-from constellation.trust.cluster_policy import AcceptedRelease
 from tests.fakes.cloud_node import CloudNode
 from tests.fakes.clouds import NOW, Machine
 from tests.fakes.joining import ask, join_service
-from tests.fakes.owner_world import RELEASE_ROOT, Shelf, serving
+from tests.fakes.machine_shelf import MachineShelf, one_of_each
+from tests.fakes.owner_world import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
-    from constellation.base.progress import Progress, Report
+    from constellation.base.progress import Progress
     from constellation.config.state import State
 
 PLANE, WORKER = "host-127-0-0-1", "host-10-42-2-10"
@@ -79,48 +78,20 @@ class Hosts:
             await node.power_on(await self.metadata(name).user_data())
 
     def context(self) -> Context:
-        async def list_nodes(kubeconfig: Path) -> tuple[KubernetesNode, ...]:
-            assert kubeconfig.exists()
-            return tuple(
-                KubernetesNode(
-                    name=f"{role}-0",
-                    role=role,
-                    ready=True,
-                    version="v1.36.2",
-                    address="127.0.0.1",
-                    reason="",
-                )
-                for role in ("control-plane", "worker")
-            )
-
         return Context(
             workspace=self.workspace,
             config=self.config,
-            supplies=_Supplies(cache=self.workspace.folder / "cache", machine=self.first.machine),
+            supplies=MachineShelf(
+                cache=self.workspace.folder / "cache", machine=self.first.machine
+            ),
             infrastructure=self.infrastructure,
             owned=tuple,
-            list_nodes=list_nodes,
+            list_nodes=one_of_each("127.0.0.1"),
             now=lambda: NOW,
             report=self.progress.append,
             wait_s=2.0,
             keeps_machines=True,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Supplies(Shelf):
-    machine: Machine
-
-    async def node_image(self, *, report: Report) -> NodeImage:
-        del report
-        release = AcceptedRelease(
-            name="0.1.0",
-            not_before=0,
-            not_after=None,
-            image_digest=hashlib.sha256(b"image").digest(),
-            reference=self.machine.tpm.reference(),
-        )
-        return NodeImage(path=Path("node-image"), release=release, release_root=RELEASE_ROOT)
 
 
 async def _on_this_machine(address: str, port: int) -> bool:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +19,7 @@ from constellation.attestation.model import Variant
 from constellation.base.errors import Conflict, Unavailable, UserError
 from constellation.base.secret import Secret
 from constellation.cluster.apply import create, initialise
-from constellation.cluster.context import Context, KubernetesNode, NodeImage
+from constellation.cluster.context import Context
 from constellation.cluster.terminate import terminate
 from constellation.config.cloud_settings import openstack_settings
 from constellation.config.clouds_yaml import parse_login
@@ -33,17 +31,18 @@ from constellation.providers.openstack.node_groups import OpenStackNodeGroups
 from constellation.providers.protocols import Role
 from constellation.providers.terraform.infrastructure import TerraformInfrastructure
 from constellation.providers.terraform.run import TerraformSettings
-from constellation.trust.cluster_policy import AcceptedRelease
 from tests.fakes.cloud_confs import clouds_yaml, conf
 from tests.fakes.cloud_node import CloudNode
 from tests.fakes.clouds import NOW, Machine
 from tests.fakes.joining import ask, join_service
+from tests.fakes.machine_shelf import MachineShelf, one_of_each
 from tests.fakes.openstack import FakeOpenStack
-from tests.fakes.owner_world import RELEASE_ROOT, Shelf, serving
+from tests.fakes.owner_world import serving
 from tests.fakes.terraform_program import script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from constellation.base.progress import Progress, Report
     from constellation.config.schema import Config
@@ -104,25 +103,20 @@ class Stack:
         return OpenStackInfrastructure(inner, cloud, uid, trust_roots=tuple(roots))
 
     def context(self) -> Context:
-        async def list_nodes(kubeconfig: Path) -> tuple[KubernetesNode, ...]:
-            assert kubeconfig.exists()
-            return tuple(
-                KubernetesNode(
-                    name=role, role=role, ready=True, version="v1.36.2", address="", reason=""
-                )
-                for role in ("control-plane", "worker")
-            )
-
         async def access(uid: str, desired: Desired) -> Secret:
             return await self.infrastructure(uid).node_access(desired)
 
         return Context(
             workspace=self.workspace,
             config=self.config,
-            supplies=_Supplies(cache=self.workspace.folder / "cache", machine=self.first.machine),
+            supplies=MachineShelf(
+                cache=self.workspace.folder / "cache",
+                machine=self.first.machine,
+                image="11111111-0000-4000-8000-000000000001",
+            ),
             infrastructure=lambda uid: _Reached(stack=self, inner=self.infrastructure(uid)),  # type: ignore[arg-type,return-value] # what the engine asks
             owned=tuple,
-            list_nodes=list_nodes,
+            list_nodes=one_of_each(""),
             now=lambda: NOW,
             report=self.progress.append,
             wait_s=2.0,
@@ -169,23 +163,6 @@ class _Reached:
             for i in state.instances
         )
         return dataclasses.replace(state, instances=instances)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Supplies(Shelf):
-    machine: Machine
-
-    async def node_image(self, *, report: Report) -> NodeImage:
-        del report
-        release = AcceptedRelease(
-            name="0.1.0",
-            not_before=0,
-            not_after=None,
-            image_digest=hashlib.sha256(b"image").digest(),
-            reference=self.machine.tpm.reference(),
-        )
-        image = Path("11111111-0000-4000-8000-000000000001")
-        return NodeImage(path=image, release=release, release_root=RELEASE_ROOT)
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,19 +17,20 @@ from constellation.attestation.model import Variant
 from constellation.base.errors import Conflict, Untrusted, UserError
 from constellation.cli.own_machines import with_own_machines
 from constellation.cluster.apply import create, initialise
-from constellation.cluster.context import Context, KubernetesNode, NodeImage
+from constellation.cluster.context import Context, KubernetesNode
 from constellation.cluster.terminate import terminate
 from constellation.config.workspace import Workspace
-from constellation.trust.cluster_policy import AcceptedRelease
 from tests.fakes.cloud_confs import conf
 from tests.fakes.cloud_node import CloudNode
 from tests.fakes.clouds import NOW, Machine
-from tests.fakes.owner_world import RELEASE_ROOT, Shelf, serving
+from tests.fakes.machine_shelf import MachineShelf
+from tests.fakes.owner_world import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
-    from constellation.base.progress import Progress, Report
+    from constellation.base.progress import Progress
     from constellation.base.secret import Secret
     from constellation.config.schema import Config
     from constellation.providers.protocols import Desired, Infrastructure
@@ -63,7 +62,7 @@ class Own:
         made = Context(
             workspace=self.workspace,
             config=self.config,
-            supplies=_Supplies(cache=self.workspace.folder / "cache", machine=self.node.machine),
+            supplies=MachineShelf(cache=self.workspace.folder / "cache", machine=self.node.machine),
             infrastructure=_nothing_is_made,
             owned=tuple,
             list_nodes=list_nodes,
@@ -113,22 +112,6 @@ def _nothing_is_made(uid: str) -> Infrastructure:
 
 async def _no_access(uid: str, desired: Desired) -> Secret:
     raise AssertionError(f"{uid}: {desired}: access was made for somebody else's machines")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Supplies(Shelf):
-    machine: Machine
-
-    async def node_image(self, *, report: Report) -> NodeImage:
-        del report
-        release = AcceptedRelease(
-            name="0.1.0",
-            not_before=0,
-            not_after=None,
-            image_digest=hashlib.sha256(b"image").digest(),
-            reference=self.machine.tpm.reference(),
-        )
-        return NodeImage(path=Path("image"), release=release, release_root=RELEASE_ROOT)
 
 
 @pytest.fixture

@@ -14,7 +14,15 @@ from constellation.base.time_bounds import TimeBounds
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["ahead", "boot_s", "bound", "monotonic_s", "now", "now_for_windows"]
+__all__ = [
+    "ahead",
+    "boot_s",
+    "bound",
+    "monotonic_s",
+    "now",
+    "now_for_windows",
+    "seconds_for_windows",
+]
 
 _bounds = TimeBounds(floor_s=0, said=None)
 
@@ -33,6 +41,11 @@ def now() -> datetime:
 def now_for_windows() -> datetime:
     """Give the time to judge windows by: the present time, unless the clock has jumped ahead."""
     return _bounds.windowed(now(), boot_s=boot_s())
+
+
+def seconds_for_windows() -> int:
+    """Give `now_for_windows` in whole seconds since 1970, UTC: as records and messages have it."""
+    return int(now_for_windows().timestamp())
 
 
 def ahead() -> timedelta | None:

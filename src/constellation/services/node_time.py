@@ -63,7 +63,7 @@ class NodeTime:
         What is written is the time for windows: a jump ahead must not become a floor.
         """
         while True:
-            now = int(clock.now_for_windows().timestamp())
+            now = clock.seconds_for_windows()
             try:
                 write_atomic(self.kept, decode.dump(_Kept(seconds=now)), mode=0o600)
             except ConstellationError as error:

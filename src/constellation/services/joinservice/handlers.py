@@ -141,7 +141,7 @@ class JoinHandlers(JoinServiceBase):
                 disk_key=key,
                 grant=self.ledger.record(member.joined),
                 now=clock.now(),
-                time=int(clock.now_for_windows().timestamp()),
+                time=clock.seconds_for_windows(),
             )
             _log.info("a node got a ticket", extra={"node": member.name, "address": member.address})
             await stream.send_message(ticket)
@@ -163,7 +163,7 @@ class JoinHandlers(JoinServiceBase):
             ticket = self.tickets.rejoin(
                 self.ledger.membership,
                 disk_key=key,
-                time=int(clock.now_for_windows().timestamp()),
+                time=clock.seconds_for_windows(),
             )
             _log.info("a node came back", extra={"node": member.name, "address": member.address})
             await stream.send_message(ticket)
@@ -186,7 +186,7 @@ class JoinHandlers(JoinServiceBase):
                 cluster_id=self.kept.document.cluster_id,
                 kubelet_client=request.kubelet_client,
                 now=clock.now(),
-                time=int(clock.now_for_windows().timestamp()),
+                time=clock.seconds_for_windows(),
             )
             _log.info("a node renewed its certificates", extra={"node": member.name})
             await stream.send_message(ticket)
@@ -198,7 +198,7 @@ class JoinHandlers(JoinServiceBase):
         with raise_status():
             request = await _message(stream)
             result = _attested(peer_of(stream), purpose=JOIN)
-            now = _seconds()
+            now = clock.seconds_for_windows()
 
             def decide(membership: Membership) -> Entry | None:
                 member = members.member_by_name(membership, request.node_name)
@@ -233,7 +233,7 @@ class JoinHandlers(JoinServiceBase):
         policy = self.kept.verified()
 
         def decide(membership: Membership) -> Entry:
-            now = _seconds()
+            now = clock.seconds_for_windows()
             admission = admit.admit(
                 admit.with_slots(membership, policy.slots),
                 facts,
@@ -260,15 +260,15 @@ class JoinHandlers(JoinServiceBase):
 
     async def _write_when_free(self, decide: Callable[[Membership], Entry]) -> Membership:
         def free() -> bool:
-            return members.lease(self.ledger.membership, now=_seconds()) is None
+            return members.lease(self.ledger.membership, now=clock.seconds_for_windows()) is None
 
         try:
-            return await self.ledger.write(decide, now=_seconds())
+            return await self.ledger.write(decide, now=clock.seconds_for_windows())
         except admit.LeaseTaken:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LEASE_WAIT_S), self.ledger.changed:
                     await self.ledger.changed.wait_for(free)
-        return await self.ledger.write(decide, now=_seconds())
+        return await self.ledger.write(decide, now=clock.seconds_for_windows())
 
     async def _returning(
         self, request: join_pb2.RejoinRequest, result: AttestationResult
@@ -282,7 +282,7 @@ class JoinHandlers(JoinServiceBase):
             instances = await self.provider.peers()
         except Unavailable:
             instances = None
-        policy, now = self.kept.verified(), _seconds()
+        policy, now = self.kept.verified(), clock.seconds_for_windows()
         admitted: list[Member] = []
 
         def decide(membership: Membership) -> Entry:
@@ -302,7 +302,7 @@ class JoinHandlers(JoinServiceBase):
             instance_id=request.instance_id,
             address=request.address,
         )
-        policy, now, now_s = self.kept.verified(), _seconds(), clock.monotonic_s()
+        policy, now, now_s = self.kept.verified(), clock.seconds_for_windows(), clock.monotonic_s()
         membership = self.ledger.membership
         member = renew(membership, facts, result=result)
         self.renewals.take(member, membership=membership, now_s=now_s)
@@ -340,7 +340,3 @@ async def _message(stream: Stream[Any, Any]) -> Any:
     if request is None:
         raise Unavailable("the caller ended the call before its request")
     return request
-
-
-def _seconds() -> int:
-    return int(clock.now_for_windows().timestamp())

@@ -38,7 +38,7 @@ class Refusals:
             address=address,
             instance_id=instance_id,
             role=role,
-            now=int(clock.now_for_windows().timestamp()),
+            now=clock.seconds_for_windows(),
         )
         self._close_minute()
         recorded, self._budget = admit_refusal(self._budget, address)
@@ -75,7 +75,7 @@ class Refusals:
     def _close_minute(self) -> None:
         count, self._budget = close_minute(self._budget, now_s=clock.monotonic_s())
         if count:
-            now = int(clock.now_for_windows().timestamp())
+            now = clock.seconds_for_windows()
             self._put(Entry(kind=Kind.REFUSED_MORE, time=now, count=count))
 
     def _put(self, entry: Entry) -> None:

@@ -193,7 +193,7 @@ class JoinServer:
         )
 
     async def _follow(self) -> None:
-        await self.ledger.follow(now=int(clock.now_for_windows().timestamp()))
+        await self.ledger.follow(now=clock.seconds_for_windows())
 
 
 class _Housekeeper:
@@ -212,7 +212,7 @@ class _Housekeeper:
         )
         self._leaving = housekeep.seen_leaving(self._leaving, observed)
         for _ in range(len(ledger.membership.nodes) + len(ledger.membership.reservations) + 1):
-            now = int(clock.now_for_windows().timestamp())
+            now = clock.seconds_for_windows()
             entry = housekeep.next_entry(
                 ledger.membership,
                 observed,
@@ -230,7 +230,7 @@ class _Housekeeper:
         await self._remove_stale_learner(observed)
 
     async def _remove_stale_learner(self, observed: Observed) -> None:
-        ledger, now = self._server.ledger, int(clock.now_for_windows().timestamp())
+        ledger, now = self._server.ledger, clock.seconds_for_windows()
         if housekeep.stale_learner(ledger.membership, observed, now=now) is None:
             return
         # another JoinService may have given the lease since then
