@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,12 +19,15 @@ from constellation.atls.limits import USUAL
 from constellation.attestation.model import AttestationResult, Variant
 from constellation.base import clock
 from constellation.base.errors import ConstellationError, FormatError, Rejected, Untrusted
+from constellation.base.time_bounds import Said, TimeBounds
 from constellation.crypto.signing import dump_private_key, generate_key, load_private_key, spki
-from constellation.kube.join_log import Entry, Kind, SignedRecord, append
+from constellation.kube.join_log import Entry, Kind, SignedRecord, append, load_record
 from constellation.providers.openstack.access import dump_access
 from constellation.providers.protocols import Role
-from constellation.rpc.stubs.key_grpc import GrantServiceBase
-from constellation.rpc.stubs.key_pb2 import RedeemReply, RedeemRequest
+from constellation.rpc.errors import raise_ours
+from constellation.rpc.mutual_tls import channel
+from constellation.rpc.stubs.key_grpc import GrantServiceBase, KeyServiceStub
+from constellation.rpc.stubs.key_pb2 import GetDataKeyRequest, RedeemReply, RedeemRequest
 from constellation.services.bootstrapper.redeem import ControlPlaneSecrets, redeem
 from constellation.services.joinservice import admit, entries
 from constellation.services.keyservice.server import KeyServer
@@ -50,22 +53,28 @@ if TYPE_CHECKING:
 
 PLANE, WORKER = instance_of(1, role=Role.CONTROL_PLANE), instance_of(1)
 OWN_NAME = "control-plane-default-0"
+HOUR = 3600
+BACK_S = -280
+"""The made-up machines' certificates reach back 300 s."""
 
 
 @dataclass(kw_only=True)
 class Giver:
-    """The control plane that gave a ticket; `later_s` puts its clock forward."""
+    """The control plane that gave a ticket; `clock_off_s` moves its clock, `passed_s` passes."""
 
     files: NodeFiles
     ledger: Ledger
     on: Node
-    later_s: int = 0
+    clock_off_s: int = 0
+    passed_s: int = 0
+    booted_s: float = 1000.0
     port: int = 0
+    data_port: int = 0
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def now(self) -> int:
-        return int(NOW.timestamp()) + self.later_s
+        return int(NOW.timestamp()) + self.passed_s + self.clock_off_s
 
     async def start(self) -> None:
         """Run KeyService; again: a new process on the same disk."""
@@ -87,9 +96,10 @@ class Giver:
             listening=lambda what, endpoint: started.put_nowait((what, endpoint)),
         )
         self.tasks.append(asyncio.create_task(running))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             endpoints = dict([await started.get(), await started.get()])
         self.port = int(endpoints["grants"].rpartition(":")[2])
+        self.data_port = int(endpoints["disk keys"].rpartition(":")[2])
 
     async def stop(self) -> None:
         while self.tasks:
@@ -107,20 +117,33 @@ class Giver:
             warnings=(),
         )
 
+        now = clock.seconds_for_windows()
+
         def decide(membership: Membership) -> Entry:
             admission = admit.admit(
-                membership, asks(instance), result=result, instances=(instance,), now=self.now
+                membership, asks(instance), result=result, instances=(instance,), now=now
             )
             return entries.reserved(
                 admission,
                 result,
                 policy=parse_policy(OURS.policy().policy),
-                now=self.now,
-                node_time=self.now,
+                now=now,
+                node_time=now,
             )
 
-        membership = await self.ledger.write(decide, now=self.now)
+        membership = await self.ledger.write(decide, now=now)
         return self.ledger.record(membership.sequence)
+
+    async def look(self) -> None:
+        """Ask for the machine's own disk key, as JoinService asks for keys before each ticket."""
+        own = self.ledger.membership.nodes[0]
+        request = GetDataKeyRequest(id=f"state-disk/{own.disk_uuid.hex()}", size_bytes=64)
+        keys = channel("127.0.0.1", self.data_port, tls=self.files.service_tls())
+        try:
+            with raise_ours("KeyService"):
+                await KeyServiceStub(keys).GetDataKey(request, timeout=5)
+        finally:
+            keys.close()
 
     async def redeem(
         self, grant: SignedRecord, node: Node, *, provider: str = "local"
@@ -154,7 +177,8 @@ async def giver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             tmp_path / "disk", cluster=OURS, attester_id=await on.attester_id()
         )
         one = Giver(files=files, ledger=ledger_of(files, SharedLog(), writer=OWN_NAME), on=on)
-        monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(seconds=one.later_s))
+        monkeypatch.setattr(clock, "now", lambda: datetime.fromtimestamp(one.now, UTC))
+        monkeypatch.setattr(clock, "boot_s", lambda: one.booted_s + one.passed_s)
         await one.start()
         yield one
         await one.stop()
@@ -172,7 +196,7 @@ async def test_a_joining_control_plane_gets_both_secrets_once(giver: Giver, join
     await giver.refuses(grant, joining, "used before")
     await giver.stop()
     await giver.start()
-    await giver.refuses(grant, joining, "used before")
+    await giver.refuses(grant, joining, "given before this KeyService started")
     assert ours(await giver.redeem(await giver.reserve(joining), joining)), "a new ticket is good"
 
 
@@ -204,12 +228,91 @@ async def test_another_machine_gets_nothing_for_it(
     assert ours(await giver.redeem(grant, joining))
 
 
-async def test_it_is_void_once_the_lease_has_ended(giver: Giver, joining: Node) -> None:
+async def test_it_is_void_once_its_lease_has_passed(giver: Giver, joining: Node) -> None:
     grant = await giver.reserve(joining)
-    giver.later_s = admit.RESERVATION_S
+    await giver.look()
+    giver.passed_s = admit.RESERVATION_S
     await giver.refuses(grant, joining, "lease of control-plane-default-1 has ended")
-    giver.later_s = admit.RESERVATION_S - 1
+    giver.passed_s = admit.RESERVATION_S - 1
     assert ours(await giver.redeem(grant, joining))
+
+
+@pytest.mark.parametrize("off_s", [HOUR, 400, -300])
+async def test_a_clock_that_was_moved_after_the_ticket_voids_no_grant(
+    giver: Giver, joining: Node, off_s: int
+) -> None:
+    grant = await giver.reserve(joining)
+    await giver.look()
+    giver.clock_off_s, giver.passed_s = off_s, 20
+    assert ours(await giver.redeem(grant, joining))
+
+
+async def test_a_grant_dated_by_what_is_believed_is_good_on_a_machine_whose_clock_jumped(
+    giver: Giver, joining: Node
+) -> None:
+    giver.clock_off_s = HOUR
+    said = Said(seconds=int(NOW.timestamp()), boot_s=int(clock.boot_s()))
+    clock.bound(TimeBounds(floor_s=0, said=said))
+    try:
+        grant = await giver.reserve(joining)
+        assert load_record(grant).entry.time == said.seconds, "JoinService's own way"
+        assert ours(await giver.redeem(grant, joining))
+    finally:
+        clock.bound(TimeBounds(floor_s=0, said=None))
+
+
+async def test_no_clock_makes_a_used_grant_good_again(
+    giver: Giver, joining: Node, tmp_path: Path
+) -> None:
+    grant = await giver.reserve(joining)
+    assert ours(await giver.redeem(grant, joining))
+    # its time is over by a clock that was put ahead: the lease is free, and others redeem theirs
+    giver.clock_off_s = admit.RESERVATION_S
+    async with machine(tmp_path / "another") as another:
+        theirs = await giver.reserve(another, instance_of(2, role=Role.CONTROL_PLANE))
+        assert ours(await giver.redeem(theirs, another))
+        for off_s in (admit.RESERVATION_S, 0, BACK_S, HOUR):
+            giver.clock_off_s = off_s
+            await giver.refuses(grant, joining, "used before")
+            await giver.refuses(theirs, another, "used before")
+
+
+async def test_no_clock_makes_a_grant_good_after_its_time(giver: Giver, joining: Node) -> None:
+    grant = await giver.reserve(joining)
+    await giver.look()
+    giver.passed_s = admit.RESERVATION_S
+    for off_s in (-admit.RESERVATION_S, BACK_S - admit.RESERVATION_S, HOUR):
+        giver.clock_off_s = off_s
+        await giver.refuses(grant, joining, "has ended")
+    giver.clock_off_s = 0
+    assert ours(await giver.redeem(await giver.reserve(joining), joining))
+
+
+async def test_no_clock_makes_a_grant_good_after_a_restart_of_its_giver(
+    giver: Giver, joining: Node
+) -> None:
+    unused = await giver.reserve(joining)
+    await giver.stop()
+    giver.booted_s = 5.0
+    await giver.start()
+    for off_s in (0, BACK_S, HOUR):
+        giver.clock_off_s = off_s
+        await giver.refuses(unused, joining, "given before this KeyService started")
+    giver.clock_off_s = 0
+    assert ours(await giver.redeem(await giver.reserve(joining), joining))
+
+
+async def test_a_copy_of_the_log_that_is_put_back_brings_no_grant_back(
+    giver: Giver, joining: Node
+) -> None:
+    grant = await giver.reserve(joining)
+    assert ours(await giver.redeem(grant, joining))
+    record = giver.files.state / "join-log" / "0000000002.json"
+    kept = record.read_bytes()
+    record.unlink()
+    await giver.look()
+    record.write_bytes(kept)
+    await giver.refuses(grant, joining, "used before")
 
 
 async def test_it_is_void_once_the_node_has_settled_lapsed_or_has_a_newer_one(

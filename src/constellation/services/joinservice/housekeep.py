@@ -3,7 +3,8 @@
 Kubernetes and the provider are observed, not trusted: what they say can end a reservation or free
 a name, never give one. A node is removed only after both have not known it for a while, or at once
 if it was marked as leaving when it was seen last: the operator drained it and deleted it. A control
-plane has its place when it is Ready and its etcd member votes: then the next one may come.
+plane has its place when it is Ready and its etcd member votes: then the next one may come. All
+durations are counted on a steady clock: by another machine's clock no ticket ends early (ADR 97).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from constellation.kube.join_log import Entry, Kind
 from constellation.kube.membership import NodeRole, lease, member_by_name
+from constellation.services.joinservice.admit import RESERVATION_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +29,7 @@ __all__ = [
     "next_entry",
     "seen_leaving",
     "stale_learner",
+    "standing_since",
     "still_due",
 ]
 
@@ -57,6 +60,17 @@ def gone_since(
     return {m.name: before.get(m.name, now_s) for m in everybody if _absent(m, observed)}
 
 
+def standing_since(
+    before: Mapping[int, float], membership: Membership, *, now_s: float
+) -> dict[int, float]:
+    """Say since when (seconds of a steady clock) this JoinService sees each reservation stand.
+
+    By the sequence number of its record: the same node asking again gets its time anew.
+    """
+    standing = (r.member.joined for r in membership.reservations)
+    return {number: before.get(number, now_s) for number in standing}
+
+
 def seen_leaving(before: frozenset[str], observed: Observed) -> frozenset[str]:
     """Remember who was leaving when it was seen last; who stays after all is no more among them."""
     return (before - observed.nodes) | observed.leaving
@@ -67,14 +81,15 @@ def next_entry(
     observed: Observed,
     *,
     gone: Mapping[str, float],
+    standing: Mapping[int, float],
     leaving: frozenset[str],
     now: int,
     now_s: float,
 ) -> Entry | None:
     """Give the next thing that has to be recorded, None if nothing has.
 
-    `now` is in seconds since 1970 (for windows), `now_s` of the steady clock that `gone` has;
-    `leaving` from `seen_leaving`.
+    `now` (seconds since 1970) dates it and decides nothing; `now_s` is of the steady clock that
+    `gone` and `standing` have; `leaving` from `seen_leaving`.
     """
     for reservation in membership.reservations:
         name = reservation.member.name
@@ -82,7 +97,8 @@ def next_entry(
             return Entry(kind=Kind.SETTLED, time=now, name=name)
         since = gone.get(name)
         vanished = since is not None and now_s - since >= GONE_AFTER_S
-        if vanished or now >= reservation.expires_at:
+        stood = standing.get(reservation.member.joined, now_s)
+        if vanished or now_s - stood >= RESERVATION_S:
             return Entry(kind=Kind.LAPSED, time=now, name=name)
     for members, kind in ((membership.nodes, Kind.REMOVED), (membership.retired, Kind.FORGOTTEN)):
         for member in members:

@@ -197,15 +197,19 @@ class JoinServer:
 
 
 class _Housekeeper:
-    """Remembers, between looks, since when which node has been gone."""
+    """Remembers, between looks, which node has been gone, which reservation stands since when."""
 
     def __init__(self, server: JoinServer) -> None:
         self._server = server
         self._gone: dict[str, float] = {}
+        self._standing: dict[int, float] = {}
         self._leaving: frozenset[str] = frozenset()
 
     async def once(self) -> None:
         ledger = self._server.ledger
+        self._standing = housekeep.standing_since(
+            self._standing, ledger.membership, now_s=clock.monotonic_s()
+        )
         observed = await self._server.world.observe()
         self._gone = housekeep.gone_since(
             self._gone, ledger.membership, observed, now_s=clock.monotonic_s()
@@ -217,6 +221,7 @@ class _Housekeeper:
                 ledger.membership,
                 observed,
                 gone=self._gone,
+                standing=self._standing,
                 leaving=self._leaving,
                 now=now,
                 now_s=clock.monotonic_s(),

@@ -3,31 +3,29 @@
 And what control planes ask the provider's API with, where the owner gave it.
 
 The peer's evidence was accepted for `grant-client`: a node of this cluster's policy whose PCR 15 is
-this cluster's. What its grant is worth `grants` decides. A used grant is on the disk before the
-answer leaves: it is good once, also over a restart.
+this cluster's. What its grant is worth `grants` decides. A grant is used before the answer leaves,
+and none outlives the KeyService that saw it be given: it is good once, also over a restart.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from constellation.atls.server import peer_of
-from constellation.base import clock, decode
+from constellation.base import clock
 from constellation.base.errors import Rejected
-from constellation.base.files import write_atomic
 from constellation.crypto.signing import dump_private_key, load_private_key
 from constellation.kube.join_log import SignedRecord, verify_record
 from constellation.rpc.errors import raise_status
 from constellation.rpc.stubs.key_grpc import GrantServiceBase
 from constellation.rpc.stubs.key_pb2 import RedeemReply, RedeemRequest
-from constellation.services.keyservice.grants import judge_grant
+from constellation.services.keyservice.grants import judge_grant, look
 from constellation.trust.appraisal import node_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from grpclib.server import Stream
 
@@ -37,19 +35,19 @@ if TYPE_CHECKING:
     from constellation.crypto.derive import MasterSecret
     from constellation.kube.membership import Membership
     from constellation.services.kept_policy import KeptPolicy
+    from constellation.services.keyservice.grants import Grants
 
 __all__ = [
     "GRANT_CLIENT",
     "GRANT_PORT",
     "GRANT_SERVER",
     "GrantHandlers",
-    "UsedGrants",
+    "KnownGrants",
     "joined_node",
 ]
 
 GRANT_PORT = 9092
 GRANT_CLIENT, GRANT_SERVER = "grant-client", "grant-server"
-_MAX_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
 
 
@@ -64,33 +62,22 @@ def joined_node(kept: KeptPolicy) -> Appraise:
     return appraise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Used:
-    grants: dict[int, int]
+class KnownGrants:
+    """The grants that one run of KeyService knows of: nothing of them outlives it."""
 
+    def __init__(self) -> None:
+        self._grants: Grants | None = None
 
-class UsedGrants:
-    """Grants that were redeemed here, by sequence number, until their time is over anyway."""
+    def look(self, membership: Membership) -> Grants:
+        """Note which reservations stand in the log now."""
+        self._grants = look(self._grants, membership, now_s=clock.boot_s())
+        return self._grants
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def numbers(self) -> frozenset[int]:
-        """Give them. Raises FormatError: the file is something else."""
-        return frozenset(self._read())
-
-    def add(self, sequence: int, *, expires_at: int, now: int) -> None:
-        """Keep one more (times in seconds since 1970), and drop those that have expired."""
-        left = {s: end for s, end in self._read().items() if end > now}
-        used = _Used(grants={**left, sequence: expires_at})
-        write_atomic(self._path, decode.dump(used), mode=0o600)
-
-    def _read(self) -> dict[int, int]:
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
-            return {}
-        return decode.load(_Used, data, what=str(self._path), max_bytes=_MAX_BYTES).grants
+    def use(self, sequence: int) -> None:
+        """Let nobody redeem this one again. It was judged by what `look` gave."""
+        if self._grants is None:
+            raise ValueError("a grant was used before any was looked at")
+        self._grants = replace(self._grants, used=self._grants.used | {sequence})
 
 
 class GrantHandlers(GrantServiceBase):
@@ -105,11 +92,11 @@ class GrantHandlers(GrantServiceBase):
         join_key: Callable[[], Secret],
         access: Callable[[], Secret | None],
         membership: Callable[[], Membership],
-        used: UsedGrants,
+        known: KnownGrants,
     ) -> None:
         self._master, self._own_name, self._kept = master, own_name, kept
         self._join_key, self._access = join_key, access
-        self._membership, self._used = membership, used
+        self._membership, self._known = membership, known
 
     async def Redeem(  # noqa: N802 - the name in key.proto
         self, stream: Stream[RedeemRequest, RedeemReply]
@@ -125,18 +112,18 @@ class GrantHandlers(GrantServiceBase):
                 join_public_key=self._kept.verified().join_public_key,
                 cluster_id=self._kept.document.cluster_id,
             )
-            now = int(clock.now().timestamp())
+            membership = self._membership()
             member = judge_grant(
                 record,
                 attester_id=peer.result.attester_id,
                 own_name=self._own_name,
-                membership=self._membership(),
-                used=self._used.numbers(),
-                now=now,
+                membership=membership,
+                grants=self._known.look(membership),
+                now_s=clock.boot_s(),
             )
             join_key = dump_private_key(load_private_key(self._join_key()))
             access = self._access()
-            self._used.add(record.sequence, expires_at=record.entry.expires_at, now=now)
+            self._known.use(record.sequence)
             _log.info("a control plane got its secrets", extra={"node": member.name})
             await stream.send_message(
                 RedeemReply(

@@ -1,13 +1,16 @@
-"""Whether a joining control plane gets master secret and join key: a function of values. Pure.
+"""Whether a joining control plane gets master secret and join key: functions of values. Pure.
 
 The grant is the join log's own record of the reservation: signed with the join key, about one AK,
 written by one control plane. It is good there alone, once, and while that reservation lives: not
-after its time, nor after the node has settled, or was removed or got another ticket. Every finding
-is reported. Source: design, sections 6 and 9; ADR 45.
+after its time, nor after the node has settled, or was removed or got another ticket. Its time is
+counted in seconds since boot from the moment at which this KeyService saw it stand in its copy of
+the log: the wall clock is the data centre's, and has no say. Every finding is reported.
+Source: design, sections 6 and 9; ADR 45, 97.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Rejected
@@ -15,12 +18,39 @@ from constellation.kube.join_log import Kind
 from constellation.kube.membership import NodeRole
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
     from constellation.kube.join_log import Record
     from constellation.kube.membership import Member, Membership
 
-__all__ = ["judge_grant"]
+__all__ = ["Grants", "judge_grant", "look"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """What one run of KeyService knows of the reservations that stand, by sequence number.
+
+    `since`: seconds since boot at which it first saw one, None if that stood there when it began.
+    `used`: were redeemed in this run.
+    """
+
+    since: Mapping[int, float | None]
+    used: frozenset[int]
+
+
+def look(before: Grants | None, membership: Membership, *, now_s: float) -> Grants:
+    """Note what stands in the log now; `before` None: this is the run's first look.
+
+    The log only grows: a number that does not stand in it any more never does again, so that
+    nothing needs to be remembered of it. `now_s` is in seconds since boot.
+    """
+    standing = {r.member.joined for r in membership.reservations}
+    if before is None:
+        return Grants(since=dict.fromkeys(standing), used=frozenset())
+    return Grants(
+        since={number: before.since.get(number, now_s) for number in standing},
+        used=before.used & standing,
+    )
 
 
 def judge_grant(
@@ -29,8 +59,8 @@ def judge_grant(
     attester_id: bytes,
     own_name: str,
     membership: Membership,
-    used: Collection[int],
-    now: int,
+    grants: Grants,
+    now_s: float,
 ) -> Member:
     """Give the member whom the grant lets have the secrets.
 
@@ -39,8 +69,8 @@ def judge_grant(
         attester_id: of the peer's appraised evidence, 32 bytes.
         own_name: of the control plane that is asked.
         membership: as this control plane's copy of the log has it now.
-        used: sequence numbers of grants that were redeemed here.
-        now: seconds since 1970, UTC.
+        grants: of this run, after a look at `membership`.
+        now_s: seconds since boot.
 
     Raises:
         Rejected: with every finding.
@@ -59,10 +89,17 @@ def judge_grant(
         )
     if record.writer != own_name:
         found.append(f"{where}: {record.writer} gave it, expected to be asked there")
-    lives = any(r.member == member for r in membership.reservations)
-    if not lives or now >= record.entry.expires_at:
+    since, good_for_s = (
+        grants.since.get(record.sequence),
+        record.entry.expires_at - record.entry.time,
+    )
+    if not any(r.member == member for r in membership.reservations):
         found.append(f"{where}: the lease of {member.name} has ended, expected a new ticket")
-    if record.sequence in used:
+    elif since is None:
+        found.append(f"{where}: was given before this KeyService started, expected a new ticket")
+    elif now_s - since >= good_for_s:
+        found.append(f"{where}: the lease of {member.name} has ended, expected a new ticket")
+    if record.sequence in grants.used:
         found.append(f"{where}: was used before, expected a new ticket")
     if found:
         raise Rejected(tuple(found))

@@ -18,7 +18,7 @@ from cryptography import x509
 from constellation.atls import server as atls_server
 from constellation.atls.grpc_bounds import LocalServer
 from constellation.atls.limits import USUAL
-from constellation.base.errors import FormatError, Unavailable
+from constellation.base.errors import ConstellationError, FormatError, Unavailable
 from constellation.base.retry import until_available
 from constellation.base.secret import Secret
 from constellation.crypto.x509 import load_certificate, uris
@@ -33,7 +33,7 @@ from constellation.services.keyservice.grant_service import (
     GRANT_PORT,
     GRANT_SERVER,
     GrantHandlers,
-    UsedGrants,
+    KnownGrants,
     joined_node,
 )
 from constellation.services.keyservice.kms_plugin import KmsPlugin
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["KeyServer"]
 
 _CERTIFICATE_WITHIN_S = 3600.0
+_LOOK_EVERY_S = 5.0
 _MAX_PLUGIN_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
 
@@ -86,20 +87,26 @@ class KeyServer:
         await plugin.start(path=str(self.socket))
         self.socket.chmod(0o600)
         plugin_ready()
-        kept = KeptPolicy(state=self.state, document=document)
+        kept, known = KeptPolicy(state=self.state, document=document), KnownGrants()
+        membership = self._membership(kept, known)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._data_keys(master, kept, listening))
-                tasks.create_task(self._grants(master, kept, listening))
+                tasks.create_task(_look_on(membership))
+                tasks.create_task(self._data_keys(master, kept, membership, listening))
+                tasks.create_task(self._grants(master, kept, membership, known, listening))
         finally:
             plugin.close()
             await plugin.wait_closed()
 
     async def _data_keys(
-        self, master: MasterSecret, kept: KeptPolicy, listening: Callable[[str, str], None]
+        self,
+        master: MasterSecret,
+        kept: KeptPolicy,
+        membership: Callable[[], Membership],
+        listening: Callable[[str, str], None],
     ) -> None:
         tls, cluster_id = self._tls, kept.document.cluster_id
-        keys = DataKeys(master, cluster_id=cluster_id, membership=self._membership(kept))
+        keys = DataKeys(master, cluster_id=cluster_id, membership=membership)
 
         async def attempt() -> tuple[TlsServer, str]:
             host = _own_address(tls)
@@ -115,7 +122,12 @@ class KeyServer:
             await server.wait_closed()
 
     async def _grants(
-        self, master: MasterSecret, kept: KeptPolicy, listening: Callable[[str, str], None]
+        self,
+        master: MasterSecret,
+        kept: KeptPolicy,
+        membership: Callable[[], Membership],
+        known: KnownGrants,
+        listening: Callable[[str, str], None],
     ) -> None:
         async def attempt() -> tuple[atls_server.AtlsServer, str]:
             identity = parse_identity(
@@ -128,8 +140,8 @@ class KeyServer:
                 kept=kept,
                 join_key=lambda: Secret(_read(self._keys / "join.pem")),
                 access=self._access,
-                membership=self._membership(kept),
-                used=UsedGrants(self.state / "used-grants.json"),
+                membership=membership,
+                known=known,
             )
             host = _own_address(self._tls)
             server = await atls_server.serve(
@@ -155,10 +167,17 @@ class KeyServer:
         path = self._keys / "provider" / "access.json"
         return Secret(_read(path)) if path.exists() else None
 
-    def _membership(self, kept: KeptPolicy) -> Callable[[], Membership]:
+    def _membership(self, kept: KeptPolicy, known: KnownGrants) -> Callable[[], Membership]:
+        """Make what both sides ask: whoever looks at the log, the age of grants counts from it."""
         seed = self._keys / "membership.json"
         members = Members(LogCopy(self.state / "join-log", seed=seed))
-        return lambda: members.now(join_public_key=kept.verified().join_public_key)
+
+        def now() -> Membership:
+            membership = members.now(join_public_key=kept.verified().join_public_key)
+            known.look(membership)
+            return membership
+
+        return now
 
     @property
     def _keys(self) -> Path:
@@ -171,6 +190,14 @@ class KeyServer:
             private_key=self._keys / "service.pem",
             ca=self._keys / "services-ca.crt",
         )
+
+
+async def _look_on(membership: Callable[[], Membership]) -> None:
+    """See reservations when they are made, also those whose ticket nobody came to make."""
+    while True:
+        with contextlib.suppress(ConstellationError):  # who asks for a key is told
+            membership()
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 def _own_address(tls: ServiceTls) -> str:

@@ -15,6 +15,7 @@ from constellation.services.joinservice.housekeep import (
     next_entry,
     seen_leaving,
     stale_learner,
+    standing_since,
     still_due,
 )
 from tests.fakes.members import asks, attested, founded, machine
@@ -60,27 +61,51 @@ def due(
     observed: Observed,
     *,
     now: int = NOW,
-    gone_for_s: float = 0.0,
+    for_s: float = 0.0,
     leaving: frozenset[str] = frozenset(),
 ) -> tuple[Kind, str] | None:
-    gone = gone_since({}, membership, observed, now_s=0.0)
-    entry = next_entry(membership, observed, gone=gone, leaving=leaving, now=now, now_s=gone_for_s)
+    """Say what is due after `for_s` in which nothing changed."""
+    entry = next_entry(
+        membership,
+        observed,
+        gone=gone_since({}, membership, observed, now_s=0.0),
+        standing=standing_since({}, membership, now_s=0.0),
+        leaving=leaving,
+        now=now,
+        now_s=for_s,
+    )
     return (entry.kind, entry.name) if entry else None
 
 
 def test_nothing_is_due_while_nothing_changes() -> None:
     assert due(reserved(), QUIET) is None
-    assert due(members.settle(reserved(), NAME), QUIET, gone_for_s=1e6) is None
+    assert due(members.settle(reserved(), NAME), QUIET, for_s=1e6) is None
 
 
 def test_a_ready_node_is_settled_even_after_its_time() -> None:
     ready = dataclasses.replace(QUIET, ready=frozenset({NAME}))
-    assert due(reserved(), ready, now=NOW + 10_000) == (Kind.SETTLED, NAME)
+    assert due(reserved(), ready, for_s=10_000) == (Kind.SETTLED, NAME)
 
 
-def test_an_unused_reservation_lapses_when_its_time_is_over() -> None:
-    assert due(reserved(), QUIET, now=NOW + RESERVATION_S - 1) is None
-    assert due(reserved(), QUIET, now=NOW + RESERVATION_S) == (Kind.LAPSED, NAME)
+def test_an_unused_reservation_lapses_when_its_time_has_passed_here() -> None:
+    assert due(reserved(), QUIET, for_s=RESERVATION_S - 1) is None
+    assert due(reserved(), QUIET, for_s=RESERVATION_S) == (Kind.LAPSED, NAME)
+
+
+@pytest.mark.parametrize("off_s", [400, 3600, -3600])
+def test_by_another_machines_clock_no_reservation_lapses_early_or_stays(off_s: int) -> None:
+    assert due(reserved(), QUIET, now=NOW + off_s) is None
+    assert due(reserved(), QUIET, now=NOW + off_s, for_s=RESERVATION_S) == (Kind.LAPSED, NAME)
+
+
+def test_who_asks_again_has_its_time_anew_and_what_has_ended_is_forgotten() -> None:
+    first = standing_since({}, reserved(), now_s=0.0)
+    assert standing_since(first, reserved(), now_s=30.0) == first
+    (place,) = reserved().reservations
+    again = dataclasses.replace(place.member, joined=place.member.joined + 1)
+    anew = members.reserve(reserved(), again, expires_at=place.expires_at)
+    assert standing_since(first, anew, now_s=40.0) == {again.joined: 40.0}
+    assert standing_since(first, members.settle(reserved(), NAME), now_s=50.0) == {}
 
 
 def test_a_ready_control_plane_keeps_its_lease_until_its_etcd_member_votes() -> None:
@@ -92,8 +117,8 @@ def test_a_ready_control_plane_keeps_its_lease_until_its_etcd_member_votes() -> 
 
 def test_a_reservation_lapses_early_once_its_machine_is_gone() -> None:
     gone = dataclasses.replace(GONE, nodes=frozenset({FIRST}))
-    assert due(joining(), gone, gone_for_s=GONE_AFTER_S - 1) is None
-    assert due(joining(), gone, gone_for_s=GONE_AFTER_S) == (Kind.LAPSED, SECOND)
+    assert due(joining(), gone, for_s=GONE_AFTER_S - 1) is None
+    assert due(joining(), gone, for_s=GONE_AFTER_S) == (Kind.LAPSED, SECOND)
 
 
 def test_a_learner_goes_when_its_control_plane_has_no_lease() -> None:
@@ -108,15 +133,15 @@ def test_a_learner_goes_when_its_control_plane_has_no_lease() -> None:
 @pytest.mark.parametrize("known_to", ["nodes", "instances"])
 def test_a_node_that_kubernetes_or_the_provider_knows_is_not_removed(known_to: str) -> None:
     seen = dataclasses.replace(GONE, **{known_to: getattr(QUIET, known_to)})
-    assert due(members.settle(reserved(), NAME), seen, gone_for_s=1e6) is None
+    assert due(members.settle(reserved(), NAME), seen, for_s=1e6) is None
 
 
 def test_a_node_that_nobody_knows_is_removed_then_forgotten_after_a_while() -> None:
     live = members.settle(reserved(), NAME)
-    assert due(live, GONE, gone_for_s=GONE_AFTER_S - 1) is None
-    assert due(live, GONE, gone_for_s=GONE_AFTER_S) == (Kind.REMOVED, NAME)
+    assert due(live, GONE, for_s=GONE_AFTER_S - 1) is None
+    assert due(live, GONE, for_s=GONE_AFTER_S) == (Kind.REMOVED, NAME)
     retired = members.remove(live, NAME)
-    assert due(retired, GONE, gone_for_s=GONE_AFTER_S) == (Kind.FORGOTTEN, NAME)
+    assert due(retired, GONE, for_s=GONE_AFTER_S) == (Kind.FORGOTTEN, NAME)
 
 
 def test_a_node_that_comes_back_starts_anew() -> None:
