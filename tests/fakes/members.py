@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 from constellation.attestation.model import AttestationResult, Variant
+from constellation.attestation.tdx import rtmr
 from constellation.crypto import signing
 from constellation.kube.membership import (
     GroupSlots,
@@ -24,6 +26,7 @@ WORKERS = "worker-default"
 KEYS = tuple(signing.spki(signing.generate_key().public_key()) for _ in range(3))
 
 ARTIFACT_LIST = b"{}"
+DOCUMENT = b"node document"
 
 
 def settings(*, control_planes: int = 3, workers: int = 2) -> Settings:
@@ -104,6 +107,18 @@ def attested(instance: Instance, *, pcr15: bytes = bytes(32), ak: str = "") -> A
         claims={"pcr4": digest("image"), "pcr15": pcr15},
         unchecked=(),
         warnings=(),
+    )
+
+
+def td_of_google(instance: Instance, *, given: bool) -> AttestationResult:
+    """Give evidence of a TD whose one register holds node document and cluster (`gcp-tdx`)."""
+    measured = [hashlib.sha384(DOCUMENT).digest()]
+    if given:
+        measured.append(hashlib.sha384(CLUSTER_ID).digest())
+    return dataclasses.replace(
+        attested(instance),
+        variant=Variant.GCP_TDX,
+        claims={"rtmr3": rtmr.predict(tuple(measured))},
     )
 
 

@@ -168,7 +168,14 @@ def _join(data: bytes) -> object:
         mesh_public_key=request.mesh_public_key,
     )
     result = members.attested(_MACHINE)
-    return admit.admit(_MEMBERSHIP, facts, result=result, instances=(_MACHINE,), now=1_800_000_000)
+    return admit.admit(
+        _MEMBERSHIP,
+        facts,
+        document=members.DOCUMENT,
+        result=result,
+        instances=(_MACHINE,),
+        now=1_800_000_000,
+    )
 
 
 def _ticket(data: bytes) -> object:

@@ -34,7 +34,7 @@ from constellation.services.keyservice.server import KeyServer
 from constellation.trust.cluster_policy import parse_policy
 from tests.fakes.cluster_machines import OTHER, OURS, Cluster, Node, machine
 from tests.fakes.join_world import SharedLog, ledger_of, write_control_plane
-from tests.fakes.members import asks
+from tests.fakes.members import DOCUMENT, asks
 from tests.fakes.members import machine as instance_of
 from tests.fakes.openstack import FakeOpenStack
 from tests.fakes.tpm import NOW
@@ -121,7 +121,12 @@ class Giver:
 
         def decide(membership: Membership) -> Entry:
             admission = admit.admit(
-                membership, asks(instance), result=result, instances=(instance,), now=now
+                membership,
+                asks(instance),
+                document=DOCUMENT,
+                result=result,
+                instances=(instance,),
+                now=now,
             )
             return entries.reserved(
                 admission,

@@ -46,7 +46,7 @@ from tests.fakes.join_world import (
     server_of,
     write_control_plane,
 )
-from tests.fakes.members import asks
+from tests.fakes.members import DOCUMENT, asks
 from tests.fakes.members import machine as instance_of
 from tests.fakes.tpm import NOW
 
@@ -102,7 +102,12 @@ class Cluster:
                 service_public_key=spki(keys["service"].public_key()),
             )
             admission = admit(
-                membership, asked, result=result, instances=(instance,), now=int(NOW.timestamp())
+                membership,
+                asked,
+                document=DOCUMENT,
+                result=result,
+                instances=(instance,),
+                now=int(NOW.timestamp()),
             )
             return Entry(
                 kind=Kind.RESERVED, time=1, member=admission.member, expires_at=2_000_000_000

@@ -31,6 +31,7 @@ __all__ = [
     "PlatformDemands",
     "ReferenceValues",
     "cluster_claim",
+    "findings_on_life",
     "is_given_to_cluster",
     "node_policy",
 ]
@@ -144,12 +145,32 @@ def is_given_to_cluster(result: AttestationResult, *, document: bytes) -> bool:
     name = cluster_claim(result.variant)
     found = result.claims.get(name)
     if not isinstance(found, bytes) or not found:
-        raise Rejected((f"{name}: claim absent",))
+        raise Rejected((f"{name}: found nothing, expected what says whether it was given away",))
     if result.variant is Variant.GCP_TDX:
         from constellation.attestation.platforms import td
 
         return found != td.exactly(hashlib.sha384(document).digest()).value
     return any(found)
+
+
+def findings_on_life(result: AttestationResult, *, document: bytes, given: bool) -> tuple[str, ...]:
+    """Ask an appraised node once more whether it was given to a cluster, as `given` expects it.
+
+    Raises:
+        Rejected: its variant has no register that says so.
+    """
+    name = cluster_claim(result.variant)
+    try:
+        is_given = is_given_to_cluster(result, document=document)
+    except Rejected as error:
+        return error.findings
+    if is_given is given:
+        return ()
+    found = result.claims[name]
+    shown = found.hex() if isinstance(found, bytes) and any(found) else "zero"
+    if given:
+        return (f"{name}: found {shown}, expected this cluster's (a node that was given to it)",)
+    return (f"{name}: found {shown}, expected zero (a node that was freshly booted)",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import pytest
 from constellation.kube import live_nodes
 from constellation.kube import membership as members
 from constellation.services.joinservice.admit import admit
-from tests.fakes.members import asks, attested, founded, machine
+from tests.fakes.members import DOCUMENT, asks, attested, founded, machine
 
 if TYPE_CHECKING:
     from constellation.kube.membership import Membership
@@ -21,7 +21,12 @@ NOW = 1000
 def with_ticket() -> Membership:
     instance, before = machine(0), founded()
     admission = admit(
-        before, asks(instance), result=attested(instance), instances=(instance,), now=NOW
+        before,
+        asks(instance),
+        document=DOCUMENT,
+        result=attested(instance),
+        instances=(instance,),
+        now=NOW,
     )
     after = members.reserve(before, admission.member, expires_at=NOW + 300)
     return dataclasses.replace(after, sequence=before.sequence + 1)

@@ -13,8 +13,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from constellation.attestation.model import Variant
-from constellation.attestation.node_rules import cluster_claim
+from constellation.attestation.node_rules import findings_on_life
 from constellation.base.errors import FormatError, Rejected, Unavailable
 from constellation.crypto.signing import load_public_key
 from constellation.kube import membership as members
@@ -108,6 +107,7 @@ def admit(
     facts: JoinFacts,
     *,
     result: AttestationResult,
+    document: bytes,
     instances: tuple[Instance, ...],
     now: int,
 ) -> Admission:
@@ -117,6 +117,7 @@ def admit(
         membership: of this moment; the reservation must be recorded as its very next record.
         facts: what the node said.
         result: its appraised evidence, by the policy that demands PCR 15 zero.
+        document: this cluster's node document, which the policy demanded as well.
         instances: the provider's list.
         now: seconds since 1970, UTC.
 
@@ -125,7 +126,7 @@ def admit(
         LeaseTaken: nothing speaks against it, but another control plane is joining right now.
         Conflict: no addresses are left.
     """
-    found = [*_fresh(result), *_shape(facts)]
+    found = [*findings_on_life(result, document=document, given=False), *_shape(facts)]
     instance, implausible = _listed(facts.instance_id, facts.address, instances)
     found += implausible
     group = None
@@ -150,6 +151,7 @@ def admit_again(
     facts: RejoinFacts,
     *,
     result: AttestationResult,
+    document: bytes,
     instances: tuple[Instance, ...] | None,
 ) -> Returning:
     """Let a known node open its disk again, or say everything that speaks against it.
@@ -160,7 +162,7 @@ def admit_again(
     Raises:
         Rejected: with every finding.
     """
-    found = list(_fresh(result))
+    found = list(findings_on_life(result, document=document, given=False))
     live = next((m for m in membership.nodes if m.attester_id == result.attester_id), None)
     reserved = next(
         (r.member for r in membership.reservations if r.member.attester_id == result.attester_id),
@@ -195,18 +197,6 @@ def with_slots(membership: Membership, slots: Mapping[str, int]) -> Membership:
     )
     settings = dataclasses.replace(membership.settings, groups=groups)
     return dataclasses.replace(membership, settings=settings)
-
-
-def _fresh(result: AttestationResult) -> tuple[str, ...]:
-    """Ask once more what the appraisal policy asks: only a freshly booted node gets a ticket."""
-    if result.variant is Variant.GCP_TDX:
-        return ()  # its register holds the node document too: the appraisal policy knows the value
-    name = cluster_claim(result.variant)
-    register = result.claims.get(name, b"")
-    if isinstance(register, bytes) and register and not any(register):
-        return ()
-    shown = register.hex() if isinstance(register, bytes) else str(register)
-    return (f"{name}: found {shown or 'nothing'}, expected zero (a node that was freshly booted)",)
 
 
 def _shape(facts: JoinFacts) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from constellation.services.joinservice import admit, entries
 from constellation.services.joinservice.kubernetes_version import kubernetes_for
 from constellation.services.joinservice.renew import Renewals, RenewFacts, renew
 from constellation.trust.channel_proof import JOIN_CHANNEL_LABEL, prove_join_channel
+from constellation.trust.node_document import dump_node_document
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -230,7 +231,7 @@ class JoinHandlers(JoinServiceBase):
             mesh_public_key=request.mesh_public_key,
         )
         instances = await self.provider.peers()
-        policy = self.kept.verified()
+        policy, document = self.kept.verified(), dump_node_document(self.kept.document)
 
         def decide(membership: Membership) -> Entry:
             now = clock.seconds_for_windows()
@@ -238,6 +239,7 @@ class JoinHandlers(JoinServiceBase):
                 admit.with_slots(membership, policy.slots),
                 facts,
                 result=result,
+                document=document,
                 instances=instances,
                 now=now,
             )
@@ -283,10 +285,13 @@ class JoinHandlers(JoinServiceBase):
         except Unavailable:
             instances = None
         policy, now = self.kept.verified(), clock.seconds_for_windows()
+        document = dump_node_document(self.kept.document)
         admitted: list[Member] = []
 
         def decide(membership: Membership) -> Entry:
-            again = admit.admit_again(membership, facts, result=result, instances=instances)
+            again = admit.admit_again(
+                membership, facts, result=result, document=document, instances=instances
+            )
             admitted[:] = [again.member]
             return entries.rejoined(
                 again.member, result, policy=policy, now=now, node_time=request.time
@@ -304,14 +309,15 @@ class JoinHandlers(JoinServiceBase):
         )
         policy, now, now_s = self.kept.verified(), clock.seconds_for_windows(), clock.monotonic_s()
         membership = self.ledger.membership
-        member = renew(membership, facts, result=result)
+        document = dump_node_document(self.kept.document)
+        member = renew(membership, facts, result=result, document=document)
         self.renewals.take(member, membership=membership, now_s=now_s)
         if not self.renewals.is_news(result, policy_serial=policy.serial, now_s=now_s):
             return member
         renewing: list[Member] = []
 
         def decide(membership: Membership) -> Entry:
-            renewing[:] = [renew(membership, facts, result=result)]
+            renewing[:] = [renew(membership, facts, result=result, document=document)]
             return entries.renewed(
                 renewing[0], result, policy=policy, now=now, node_time=request.time
             )

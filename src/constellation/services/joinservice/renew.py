@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.atls.limits import Rate
-from constellation.attestation.node_rules import cluster_claim
+from constellation.attestation.node_rules import findings_on_life
 from constellation.base.errors import Rejected, Unavailable
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class RenewFacts:
     address: str
 
 
-def renew(membership: Membership, facts: RenewFacts, *, result: AttestationResult) -> Member:
+def renew(
+    membership: Membership, facts: RenewFacts, *, result: AttestationResult, document: bytes
+) -> Member:
     """Give the record that new certificates are made from, or say all that speaks against it.
 
     The provider is not asked: its list can make a newcomer implausible, and a cloud that leaves a
@@ -51,11 +53,12 @@ def renew(membership: Membership, facts: RenewFacts, *, result: AttestationResul
         membership: of this moment; this JoinService's verified copy is enough.
         facts: what the node said.
         result: its appraised evidence, by the policy that demands PCR 15 of this cluster.
+        document: this cluster's node document, which the policy demanded as well.
 
     Raises:
         Rejected: with every finding.
     """
-    found = list(_given(result))
+    found = list(findings_on_life(result, document=document, given=True))
     member = next((m for m in membership.nodes if m.attester_id == result.attester_id), None)
     if member is None:
         raise Rejected((*found, f"AK {result.attester_id.hex()} {_why_none(membership, result)}"))
@@ -118,16 +121,6 @@ class Renewals:
         self._told[result.attester_id] = _Told(
             claims=dict(result.claims), policy_serial=policy_serial, at_s=now_s
         )
-
-
-def _given(result: AttestationResult) -> tuple[str, ...]:
-    """Ask once more what the appraisal policy asks: this node was given to a cluster."""
-    name = cluster_claim(result.variant)
-    register = result.claims.get(name)
-    if isinstance(register, bytes) and any(register):
-        return ()
-    shown = "nothing" if register is None else "zero"
-    return (f"{name}: found {shown}, expected this cluster's (a node that was given to it)",)
 
 
 def _why_none(membership: Membership, result: AttestationResult) -> str:

@@ -17,7 +17,7 @@ from constellation.services.joinservice.admit import (
     admit_again,
     with_slots,
 )
-from tests.fakes.members import asks, attested, digest, founded, machine
+from tests.fakes.members import DOCUMENT, asks, attested, digest, founded, machine, td_of_google
 
 NOW = 1_800_000_000
 WORKER = machine(0)
@@ -32,6 +32,7 @@ def join(
     admission = admit(
         membership,
         asks(instance, life=life),
+        document=DOCUMENT,
         result=attested(instance),
         instances=ALL,
         now=now,
@@ -43,6 +44,7 @@ def join(
 def refusal(membership: Membership, facts: JoinFacts, **changes: object) -> tuple[str, ...]:
     arguments: dict[str, object] = {
         "result": attested(WORKER),
+        "document": DOCUMENT,
         "instances": ALL,
         "now": NOW,
         **changes,
@@ -79,6 +81,18 @@ def test_a_node_that_was_given_to_a_cluster_is_refused() -> None:
     assert found == (
         f"pcr15: found {digest('x').hex()}, expected zero (a node that was freshly booted)",
     )
+
+
+def test_a_td_whose_register_holds_its_document_is_fresh_until_it_holds_a_cluster_too() -> None:
+    fresh, given = (td_of_google(WORKER, given=g) for g in (False, True))
+    (found,) = refusal(founded(), asks(WORKER), result=given)
+    assert found.startswith("rtmr3: found")
+    assert found.endswith("(a node that was freshly booted)")
+    assert admit(
+        founded(), asks(WORKER), result=fresh, document=DOCUMENT, instances=ALL, now=NOW
+    ).member.name
+    (found,) = refusal(founded(), asks(WORKER), result=fresh, document=b"another")
+    assert found.startswith("rtmr3: found")
 
 
 def test_an_instance_that_the_provider_does_not_list_is_refused() -> None:
@@ -259,9 +273,13 @@ def returning(member_of: Admission) -> RejoinFacts:
 def test_a_rebooted_node_comes_back_with_its_disk() -> None:
     admission, membership = join(founded())
     live = members.settle(membership, "worker-default-0")
-    back = admit_again(live, returning(admission), result=attested(WORKER), instances=ALL)
+    back = admit_again(
+        live, returning(admission), document=DOCUMENT, result=attested(WORKER), instances=ALL
+    )
     assert (back.member, back.unsettled) == (admission.member, False)
-    early = admit_again(membership, returning(admission), result=attested(WORKER), instances=None)
+    early = admit_again(
+        membership, returning(admission), document=DOCUMENT, result=attested(WORKER), instances=None
+    )
     assert early.unsettled
 
 
@@ -279,7 +297,7 @@ def test_a_rejoin_that_differs_from_the_record_is_refused(
     admission, membership = join(founded())
     facts = dataclasses.replace(returning(admission), **change)  # type: ignore[arg-type] - field by field
     with pytest.raises(Rejected) as caught:
-        admit_again(membership, facts, result=attested(WORKER), instances=None)
+        admit_again(membership, facts, document=DOCUMENT, result=attested(WORKER), instances=None)
     assert [f for f in caught.value.findings if f.startswith(finding)]
     assert len(caught.value.findings) == 1
 
@@ -288,7 +306,11 @@ def test_a_rejoin_of_another_machine_with_the_same_disk_is_refused() -> None:
     admission, membership = join(founded())
     with pytest.raises(Rejected, match="never joined"):
         admit_again(
-            membership, returning(admission), result=attested(WORKER, ak="thief"), instances=None
+            membership,
+            returning(admission),
+            document=DOCUMENT,
+            result=attested(WORKER, ak="thief"),
+            instances=None,
         )
 
 
@@ -297,16 +319,24 @@ def test_a_rejoin_after_removal_or_with_pcr_15_set_is_refused() -> None:
     live = members.settle(membership, "worker-default-0")
     used = attested(WORKER, pcr15=digest("x"))
     with pytest.raises(Rejected, match="pcr15"):
-        admit_again(live, returning(admission), result=used, instances=None)
+        admit_again(live, returning(admission), document=DOCUMENT, result=used, instances=None)
     gone = members.remove(live, "worker-default-0")
     with pytest.raises(Rejected, match="was removed"):
-        admit_again(gone, returning(admission), result=attested(WORKER), instances=None)
+        admit_again(
+            gone, returning(admission), document=DOCUMENT, result=attested(WORKER), instances=None
+        )
 
 
 def test_a_rejoin_of_a_machine_that_the_provider_does_not_list_is_refused() -> None:
     admission, membership = join(founded())
     with pytest.raises(Rejected, match="lists 0"):
-        admit_again(membership, returning(admission), result=attested(WORKER), instances=ALL[:3])
+        admit_again(
+            membership,
+            returning(admission),
+            document=DOCUMENT,
+            result=attested(WORKER),
+            instances=ALL[:3],
+        )
 
 
 _MACHINES = tuple(machine(i) for i in range(6)) + tuple(
@@ -357,6 +387,7 @@ def _act(
                 a = admit(
                     membership,
                     asks(instance, life=life),
+                    document=DOCUMENT,
                     result=attested(instance),
                     instances=_MACHINES,
                     now=now,
@@ -393,6 +424,7 @@ def test_a_control_plane_may_live_at_an_address_of_the_api_but_not_at_a_loopback
     admitted = admit(
         founded(),
         asks(at_endpoint),
+        document=DOCUMENT,
         result=attested(at_endpoint),
         instances=(at_endpoint,),
         now=NOW,

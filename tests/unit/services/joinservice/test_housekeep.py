@@ -18,7 +18,7 @@ from constellation.services.joinservice.housekeep import (
     standing_since,
     still_due,
 )
-from tests.fakes.members import asks, attested, founded, machine
+from tests.fakes.members import DOCUMENT, asks, attested, founded, machine
 
 NOW = 1_800_000_000
 NAME = "worker-default-0"
@@ -37,13 +37,27 @@ GONE = Observed(
 
 def reserved() -> Membership:
     worker = machine(0)
-    place = admit(founded(), asks(worker), result=attested(worker), instances=(worker,), now=NOW)
+    place = admit(
+        founded(),
+        asks(worker),
+        document=DOCUMENT,
+        result=attested(worker),
+        instances=(worker,),
+        now=NOW,
+    )
     return members.reserve(founded(), place.member, expires_at=place.expires_at)
 
 
 def joining() -> Membership:
     second = machine(1, role=Role.CONTROL_PLANE)
-    place = admit(founded(), asks(second), result=attested(second), instances=(second,), now=NOW)
+    place = admit(
+        founded(),
+        asks(second),
+        document=DOCUMENT,
+        result=attested(second),
+        instances=(second,),
+        now=NOW,
+    )
     return members.reserve(founded(), place.member, expires_at=place.expires_at)
 
 

@@ -11,7 +11,7 @@ from constellation.base.errors import Rejected, Unavailable
 from constellation.kube import membership as members
 from constellation.services.joinservice.admit import admit
 from constellation.services.joinservice.renew import Renewals, RenewFacts, renew
-from tests.fakes.members import asks, attested, founded, machine
+from tests.fakes.members import DOCUMENT, asks, attested, founded, machine, td_of_google
 
 if TYPE_CHECKING:
     from constellation.kube.membership import Membership
@@ -25,7 +25,9 @@ FACTS = RenewFacts(
 
 def reserved() -> Membership:
     before = founded()
-    admission = admit(before, asks(WORKER), result=attested(WORKER), instances=(WORKER,), now=1)
+    admission = admit(
+        before, asks(WORKER), document=DOCUMENT, result=attested(WORKER), instances=(WORKER,), now=1
+    )
     return members.reserve(before, admission.member, expires_at=301)
 
 
@@ -33,7 +35,7 @@ SETTLED = members.settle(reserved(), "worker-default-0")
 
 
 def test_a_live_member_gets_certificates_for_its_record() -> None:
-    assert renew(SETTLED, FACTS, result=GIVEN) == SETTLED.nodes[1]
+    assert renew(SETTLED, FACTS, document=DOCUMENT, result=GIVEN) == SETTLED.nodes[1]
 
 
 @pytest.mark.parametrize(
@@ -48,13 +50,13 @@ def test_a_live_member_gets_certificates_for_its_record() -> None:
 )
 def test_whoever_believes_to_be_somebody_else_gets_none(field: str, said: str) -> None:
     with pytest.raises(Rejected, match=f"found '{said}', expected"):
-        renew(SETTLED, dataclasses.replace(FACTS, **{field: said}), result=GIVEN)
+        renew(SETTLED, dataclasses.replace(FACTS, **{field: said}), document=DOCUMENT, result=GIVEN)
 
 
 def test_every_finding_is_said() -> None:
     facts = RenewFacts(node_name="a", role="b", instance_id="c", address="d")
     with pytest.raises(Rejected) as caught:
-        renew(SETTLED, facts, result=attested(WORKER))
+        renew(SETTLED, facts, document=DOCUMENT, result=attested(WORKER))
     assert [f.partition(":")[0] for f in caught.value.findings] == [
         *("pcr15", "name", "role", "instance id", "address")
     ]
@@ -62,19 +64,28 @@ def test_every_finding_is_said() -> None:
 
 def test_another_ak_a_removed_node_and_one_without_its_place_get_none() -> None:
     with pytest.raises(Rejected, match="never joined"):
-        renew(SETTLED, FACTS, result=attested(WORKER, ak="thief", pcr15=b"\1" * 32))
+        renew(
+            SETTLED, FACTS, document=DOCUMENT, result=attested(WORKER, ak="thief", pcr15=b"\1" * 32)
+        )
     with pytest.raises(Rejected, match="was removed"):
-        renew(members.remove(SETTLED, "worker-default-0"), FACTS, result=GIVEN)
+        renew(members.remove(SETTLED, "worker-default-0"), FACTS, document=DOCUMENT, result=GIVEN)
     with pytest.raises(Rejected, match="not settled"):
-        renew(reserved(), FACTS, result=GIVEN)
+        renew(reserved(), FACTS, document=DOCUMENT, result=GIVEN)
 
 
 def test_a_node_that_was_not_given_to_the_cluster_gets_none() -> None:
     with pytest.raises(Rejected, match="pcr15: found zero"):
-        renew(SETTLED, FACTS, result=attested(WORKER))
+        renew(SETTLED, FACTS, document=DOCUMENT, result=attested(WORKER))
     without = dataclasses.replace(GIVEN, claims={"pcr4": bytes(32)})
     with pytest.raises(Rejected, match="pcr15: found nothing"):
-        renew(SETTLED, FACTS, result=without)
+        renew(SETTLED, FACTS, document=DOCUMENT, result=without)
+
+
+def test_a_td_whose_register_holds_its_document_alone_gets_none() -> None:
+    fresh, given = (td_of_google(WORKER, given=g) for g in (False, True))
+    with pytest.raises(Rejected, match=r"rtmr3: found .*expected this cluster's"):
+        renew(SETTLED, FACTS, document=DOCUMENT, result=fresh)
+    assert renew(SETTLED, FACTS, document=DOCUMENT, result=given) == SETTLED.nodes[1]
 
 
 def test_a_node_renews_four_times_at_once_and_then_each_quarter_of_an_hour() -> None:

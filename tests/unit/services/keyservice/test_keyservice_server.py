@@ -34,7 +34,7 @@ from constellation.services.joinservice.admit import admit
 from constellation.services.keyservice.server import KeyServer
 from tests.fakes.cluster_machines import OURS
 from tests.fakes.join_world import Chip, SharedLog, ledger_of, write_control_plane
-from tests.fakes.members import asks, attested, machine
+from tests.fakes.members import DOCUMENT, asks, attested, machine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -139,7 +139,12 @@ async def test_a_disk_that_no_live_member_has_gets_no_key(running: Running) -> N
     with pytest.raises(Rejected, match="no live member record has this disk"):
         await running.ask(tls, disk)
     admission = admit(
-        ledger.membership, asks(worker), result=attested(worker), instances=(worker,), now=1
+        ledger.membership,
+        asks(worker),
+        document=DOCUMENT,
+        result=attested(worker),
+        instances=(worker,),
+        now=1,
     )
     joined = dataclasses.replace(admission.member, joined=2)
     entry = Entry(kind=Kind.RESERVED, time=1, member=joined, expires_at=301)
