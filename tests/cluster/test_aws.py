@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.clouds,
     pytest.mark.skipif(os.geteuid() != 0, reason="root makes the namespace"),
     pytest.mark.skipif(not is_possible(), reason=MISSING),
 ]

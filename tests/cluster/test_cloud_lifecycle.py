@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from constellation.config.state import State
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.clouds]
 
 # its schemas come from the provider's own program
 AWS = pytest.param("aws", marks=pytest.mark.skipif(not is_possible(), reason=MISSING))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.clouds,
     pytest.mark.skipif(
         sys.version_info[:2] != (3, 11), reason="tests/fakes/keystone.lock is for CPython 3.11"
     ),
