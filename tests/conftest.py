@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-SHARED = {"mini": "one", "ha": "three"}
+SHARED = {"mini": "one", "changing": "changing", "ha": "three"}
 """Fixture of a shared cluster to the mark of the part that its tests make."""
 
 settings.register_profile(

@@ -67,6 +67,7 @@ PREPARE = (_python("prepare: packages, artifacts, image", "tools/prepare.py", ne
 CLUSTER = (
     _clusters("cluster tests: clouds", "clouds", "tests/cluster", beside=True),
     _clusters("cluster tests: one of 1+1 nodes", "one", "tests/cluster"),
+    _clusters("cluster tests: one that is upgraded", "changing", "tests/cluster"),
     _clusters("cluster tests: one of 3+2 nodes", "three", "tests/cluster"),
     _clusters("cluster tests: each its own", "own", "tests"),
 )

@@ -1,4 +1,7 @@
-"""Real clusters that tests share: 1+1 by `mini up`, 3+2 step by step; each is removed again."""
+"""Real clusters that tests share: 1+1 by `mini up`, 3+2 step by step; each is removed again.
+
+`tests/conftest.py` makes a part of `make test` of each.
+"""
 
 from __future__ import annotations
 
@@ -83,10 +86,8 @@ class Workspace:
         return items
 
 
-@pytest.fixture(scope="session")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """Give a running 1+1 cluster; `mini down` afterwards must remove all of it."""
-    workspace = Workspace(folder=tmp_path_factory.mktemp("mini"))
+def _mini(folder: Path) -> Iterator[Workspace]:
+    workspace = Workspace(folder=folder)
     up = workspace.constellation("mini", "up", "--yes", timeout_s=2400)
     try:
         assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
@@ -94,6 +95,18 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     finally:
         down = workspace.constellation("mini", "down", "--yes", timeout_s=300)
     assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
+
+
+@pytest.fixture(scope="session")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """Give a running 1+1 cluster; `mini down` afterwards must remove all of it."""
+    yield from _mini(tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture(scope="session")
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """Give a 1+1 cluster whose nodes are added, replaced and removed by tests."""
+    yield from _mini(tmp_path_factory.mktemp("changing"))
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,13 @@ from constellation.config.workspace import Workspace as Files
 from constellation.config.workspace import cache_folder
 from constellation.config.writer import set_fields
 from constellation.trust.cluster_policy import ClusterPolicy, parse_policy
-from tests.cluster.conftest import Workspace
+from tests.cluster.probes import ApiProbe
 from tests.cluster.second_release import publish_second
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.cluster.conftest import Workspace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
@@ -53,21 +55,16 @@ class Upgraded:
 
 
 @pytest.fixture(scope="module")
-def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
-    workspace = Workspace(folder=tmp_path_factory.mktemp("upgrade"))
-    extra = cache_folder() / "image" / f"second-{workspace.folder.name}"
-    up = workspace.constellation("mini", "up", "--yes", timeout_s=2400)
+def upgraded(changing: Workspace) -> Iterator[Upgraded]:
+    extra = cache_folder() / "image" / f"second-{changing.uid}"
+    # has this machine publish what it has
+    checked = changing.constellation("upgrade", "check", timeout_s=300)
+    assert checked.returncode == 0, checked.stderr
     try:
-        assert up.returncode == 0, f"{up.stdout}\n{up.stderr}"
-        # has this machine publish what it has
-        checked = workspace.constellation("upgrade", "check", timeout_s=300)
-        assert checked.returncode == 0, checked.stderr
-        first, second = publish_second(workspace, extra)
-        yield Upgraded(workspace=workspace, first=first, second=second)
+        first, second = publish_second(changing, extra)
+        yield Upgraded(workspace=changing, first=first, second=second)
     finally:
         shutil.rmtree(extra, ignore_errors=True)
-        down = workspace.constellation("mini", "down", "--yes", timeout_s=300)
-    assert down.returncode == 0, f"{down.stdout}\n{down.stderr}"
 
 
 def test_following_the_release_of_the_same_image_replaces_no_node(upgraded: Upgraded) -> None:
@@ -78,12 +75,15 @@ def test_following_the_release_of_the_same_image_replaces_no_node(upgraded: Upgr
     assert upgraded.policy.release.version == upgraded.first
 
 
-def test_another_image_replaces_every_node_and_only_it_is_accepted_at_the_end(
+def test_another_image_replaces_every_node_no_request_fails_and_only_it_is_accepted(
     upgraded: Upgraded,
 ) -> None:
     before = upgraded.machines()
-    upgraded.to(upgraded.second)
+    with ApiProbe(upgraded.workspace) as probe:
+        upgraded.to(upgraded.second)
     after = upgraded.machines()
+    assert probe.asked > 100
+    assert probe.failed == []
     assert len(after) == len(before) == 2
     assert not after & before
     assert [(e.name, e.not_after) for e in upgraded.policy.releases] == [(upgraded.second, None)]
