@@ -52,7 +52,7 @@ def rehearse(name: str, drill: Drill, scene: Scene) -> Figures:
         back_s = back_again(workspace, machines=scene.machines, seconds=_BACK_WITHIN_S)
         took_s = time.monotonic() - started
         time.sleep(5)
-    say("back after", back_s, "s; first failures", service.failed[:3], api.failed[:3])
+    say("all well:", back_s is not None, "; first failures", service.failed[:3], api.failed[:3])
     say("writes not acknowledged:", ledger.failed[:5])
     return Figures(
         drill=name,

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from tests.fakes.members import JoinFacts
 
 IMAGE = hashlib.sha256(b"image").digest()
+NODE_TIME = 1_800_000_000
 
 
 @dataclass(kw_only=True)
@@ -394,5 +395,5 @@ def request_of(facts: JoinFacts) -> join_pb2.JoinRequest:
         kubelet_serving_public_key=facts.kubelet_serving_public_key,
         service_public_key=facts.service_public_key,
         mesh_public_key=facts.mesh_public_key,
-        time=1_800_000_000,
+        time=NODE_TIME,
     )

@@ -14,7 +14,7 @@ from cryptography import x509
 from grpclib.exceptions import GRPCError
 
 from constellation.base import clock, decode
-from constellation.base.errors import Rejected, Untrusted
+from constellation.base.errors import FormatError, Rejected, Untrusted
 from constellation.base.secret import Secret
 from constellation.base.time_bounds import Said, TimeBounds
 from constellation.crypto.derive import MasterSecret
@@ -25,6 +25,7 @@ from constellation.kube.join_log import Kind, SignedRecord, load_record, replay
 from constellation.kube.membership import load_membership, member_by_name
 from constellation.kube.service_identity import parse_identity
 from constellation.providers.protocols import Role
+from constellation.rpc.errors import raise_ours
 from constellation.rpc.mutual_tls import ServiceTls, channel
 from constellation.rpc.stubs import join_pb2
 from constellation.rpc.stubs.join_grpc import PeerServiceStub
@@ -35,6 +36,7 @@ from tests.fakes.cluster_machines import OURS
 from tests.fakes.cluster_machines import Cluster as Owned
 from tests.fakes.join_world import (
     CLUSTER_ID,
+    NODE_TIME,
     Chip,
     Provider,
     SharedLog,
@@ -78,12 +80,17 @@ class Cluster:
         async with channel_to(self.port, chip, purpose="join-client") as (_, stub):
             return await stub.Join(request_of(asks(instance, life=life)), timeout=10)
 
-    async def rejoin(self, instance: Instance, chip: Chip | None = None) -> join_pb2.RejoinTicket:
+    async def rejoin(
+        self, instance: Instance, chip: Chip | None = None, *, time: int = NODE_TIME
+    ) -> join_pb2.RejoinTicket:
         facts = asks(instance)
         chip = chip or Chip(name=instance.instance_id)
         async with channel_to(self.port, chip, purpose="rejoin-client") as (_, stub):
             request = join_pb2.RejoinRequest(
-                instance_id=facts.instance_id, disk_uuid=facts.disk_uuid, address=facts.address
+                instance_id=facts.instance_id,
+                disk_uuid=facts.disk_uuid,
+                address=facts.address,
+                time=time,
             )
             return await stub.Rejoin(request, timeout=10)
 
@@ -279,6 +286,16 @@ async def test_a_rejoin_needs_no_api_and_is_recorded_later(tmp_path: Path) -> No
                 break
             await asyncio.sleep(0.02)
         assert Kind.REJOINED in cluster.kinds()
+
+
+async def test_a_node_that_does_not_say_its_time_gets_no_key(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        await cluster.join(ALL[0])
+        with pytest.raises(FormatError, match="did not say its time"), raise_ours("JoinService"):
+            await cluster.rejoin(ALL[0], time=0)
+        await cluster.rejoin(ALL[0])
+        said = [load_record(r).entry for r in cluster.log.records.values()]
+    assert [e.node_time for e in said if e.kind is Kind.REJOINED] == [NODE_TIME]
 
 
 async def test_a_rejoin_does_not_wait_for_an_api_that_hangs(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from constellation.services.mesh.renew import NodePaths, Renewal
 from constellation.services.node_time import NodeTime
 from tests.fakes.cluster_machines import OTHER, OURS, Node, machine
 from tests.fakes.join_world import (
+    NODE_TIME,
     Provider,
     SharedLog,
     World,
@@ -186,6 +187,7 @@ class _Enrolled:
             role=str(self.member.role),
             instance_id=self.member.instance_id,
             address=self.member.address,
+            time=NODE_TIME,
         )
 
     async def renews(self) -> None:
@@ -438,7 +440,7 @@ async def test_a_worker_gets_no_control_plane_s_and_no_other_node_s_certificates
         (worker.member.name, "worker", "cp-0", WORKER.address, "instance id: found 'cp-0'"),
     ):
         request = join_pb2.RenewRequest(
-            node_name=name, role=role, instance_id=instance, address=address
+            node_name=name, role=role, instance_id=instance, address=address, time=NODE_TIME
         )
         await cluster.refuses(worker.node, request, because)
     assert await cluster.recorded(Kind.REFUSED, reason="role: found 'control-plane'")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from constellation.atls import server
 from constellation.atls.limits import USUAL
 from constellation.attestation.platforms import local_vtpm
-from constellation.base import logs
+from constellation.base import clock, logs
 from constellation.base.errors import ConstellationError, Rejected
 from constellation.base.secret import Secret
 from constellation.disk import state_disk
@@ -159,7 +159,10 @@ class _Asker:
             minimum_serial=1,
         ) as join_server:
             request = join_pb2.RejoinRequest(
-                instance_id=own.instance_id, disk_uuid=uuid, address=own.address
+                instance_id=own.instance_id,
+                disk_uuid=uuid,
+                address=own.address,
+                time=int(clock.now().timestamp()),
             )
             with raise_ours(f"JoinService {address}"):
                 ticket = await join_server.stub.Rejoin(request, timeout=_REJOIN_DEADLINE_S)

@@ -1,11 +1,15 @@
-"""What the join log says about a decision: admission, return, refusal, as entries. Pure."""
+"""What the join log says about a decision: admission, return, refusal, as entries. Pure.
+
+`node_time` is what the node's own clock says, for people to compare with ours; a node that does not
+say it is refused.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING
 
-from constellation.base.errors import ConstellationError, Rejected
+from constellation.base.errors import ConstellationError, FormatError, Rejected
 from constellation.kube.join_log import Entry, EvidenceSummary, Kind
 from constellation.trust.node_image import image_of
 
@@ -29,11 +33,11 @@ def reserved(
     now: int,
     node_time: int,
 ) -> Entry:
-    """Tell that a node got its place."""
+    """Tell that a node got its place. Raises FormatError: it did not say its time."""
     return Entry(
         kind=Kind.RESERVED,
         time=now,
-        node_time=node_time,
+        node_time=_said(node_time),
         name=admission.member.name,
         address=admission.member.address,
         instance_id=admission.member.instance_id,
@@ -47,15 +51,21 @@ def reserved(
 def rejoined(
     member: Member, result: AttestationResult, *, policy: ClusterPolicy, now: int, node_time: int
 ) -> Entry:
-    """Tell that a node opens its disk again."""
+    """Tell that a node opens its disk again. Raises FormatError: it did not say its time."""
     return _again(Kind.REJOINED, member, result, policy=policy, now=now, node_time=node_time)
 
 
 def renewed(
     member: Member, result: AttestationResult, *, policy: ClusterPolicy, now: int, node_time: int
 ) -> Entry:
-    """Tell that a running node gets new certificates."""
+    """Tell that a running node gets new certificates. Raises FormatError: it said no time."""
     return _again(Kind.RENEWED, member, result, policy=policy, now=now, node_time=node_time)
+
+
+def _said(node_time: int) -> int:
+    if node_time <= 0:
+        raise FormatError("request: the node did not say its time")
+    return node_time
 
 
 def _again(
@@ -70,7 +80,7 @@ def _again(
     return Entry(
         kind=kind,
         time=now,
-        node_time=node_time,
+        node_time=_said(node_time),
         name=member.name,
         address=member.address,
         instance_id=member.instance_id,
