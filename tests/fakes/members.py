@@ -16,6 +16,7 @@ from constellation.kube.membership import (
     Settings,
     found,
 )
+from constellation.kube.node_record import NodeRecord
 from constellation.kube.placement import place_first
 from constellation.providers.protocols import Instance, Role
 from constellation.services.joinservice.admit import JoinFacts
@@ -129,3 +130,26 @@ def _service_key(who: str) -> bytes:
     if who not in _SERVICE_KEYS:
         _SERVICE_KEYS[who] = signing.spki(signing.generate_key().public_key())
     return _SERVICE_KEYS[who]
+
+
+def node_record(member: Member, *, cluster_id: bytes, provider: str = "local") -> NodeRecord:
+    """Give what the bootstrapper of a member writes into its `node.json`."""
+    return NodeRecord(
+        name=member.name,
+        instance_id=member.instance_id,
+        role=member.role,
+        group=member.group,
+        address=member.address,
+        mesh_address=member.mesh_address,
+        pod_cidr=member.pod_cidr,
+        pod_network="10.244.0.0/16",
+        mesh_cidr="10.43.0.0/16",
+        service_cidr="10.96.0.0/12",
+        cluster_id=cluster_id,
+        disk_uuid=member.disk_uuid,
+        endpoint="10.42.0.1:6443",
+        kubernetes_version="v1.36.2",
+        artifact_list=b"{}",
+        time=1,
+        provider=provider,
+    )

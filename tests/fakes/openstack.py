@@ -2,14 +2,16 @@
 
 cloud = FakeOpenStack(); async with cloud.serving(): …
 cloud.token_serial += 1           # every token that was given is worth nothing now
-cloud.revoked = True              # the application credential is gone
+cloud.revoked = True              # every application credential is gone
+cloud.gone.add("cred")            # that one alone is
 cloud.no_host = True              # the next server goes to ERROR
 cloud.quota = 2                   # a third server is refused at once
 cloud.balancer_busy = 2           # two changes are refused as "immutable"
 cloud.build_looks = 2             # a new server is in BUILD for two looks
 cloud.limits["maxTotalCores"] = 4 # the project's quotas; -1 is none
 
-Two credentials: "cred" is what control planes have, with access rules; "owner" is the user's own.
+Credentials: "cred" and "cred2" are what control planes have, with access rules; "owner" is the
+user's own.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ __all__ = ["FakeOpenStack", "Server"]
 
 _API_POOL, _REGION = "pool-6443", "RegionOne"
 _KINDS = ("compute", "network", "load-balancer", "image", "volumev3")
-_SECRETS = {"cred": "sesame", "owner": "owner's sesame"}
+_SECRETS = {"cred": "sesame", "cred2": "open sesame", "owner": "owner's sesame"}
 
 
 _LIMITS = {
@@ -81,6 +83,7 @@ class FakeOpenStack:
     token_serial: int = 1
     accepts_tokens: bool = True
     revoked: bool = False
+    gone: set[str] = field(default_factory=set)
     no_host: bool = False
     quota: int = 1000
     balancer_busy: int = 0
@@ -129,7 +132,7 @@ class FakeOpenStack:
             self.members[f"member-{number}"] = address
         return server
 
-    def access(self) -> Access:
+    def access(self, credential: str = "cred") -> Access:
         """Give what control planes of this cluster have on their disks."""
 
         def template(role: Role) -> Template:
@@ -152,8 +155,8 @@ class FakeOpenStack:
         return Access(
             auth_url=self.auth_url,
             region=_REGION,
-            credential_id="cred",
-            credential_secret=Secret(b"sesame"),
+            credential_id=credential,
+            credential_secret=Secret(_SECRETS[credential].encode()),
             certificates="",
             uid=self.uid,
             groups={
@@ -225,7 +228,8 @@ class _Services(RestService):
             return
         shown = request.headers.get("X-Auth-Token", "")
         whose, _, serial = shown.rpartition("-")
-        if serial != str(self._cloud.token_serial) or not self._cloud.accepts_tokens:
+        known = serial == str(self._cloud.token_serial) and self._cloud.accepts_tokens
+        if not known or whose.removeprefix("gAAAA-") in self._cloud.gone:
             raise Refusal(401, "The request you have made requires authentication.")
         if whose == "gAAAA-owner":
             return
@@ -242,7 +246,7 @@ class _Services(RestService):
         if identity["methods"] != ["application_credential"]:
             raise Refusal(400, "unknown method")
         credential = identity["application_credential"]
-        if self._cloud.revoked:
+        if self._cloud.revoked or credential["id"] in self._cloud.gone:
             raise Refusal(404, "Could not find Application Credential: cred.")
         if _SECRETS.get(credential["id"]) != credential["secret"]:
             raise Refusal(401, "The request you have made requires authentication.")

@@ -25,7 +25,6 @@ from constellation.crypto.signing import dump_private_key, generate_key, load_pr
 from constellation.crypto.x509 import CertificateAuthority, load_certificate
 from constellation.kube.join_log import Entry, Kind, load_record
 from constellation.kube.node_certificates import certify
-from constellation.kube.node_record import NodeRecord
 from constellation.providers.protocols import Role
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import join_pb2
@@ -47,7 +46,7 @@ from tests.fakes.join_world import (
     server_of,
     write_control_plane,
 )
-from tests.fakes.members import DOCUMENT, asks
+from tests.fakes.members import DOCUMENT, asks, node_record
 from tests.fakes.members import machine as instance_of
 from tests.fakes.tpm import NOW
 
@@ -239,7 +238,7 @@ class _Enrolled:
             self.kubelet_starts.append(self.cluster.later_s)
 
         return Renewal(
-            record=_record(member),
+            record=node_record(member, cluster_id=OURS.document.cluster_id),
             kept=kept,
             paths=paths,
             time=NodeTime(
@@ -249,27 +248,6 @@ class _Enrolled:
             addresses=addresses,
             restart_kubelet=restart_kubelet,
         )
-
-
-def _record(member: Member) -> NodeRecord:
-    return NodeRecord(
-        name=member.name,
-        instance_id=member.instance_id,
-        role=member.role,
-        group=member.group,
-        address=member.address,
-        mesh_address=member.mesh_address,
-        pod_cidr=member.pod_cidr,
-        pod_network="10.244.0.0/16",
-        mesh_cidr="10.43.0.0/16",
-        service_cidr="10.96.0.0/12",
-        cluster_id=OURS.document.cluster_id,
-        disk_uuid=member.disk_uuid,
-        endpoint="10.42.0.1:6443",
-        kubernetes_version="v1.36.2",
-        artifact_list=b"{}",
-        time=1,
-    )
 
 
 def serials(renewal: Renewal) -> tuple[int, int, int]:

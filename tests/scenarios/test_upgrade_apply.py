@@ -6,8 +6,10 @@ the provider was told last, once the policy that a control plane keeps accepts i
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +19,11 @@ import pytest
 pytest.importorskip("tuf", reason="this environment is older than requirements.lock")
 from constellation.base import clock
 from constellation.base.errors import Conflict, Rejected, Unavailable, Untrusted, UserError
-from constellation.cluster import roll_out, scale
+from constellation.base.secret import Secret
+from constellation.cluster import policy_hand_over, roll_out, scale
 from constellation.cluster import upgrade as upgrades
 from constellation.cluster.context import Context, KubernetesNode
+from constellation.cluster.current_policy import current_policy
 from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade, demand_way_back, rollback_to
 from constellation.cluster.verify import Verified
 from constellation.config.schema import Autoscaling, Config, NodeGroup
@@ -29,7 +33,9 @@ from constellation.kube.rollout import Bounds
 from constellation.providers.protocols import Desired, InfrastructureState, Role
 from constellation.releases.site import Site
 from constellation.services.joinservice import server as server_module
+from constellation.services.kept_access import KeptAccess
 from constellation.trust.cluster_policy import ClusterPolicy, Versions, parse_policy
+from constellation.trust.sealed_access import unseal_access
 from tests.fakes.cluster_machines import IMAGE, machine, release_of
 from tests.fakes.policy_world import NEXT, Owned, endpoint, owned_cluster
 from tests.fakes.release_world import digest
@@ -37,7 +43,7 @@ from tests.fakes.tpm import NOW
 from tests.fakes.upgrade_world import Upgrades
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from constellation.base.progress import Report
     from constellation.trust.release import Release
@@ -60,6 +66,7 @@ class Cloud:
     size: int = 1
     workers: int = 0
     bounds: Bounds | None = None
+    node_access: Callable[[str, Desired], Awaitable[Secret]] | None = None
     asked: list[tuple[str, int]] = field(default_factory=list)
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -76,6 +83,7 @@ class Cloud:
             infrastructure=lambda _: self,  # type: ignore[arg-type,return-value] # what it asks
             list_nodes=self.nodes,
             wait_s=20.0 if self.works else 1.0,
+            node_access=self.node_access,
         )
 
     @property
@@ -192,7 +200,7 @@ class Cloud:
         return await self._move(Versions(release=version, kubernetes=kubernetes))
 
     async def back(self) -> State:
-        to = rollback_to(upgrades.current_policy(self.state))
+        to = rollback_to(current_policy(self.state))
         await demand_way_back(self.context, to, status=self.status)
         return await self._move(to, back=True)
 
@@ -267,6 +275,37 @@ async def test_a_cluster_comes_to_another_release_and_at_the_end_accepts_only_th
     assert [p.serial for p in cloud.owned.planes] == [3]
     await cloud.upgrade("0.2.0")  # nothing is left to do
     assert cloud.policy.serial == 3
+
+
+async def test_a_roll_out_brings_control_planes_what_its_machines_are_made_of(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they ask the cloud with what the owner gave them, that names the image as well."""
+    monkeypatch.setattr(policy_hand_over, "_AGAIN_S", 0.05)
+    master = cloud.owned.cluster.master
+    kept = KeptAccess(state=cloud.owned.planes[0].files.state)
+
+    async def access(_: str, desired: Desired) -> Secret:
+        return Secret(f"a credential and image {desired.image_path}".encode())
+
+    async def keyservice() -> None:
+        while True:
+            if sealed := cloud.policy.provider_access:
+                kept.take(
+                    unseal_access(sealed, master=master, cluster_id=cloud.policy.cluster_id),
+                    sealed=sealed,
+                )
+            await asyncio.sleep(0.05)
+
+    cloud.node_access = access
+    task = asyncio.create_task(keyservice())
+    await cloud.upgrade("0.2.0")
+    task.cancel()
+    has = kept.access()
+    assert has is not None
+    assert has.reveal().endswith(NEXT.hex().encode())
+    # what the roll-out's end accepts says nothing else about the credential
+    assert kept.taken() == hashlib.sha256(cloud.policy.provider_access).digest()
 
 
 async def test_the_users_kubectl_becomes_the_releases_if_the_cache_has_it(cloud: Cloud) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from constellation.base.errors import Conflict, Unavailable
 from constellation.base.progress import Progress
 from constellation.cluster import kubectl
+from constellation.cluster.node_access import access_differs
 from constellation.cluster.plan import Observed, Planned, plan
 from constellation.cluster.steps import init, machines, prepare, ready
 from constellation.config.state import read_state, write_state
@@ -81,6 +82,9 @@ async def make_plan(context: Context) -> tuple[Planned, ...]:
     if state is not None and observed.infrastructure is not None and context.resources is not None:
         found = await context.resources(state.uid, machines.desired(context, state))
         observed = dataclasses.replace(observed, resources=found)
+    if state is not None and observed.infrastructure is not None:
+        differs = await access_differs(context, state)
+        observed = dataclasses.replace(observed, access_differs=differs)
     return plan(context.config, state, observed)
 
 

@@ -26,19 +26,22 @@ class Step(StrEnum):
     MACHINES = "machines"
     INIT = "init"
     READY = "ready"
+    ACCESS = "access"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """What there is: machines as the provider shows them, nodes as Kubernetes does.
 
-    `resources`: what of a cloud's resources differs from the conf, a line each.
+    `resources`: what of a cloud's resources differs from the conf, a line each; `access_differs`:
+    control planes are to ask the provider with something else than the policy has.
     """
 
     infrastructure: InfrastructureState | None
     has_kubeconfig: bool
     nodes: tuple[KubernetesNode, ...]
     resources: tuple[str, ...] = ()
+    access_differs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,9 @@ def plan(config: Config, state: State | None, observed: Observed) -> tuple[Plann
     ready = sum(node.ready for node in observed.nodes)
     if ready < wanted:
         steps.append(Planned(step=Step.READY, why=f"{ready} of {wanted} nodes are Ready"))
+    if observed.access_differs:
+        why = "control planes get another credential or other templates for the provider"
+        steps.append(Planned(step=Step.ACCESS, why=why))
     return tuple(steps)
 
 

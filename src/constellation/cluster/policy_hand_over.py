@@ -57,13 +57,15 @@ _AGAIN_S = 1.0
 class Obeyed:
     """What one live control plane obeys: `digest` is the SHA-256 (32 bytes) of the policy's bytes.
 
-    `serial` 0: it is not known, `problem` says why.
+    `serial` 0: it is not known, `problem` says why. `access_digest`: of the sealed provider access
+    that it has taken.
     """
 
     node_name: str
     serial: int
     digest: bytes
     problem: str
+    access_digest: bytes = b""
 
 
 async def hand_over(
@@ -91,7 +93,7 @@ async def hand_over(
         except _RefusedByAll as refused:
             _forget(context, state)
             raise refused.error from None
-        behind = [o for o in obeyed if o.digest != wanted]
+        behind = [o for o in obeyed if o.digest != wanted or not _uses(o, policy)]
         if not behind:
             context.report(Progress(step=_TITLE, detail=f"serial {policy.serial}", finished=True))
             state = dataclasses.replace(state, policy_before=None)
@@ -102,7 +104,7 @@ async def hand_over(
         if monotonic_s() > end:
             raise Unavailable(
                 f"cluster policy {policy.serial} is not obeyed yet by {names}: "
-                f"{behind[0].problem or f'serial {behind[0].serial} there'}",
+                f"{_short_of(behind[0], policy)}",
                 hint="the same command again goes on",
             )
         await asyncio.sleep(_AGAIN_S)
@@ -120,6 +122,18 @@ async def obeyed_policies(context: Context, state: State) -> tuple[Obeyed, ...]:
         return await _ask_one(context, state, kept, owner, new=None)
     except _RefusedByAll as refused:
         raise refused.error from None
+
+
+def _uses(obeyed: Obeyed, policy: ClusterPolicy) -> bool:
+    """Say whether a control plane asks the provider with what this policy has."""
+    sealed = policy.provider_access
+    return not sealed or obeyed.access_digest == hashlib.sha256(sealed).digest()
+
+
+def _short_of(obeyed: Obeyed, policy: ClusterPolicy) -> str:
+    if obeyed.serial == policy.serial and not obeyed.problem:
+        return "its KeyService has not taken the provider access (its journal says why)"
+    return obeyed.problem or f"serial {obeyed.serial} there"
 
 
 class _RefusedByAll(Exception):
@@ -237,7 +251,13 @@ async def _ask(
     finally:
         channel.close()
     return tuple(
-        Obeyed(node_name=o.node_name, serial=o.serial, digest=o.digest, problem=o.problem)
+        Obeyed(
+            node_name=o.node_name,
+            serial=o.serial,
+            digest=o.digest,
+            problem=o.problem,
+            access_digest=o.access_digest,
+        )
         for o in reply.control_planes
     )
 

@@ -24,11 +24,13 @@ from constellation.base.errors import Conflict, ConstellationError, Unavailable
 from constellation.base.progress import Progress
 from constellation.cluster import kubectl
 from constellation.cluster.apply import observe, require_state
+from constellation.cluster.current_policy import current_policy, next_serial
+from constellation.cluster.node_access import with_access
 from constellation.cluster.plan import wanted_machines
 from constellation.cluster.policy_hand_over import hand_over
 from constellation.cluster.secrets import read_secrets
 from constellation.cluster.steps.machines import desired
-from constellation.cluster.upgrade import current_policy, target
+from constellation.cluster.upgrade import target
 from constellation.config.state import Image, write_state
 from constellation.kube.cluster_release import Phase
 from constellation.kube.rollout import version_order
@@ -55,7 +57,6 @@ __all__ = [
     "ReadStatus",
     "apply_upgrade",
     "demand_way_back",
-    "next_serial",
     "rollback_to",
     "watch",
 ]
@@ -261,8 +262,8 @@ async def _begin(context: Context, state: State, found: Found, goal: Goal) -> St
     context.report(Progress(step="Files of the release", finished=True))
     following = _following(state, policy, release, path, kubernetes=goal.kubernetes)
     owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
-    signed = sign_policy(policy, owner.owner_key)
     following = await _name_image(context, following)
+    signed = sign_policy(await with_access(context, following, policy), owner.owner_key)
     try:
         return await hand_over(context, following, signed, chain=found.chain)
     except ConstellationError:
@@ -367,11 +368,6 @@ async def _demand_whole(context: Context, state: State) -> None:
             f"{ready} Ready nodes, {wanted} wanted",
             hint="`constellation status` says what is missing",
         )
-
-
-def next_serial(state: State, policy: ClusterPolicy) -> int:
-    """Give the next serial: above the policy's, and none that was signed before."""
-    return max(policy.serial, state.signed_serial) + 1
 
 
 def _release(policy: ClusterPolicy) -> str:

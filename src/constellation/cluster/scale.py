@@ -16,11 +16,10 @@ from constellation.base.clock import monotonic_s
 from constellation.base.errors import Conflict, Unavailable, UserError
 from constellation.base.progress import Progress
 from constellation.cluster.apply import require_state
+from constellation.cluster.current_policy import current_policy, next_serial
 from constellation.cluster.plan import wanted_machines
 from constellation.cluster.policy_hand_over import hand_over
-from constellation.cluster.roll_out import next_serial
 from constellation.cluster.secrets import read_secrets
-from constellation.cluster.upgrade import current_policy
 from constellation.config.state import write_state
 from constellation.kube.rollout import CONTROL_PLANE_SIZES, Bounds
 from constellation.providers.protocols import Role

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from constellation.attestation.model import Variant
 from constellation.base.errors import Conflict, UserError
 from constellation.cluster.apply import observe, require_state
+from constellation.cluster.current_policy import current_policy
 from constellation.kube.membership import NodeRole
 from constellation.kube.rollout import Desired, Health, NodeGroup, NodeView, Observed
 from constellation.kube.rollout_model import steps_to_the_end
 from constellation.providers.protocols import Role
 from constellation.releases.site import fetch_chain
-from constellation.trust.cluster_policy import verify_policy
 from constellation.trust.node_document import parse_node_document
 from constellation.trust.release import version_order
 from constellation.trust.release_chain import (
@@ -44,7 +44,6 @@ __all__ = [
     "Found",
     "Move",
     "check",
-    "current_policy",
     "find",
     "measurements",
     "plan_upgrade",
@@ -187,24 +186,6 @@ async def measurements(
             f"{config.provider.name}, {variant}"
         )
     return found.release.version, image
-
-
-def current_policy(state: State) -> ClusterPolicy:
-    """Give the policy that the cluster lives by, as this workstation signed it last.
-
-    Raises:
-        Conflict: the cluster was not initialised.
-        Untrusted: the state file's policy is not the owner's.
-    """
-    if state.policy is None:
-        raise Conflict("the cluster was not initialised", hint="run `constellation init`")
-    document = parse_node_document(state.node_document)
-    return verify_policy(
-        state.policy,
-        owner_public_key=document.owner_public_key,
-        cluster_id=document.cluster_id,
-        minimum_serial=state.policy_serial,
-    )
 
 
 async def plan_upgrade(context: Context, verified: VerifiedRelease) -> tuple[Action, ...]:

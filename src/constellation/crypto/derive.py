@@ -32,7 +32,7 @@ _LONGEST_KEY_BYTES = 255 * 32  # RFC 5869, section 2.3: 255 blocks of SHA-256
 
 _HEX = "[0-9a-f]"
 _GRAMMAR = re.compile(
-    "measurementSecret|ssh-ca"
+    "measurementSecret|ssh-ca|provider-access"
     f"|state-disk/({_HEX}{{32}}|{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}})"
     "|volume/[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
     "|etcd/(?:0|[1-9][0-9]{0,8})"
@@ -60,16 +60,16 @@ class MasterSecret:
 def canonical_key_id(key_id: str) -> str:
     """Give the one spelling of a key id; a disk's uuid loses its dashes.
 
-    Ids: `measurementSecret`, `ssh-ca`, `state-disk/<uuid>` (32 lower-case hex digits, or the same
-    with dashes), `volume/<id>`, `etcd/<n>`.
+    Ids: `measurementSecret`, `ssh-ca`, `provider-access`, `state-disk/<uuid>` (32 lower-case hex
+    digits, or the same with dashes), `volume/<id>`, `etcd/<n>`.
 
     Raises:
         FormatError: the id is none of these.
     """
     if _GRAMMAR.fullmatch(key_id) is None:
         raise FormatError(
-            f"key id {key_id[:80]!r}: expected measurementSecret, ssh-ca, state-disk/UUID, "
-            "volume/ID or etcd/N"
+            f"key id {key_id[:80]!r}: expected measurementSecret, ssh-ca, provider-access, "
+            "state-disk/UUID, volume/ID or etcd/N"
         )
     kind, slash, rest = key_id.partition("/")
     return kind + slash + (rest.replace("-", "") if kind == "state-disk" else rest)

@@ -133,9 +133,11 @@ def _openstack_metadata() -> Metadata:
 
 
 def _openstack_groups() -> NodeGroups:
-    from constellation.providers.openstack import node_groups  # noqa: PLC0415 - see above
+    from constellation.providers.openstack.node_groups import (  # noqa: PLC0415 - see above
+        KeptNodeGroups,
+    )
 
-    return node_groups.of_this_node()
+    return KeptNodeGroups()
 
 
 def _baremetal_metadata() -> Metadata:

@@ -17,6 +17,7 @@ from constellation.base import decode
 from constellation.base.errors import FormatError, Untrusted
 from constellation.crypto import signing
 from constellation.crypto.derive import CLUSTER_ID_BYTES
+from constellation.trust.sealed_access import MAX_SEALED_BYTES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -119,7 +120,9 @@ class ClusterPolicy:
     DER SubjectPublicKeyInfo (P-256). `release` None: the images were made here and no release was
     published of them. `platform`: what the owner demands of chips and clouds; None where the
     variant has neither. `slots`: how many nodes of a group may live at once; a group that is not
-    named has what `init` said. For both the owner alone speaks.
+    named has what `init` said. `provider_access`: what control planes ask the provider's API with
+    from now on, sealed for them (`trust.sealed_access`); empty: what they have. For the three the
+    owner alone speaks.
     """
 
     cluster_id: bytes
@@ -133,6 +136,7 @@ class ClusterPolicy:
     release: PolicyRelease | None = None
     platform: PlatformDemands | None = None
     slots: dict[str, int] = field(default_factory=dict)
+    provider_access: bytes = b""
 
     def __post_init__(self) -> None:
         if len(self.cluster_id) != CLUSTER_ID_BYTES:
@@ -150,6 +154,11 @@ class ClusterPolicy:
             raise FormatError("cluster policy: every digest has 32 bytes")
         if any(not 0 <= count <= _MOST_SLOTS for count in self.slots.values()):
             raise FormatError(f"cluster policy: a group has 0 to {_MOST_SLOTS} slots")
+        if len(self.provider_access) > MAX_SEALED_BYTES:
+            raise FormatError(
+                f"cluster policy: provider access of {len(self.provider_access)} bytes, at most "
+                f"{MAX_SEALED_BYTES}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

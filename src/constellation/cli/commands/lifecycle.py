@@ -97,6 +97,8 @@ def apply(
     log, own = terraform_log or "", "infrastructure" in skip
     _create(chosen_settings, log=log, own_machines=own)
     state = _initialise(chosen_settings, abandon=False, log=log, own_machines=own)
+    if not own:
+        state = _follow_access(chosen_settings, state)
     if _follows_another(read_config(workspace.config), state):
         from constellation.cli.commands.upgrade import upgrade_to_conf
 
@@ -131,7 +133,7 @@ def terminate(context: click.Context, /, terraform_log: str | None, **chosen: An
 
 def _follows_another(conf: Config, state: State) -> bool:
     """Say whether the configuration names another release or Kubernetes than the cluster has."""
-    from constellation.cluster.upgrade import current_policy
+    from constellation.cluster.current_policy import current_policy
     from constellation.trust.cluster_policy import is_rolling
 
     policy = current_policy(state)
@@ -210,6 +212,20 @@ def _initialise(
             context = with_own_machines(context)
         state, _ = run(initialise(context))
     return state
+
+
+def _follow_access(chosen: Settings, state: State) -> State:
+    """Give control planes the credential that the configuration names now, where they need one."""
+    from constellation.cli.world import real_context
+    from constellation.cluster.node_access import follow_access
+    from constellation.config.reader import read_config
+
+    workspace = chosen.workspace()
+    conf = read_config(workspace.config)
+    if conf.provider.openstack is None:
+        return state
+    with Steps() as steps, workspace.locked():
+        return run(follow_access(real_context(workspace, conf, report=steps.report), state))
 
 
 def _summary(state: State) -> dict[str, Any]:

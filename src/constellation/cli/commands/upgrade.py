@@ -138,8 +138,8 @@ def rollback(context: click.Context, /, wait_s: float, **chosen: Any) -> None:
     """Go back to the release and Kubernetes that the last upgrade left."""
     from constellation.base.files import write_atomic
     from constellation.cluster.apply import require_state
+    from constellation.cluster.current_policy import current_policy
     from constellation.cluster.roll_out import rollback_to
-    from constellation.cluster.upgrade import current_policy
     from constellation.config.writer import set_fields
 
     chosen_settings = settings(context, chosen)
@@ -170,7 +170,7 @@ def _ask(chosen: Settings) -> None:
     """Ask once for what is done as root, where the machines are here and a cluster is."""
     from constellation.cli.privilege import ask_for_root
     from constellation.cluster.apply import require_state
-    from constellation.cluster.upgrade import current_policy
+    from constellation.cluster.current_policy import current_policy
     from constellation.config.reader import read_config
 
     workspace = chosen.workspace()
@@ -213,7 +213,7 @@ async def _source(engine: Context) -> Source:
     """Give the repository, once there is a cluster that could follow it."""
     from constellation.cli.releases import find_source
     from constellation.cluster.apply import require_state
-    from constellation.cluster.upgrade import current_policy
+    from constellation.cluster.current_policy import current_policy
     from constellation.config.workspace import cache_folder
 
     current_policy(require_state(engine))  # before anything is built
@@ -240,7 +240,7 @@ def _engine(chosen: Settings, *, report: Report, wait_s: float = _USUAL_WAIT_S) 
 
 
 def _tell(chosen: Settings, state: State) -> None:
-    from constellation.cluster.upgrade import current_policy
+    from constellation.cluster.current_policy import current_policy
 
     policy = current_policy(state)
     release = policy.release.version if policy.release is not None else ""

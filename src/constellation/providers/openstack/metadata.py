@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.providers.answers import Fields
+    from constellation.providers.openstack.access import Access
     from constellation.providers.placement import Placed
     from constellation.providers.protocols import Metadata
 
@@ -119,6 +120,7 @@ class OpenStackMetadata:
     def __init__(self, *, source: Source | None = None, access: Path = ACCESS_FILE) -> None:
         self._source: Source = source or MetadataService()
         self._access = access
+        self._known: tuple[Access, Cloud] | None = None
 
     async def self_(self) -> Instance:
         """Say who this machine is. Raises Unavailable, FormatError."""
@@ -149,7 +151,10 @@ class OpenStackMetadata:
         """
         access = await asyncio.to_thread(read_access, self._access)
         if access is not None:
-            compute = await Cloud(access).caller(COMPUTE)
+            # a token is asked for once, until the owner replaces the credential
+            if self._known is None or self._known[0] != access:
+                self._known = (access, Cloud(access))
+            compute = await self._known[1].caller(COMPUTE)
             return tuple(f.instance for f in await list_servers(compute, uid=access.uid))
         _, meta = await self._own()
         listed = meta.text_or(CONTROL_PLANES, "", longest=255)

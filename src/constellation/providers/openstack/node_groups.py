@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from constellation.providers.openstack.servers import Found
     from constellation.providers.protocols import Instance, NodeGroups
 
-__all__ = ["OpenStackNodeGroups", "of_this_node"]
+__all__ = ["KeptNodeGroups", "OpenStackNodeGroups"]
 
 _DEADLINE_S = 300.0
 _DRAIN_S = 10.0
@@ -249,27 +249,48 @@ class OpenStackNodeGroups:
         await asyncio.sleep(self._pause_s)
 
 
-def of_this_node(
-    access_file: Path = ACCESS_FILE, document: Path = _NODE_DOCUMENT
-) -> OpenStackNodeGroups:
-    """Give the groups for the operator of this control plane, by what lies on its disks.
+class KeptNodeGroups:
+    """`providers.protocols.NodeGroups` of a control plane, by what lies on its disks now.
 
-    Raises:
-        Conflict: the owner has given this node no access to the cloud's API.
-        Unavailable, FormatError: it cannot be read.
+    The owner may have replaced the access since the last call (`services.kept_access`).
     """
-    access = read_access(access_file)
-    if access is None:
-        raise Conflict(
-            f"{access_file}: this node has no access to OpenStack's API",
-            hint="groups stay as they are: give control planes an application credential",
-        )
+
+    def __init__(self, *, access_file: Path = ACCESS_FILE, document: Path = _NODE_DOCUMENT) -> None:
+        self._access_file, self._document = access_file, document
+        self._known: tuple[Access, OpenStackNodeGroups] | None = None
+
+    async def create(self, group: str) -> Instance:
+        """Add one machine to a group; see `OpenStackNodeGroups`."""
+        return await (await self._groups()).create(group)
+
+    async def delete(self, instance_id: str) -> None:
+        """Remove a machine; see `OpenStackNodeGroups`."""
+        await (await self._groups()).delete(instance_id)
+
+    async def list_instances(self) -> tuple[Instance, ...]:
+        """List all machines of this cluster; see `OpenStackNodeGroups`."""
+        return await (await self._groups()).list_instances()
+
+    async def _groups(self) -> OpenStackNodeGroups:
+        """Raises Conflict: the owner has given this node no access to the cloud's API."""
+        access = await asyncio.to_thread(read_access, self._access_file)
+        if access is None:
+            raise Conflict(
+                f"{self._access_file}: this node has no access to OpenStack's API",
+                hint="groups stay as they are: give control planes an application credential",
+            )
+        if self._known is None or self._known[0] != access:
+            document = await asyncio.to_thread(_read_document, self._document)
+            self._known = (access, OpenStackNodeGroups(access, node_document=document))
+        return self._known[1]
+
+
+def _read_document(path: Path) -> bytes:
     try:
-        with document.open("rb") as file:
-            data = file.read(_MAX_DOCUMENT)
+        with path.open("rb") as file:
+            return file.read(_MAX_DOCUMENT)
     except OSError as error:
-        raise Unavailable(f"{document}: {error.strerror}") from error
-    return OpenStackNodeGroups(access, node_document=data)
+        raise Unavailable(f"{path}: {error.strerror}") from error
 
 
 def _control_planes(servers: tuple[Found, ...]) -> str:
@@ -299,3 +320,4 @@ def _volumes(template: Template) -> tuple[dict[str, Any], ...]:
 
 if TYPE_CHECKING:
     _: type[NodeGroups] = OpenStackNodeGroups
+    __: type[NodeGroups] = KeptNodeGroups

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PolicyStand(_message.Message):
-    __slots__ = ("serial", "digest", "policy", "policy_signature", "release_chain", "acceptance", "acceptance_signature")
+    __slots__ = ("serial", "digest", "policy", "policy_signature", "release_chain", "acceptance", "acceptance_signature", "access_digest")
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class PolicyStand(_message.Message):
     RELEASE_CHAIN_FIELD_NUMBER: _ClassVar[int]
     ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
     ACCEPTANCE_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     serial: int
     digest: bytes
     policy: bytes
@@ -22,7 +23,8 @@ class PolicyStand(_message.Message):
     release_chain: bytes
     acceptance: bytes
     acceptance_signature: bytes
-    def __init__(self, serial: _Optional[int] = ..., digest: _Optional[bytes] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ..., release_chain: _Optional[bytes] = ..., acceptance: _Optional[bytes] = ..., acceptance_signature: _Optional[bytes] = ...) -> None: ...
+    access_digest: bytes
+    def __init__(self, serial: _Optional[int] = ..., digest: _Optional[bytes] = ..., policy: _Optional[bytes] = ..., policy_signature: _Optional[bytes] = ..., release_chain: _Optional[bytes] = ..., acceptance: _Optional[bytes] = ..., acceptance_signature: _Optional[bytes] = ..., access_digest: _Optional[bytes] = ...) -> None: ...
 
 class IntroduceRequest(_message.Message):
     __slots__ = ()

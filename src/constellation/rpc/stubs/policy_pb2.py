@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0cpolicy.proto\x12\x17\x63onstellation.policy.v1\"k\n\x0fHandOverRequest\x12\x17\n\x0fowner_signature\x18\x01 \x01(\x0c\x12\x0e\n\x06policy\x18\x02 \x01(\x0c\x12\x18\n\x10policy_signature\x18\x03 \x01(\x0c\x12\x15\n\rrelease_chain\x18\x04 \x01(\x0c\"(\n\rReportRequest\x12\x17\n\x0fowner_signature\x18\x01 \x01(\x0c\"b\n\x0cPolicyReport\x12\x19\n\x11\x63hannel_signature\x18\x01 \x01(\x0c\x12\x37\n\x0e\x63ontrol_planes\x18\x02 \x03(\x0b\x32\x1f.constellation.policy.v1.Obeyed\"L\n\x06Obeyed\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x0f\n\x07problem\x18\x04 \x01(\t2\xc5\x01\n\rPolicyService\x12[\n\x08HandOver\x12(.constellation.policy.v1.HandOverRequest\x1a%.constellation.policy.v1.PolicyReport\x12W\n\x06Report\x12&.constellation.policy.v1.ReportRequest\x1a%.constellation.policy.v1.PolicyReportb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0cpolicy.proto\x12\x17\x63onstellation.policy.v1\"k\n\x0fHandOverRequest\x12\x17\n\x0fowner_signature\x18\x01 \x01(\x0c\x12\x0e\n\x06policy\x18\x02 \x01(\x0c\x12\x18\n\x10policy_signature\x18\x03 \x01(\x0c\x12\x15\n\rrelease_chain\x18\x04 \x01(\x0c\"(\n\rReportRequest\x12\x17\n\x0fowner_signature\x18\x01 \x01(\x0c\"b\n\x0cPolicyReport\x12\x19\n\x11\x63hannel_signature\x18\x01 \x01(\x0c\x12\x37\n\x0e\x63ontrol_planes\x18\x02 \x03(\x0b\x32\x1f.constellation.policy.v1.Obeyed\"c\n\x06Obeyed\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x15\n\raccess_digest\x18\x05 \x01(\x0c\x32\xc5\x01\n\rPolicyService\x12[\n\x08HandOver\x12(.constellation.policy.v1.HandOverRequest\x1a%.constellation.policy.v1.PolicyReport\x12W\n\x06Report\x12&.constellation.policy.v1.ReportRequest\x1a%.constellation.policy.v1.PolicyReportb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICYREPORT']._serialized_start=192
   _globals['_POLICYREPORT']._serialized_end=290
   _globals['_OBEYED']._serialized_start=292
-  _globals['_OBEYED']._serialized_end=368
-  _globals['_POLICYSERVICE']._serialized_start=371
-  _globals['_POLICYSERVICE']._serialized_end=568
+  _globals['_OBEYED']._serialized_end=391
+  _globals['_POLICYSERVICE']._serialized_start=394
+  _globals['_POLICYSERVICE']._serialized_end=591
 # @@protoc_insertion_point(module_scope)

@@ -33,13 +33,15 @@ class PolicyReport(_message.Message):
     def __init__(self, channel_signature: _Optional[bytes] = ..., control_planes: _Optional[_Iterable[_Union[Obeyed, _Mapping]]] = ...) -> None: ...
 
 class Obeyed(_message.Message):
-    __slots__ = ("node_name", "serial", "digest", "problem")
+    __slots__ = ("node_name", "serial", "digest", "problem", "access_digest")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     serial: int
     digest: bytes
     problem: str
-    def __init__(self, node_name: _Optional[str] = ..., serial: _Optional[int] = ..., digest: _Optional[bytes] = ..., problem: _Optional[str] = ...) -> None: ...
+    access_digest: bytes
+    def __init__(self, node_name: _Optional[str] = ..., serial: _Optional[int] = ..., digest: _Optional[bytes] = ..., problem: _Optional[str] = ..., access_digest: _Optional[bytes] = ...) -> None: ...

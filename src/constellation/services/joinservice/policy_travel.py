@@ -69,7 +69,8 @@ class PolicyTravel:
     """What one JoinService does with policies; `own_name` is its node's.
 
     `pinned_root`: root metadata of this node's own image; `join_key` gives the key with which this
-    JoinService says that it has judged a policy.
+    JoinService says that it has judged a policy; `access` gives the digest of the sealed provider
+    access that this node has taken.
     """
 
     def __init__(
@@ -81,8 +82,9 @@ class PolicyTravel:
         join_key: Callable[[], ec.EllipticCurvePrivateKey],
         membership: Callable[[], Membership],
         ask: AskPeer,
+        access: Callable[[], bytes],
     ) -> None:
-        self._kept, self._own_name = kept, own_name
+        self._kept, self._own_name, self._access = kept, own_name, access
         self._pinned_root, self._join_key = pinned_root, join_key
         self._membership, self._ask = membership, ask
 
@@ -128,7 +130,7 @@ class PolicyTravel:
         ]
         met = await asyncio.gather(*(self._meet(m) for m in others))
         mine = self._stand(whole=False)
-        own = policy_pb2.Obeyed(node_name=self._own_name, serial=mine.serial, digest=mine.digest)
+        own = _obeyed(self._own_name, mine)
         return tuple(sorted((own, *met), key=lambda o: o.node_name))
 
     async def once(self) -> None:
@@ -143,7 +145,7 @@ class PolicyTravel:
             theirs = await self._level(member.address)
         except ConstellationError as error:
             return policy_pb2.Obeyed(node_name=member.name, problem=str(error)[:500])
-        return policy_pb2.Obeyed(node_name=member.name, serial=theirs.serial, digest=theirs.digest)
+        return _obeyed(member.name, theirs)
 
     async def _level(self, address: str) -> join_pb2.PolicyStand:
         mine = self._stand(whole=False)
@@ -161,7 +163,17 @@ class PolicyTravel:
         stand = join_pb2.PolicyStand(
             serial=parse_policy(signed.policy).serial,
             digest=hashlib.sha256(signed.policy).digest(),
+            access_digest=self._access(),
         )
         if whole:
             write_offer(stand, self._kept.offered())
         return stand
+
+
+def _obeyed(name: str, stand: join_pb2.PolicyStand) -> policy_pb2.Obeyed:
+    return policy_pb2.Obeyed(
+        node_name=name,
+        serial=stand.serial,
+        digest=stand.digest,
+        access_digest=stand.access_digest,
+    )

@@ -24,6 +24,7 @@ from constellation.services.joinservice.policy_service import (
 from constellation.services.joinservice.policy_travel import PeerCalls, PolicyTravel
 from constellation.services.joinservice.refused import Refusals
 from constellation.services.joinservice.tickets import Tickets
+from constellation.services.kept_access import KeptAccess
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -115,6 +116,7 @@ class JoinServer:
             join_key=self.files.join_key,
             membership=lambda: self.ledger.membership,
             ask=PeerCalls(self.files.service_tls(), port=self.peer_port),
+            access=KeptAccess(state=self.files.state).taken,
         )
         peers = await mutual_tls.serve(
             [self._peer_handlers(tickets, learned, travel)],

@@ -1,6 +1,7 @@
 """KeyService as it runs: the plugin's socket first (the API server waits for it), then two ports.
 
-The plugin needs the master secret alone. The network sides (disk keys on 9090, grants on 9092) wait
+The plugin needs the master secret alone. Beside them, the provider's access is kept as the policy
+has it (`provider_access`). The network sides (disk keys on 9090, grants on 9092) wait
 for this node's certificate; 9090 uses a renewed one from its next connection on.
 """
 
@@ -26,6 +27,7 @@ from constellation.kms.master_secret import FILE_NAME, load_master_secret, of_cl
 from constellation.kube.log_copy import LogCopy
 from constellation.kube.service_identity import parse_identity
 from constellation.rpc.mutual_tls import ServiceTls, TlsServer, serve
+from constellation.services.kept_access import KeptAccess
 from constellation.services.kept_policy import KeptPolicy
 from constellation.services.keyservice.data_keys import PORT, DataKeys
 from constellation.services.keyservice.grant_service import (
@@ -38,6 +40,7 @@ from constellation.services.keyservice.grant_service import (
 )
 from constellation.services.keyservice.kms_plugin import KmsPlugin
 from constellation.services.keyservice.members import Members
+from constellation.services.keyservice.provider_access import AccessKeeper
 from constellation.trust.node_document import parse_node_document
 
 if TYPE_CHECKING:
@@ -94,6 +97,7 @@ class KeyServer:
                 tasks.create_task(_look_on(membership))
                 tasks.create_task(self._data_keys(master, kept, membership, listening))
                 tasks.create_task(self._grants(master, kept, membership, known, listening))
+                tasks.create_task(AccessKeeper(master=master, kept=kept).run())
         finally:
             plugin.close()
             await plugin.wait_closed()
@@ -139,7 +143,7 @@ class KeyServer:
                 own_name=identity.name,
                 kept=kept,
                 join_key=lambda: Secret(_read(self._keys / "join.pem")),
-                access=self._access,
+                access=KeptAccess(state=self.state).access,
                 membership=membership,
                 known=known,
             )
@@ -162,10 +166,6 @@ class KeyServer:
         finally:
             server.close()
             await server.wait_closed()
-
-    def _access(self) -> Secret | None:
-        path = self._keys / "provider" / "access.json"
-        return Secret(_read(path)) if path.exists() else None
 
     def _membership(self, kept: KeptPolicy, known: KnownGrants) -> Callable[[], Membership]:
         """Make what both sides ask: whoever looks at the log, the age of grants counts from it."""

@@ -42,6 +42,7 @@ async def behind(folder: Path, shown: SignedPolicy) -> PolicyTravel:
         join_key=files.join_key,
         membership=lambda: ledger.membership,
         ask=ask,
+        access=bytes,
     )
 
 

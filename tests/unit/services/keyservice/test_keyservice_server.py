@@ -23,7 +23,9 @@ from constellation.crypto.x509 import CertificateAuthority, generate_key, spki
 from constellation.kms.master_secret import dump_master_secret, load_master_secret
 from constellation.kube.join_log import Entry, Kind
 from constellation.kube.membership import NodeRole
+from constellation.kube.node_record import dump_node_record
 from constellation.kube.service_identity import ServiceIdentity, dump_identity
+from constellation.providers.openstack.access import dump_access
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.mutual_tls import ServiceTls, channel
 from constellation.rpc.stubs.key_grpc import KeyServiceStub
@@ -31,10 +33,14 @@ from constellation.rpc.stubs.key_pb2 import GetDataKeyRequest
 from constellation.rpc.stubs.kmsv2_grpc import KeyManagementServiceStub
 from constellation.rpc.stubs.kmsv2_pb2 import DecryptRequest, EncryptRequest, StatusRequest
 from constellation.services.joinservice.admit import admit
+from constellation.services.kept_access import KeptAccess
 from constellation.services.keyservice.server import KeyServer
+from constellation.trust.cluster_policy import parse_policy, sign_policy
+from constellation.trust.sealed_access import seal_access
 from tests.fakes.cluster_machines import OURS
 from tests.fakes.join_world import Chip, SharedLog, ledger_of, write_control_plane
-from tests.fakes.members import DOCUMENT, asks, attested, machine
+from tests.fakes.members import DOCUMENT, asks, attested, machine, node_record
+from tests.fakes.openstack import FakeOpenStack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -169,6 +175,23 @@ async def test_a_caller_without_a_live_member_record_is_refused(
     before = identity_files(tmp_path / "b", running.files)
     with pytest.raises(Rejected, match="another life of this name"):
         await running.ask(before)
+    assert len(await running.ask(running.files.service_tls())) == 64
+
+
+async def test_the_provider_access_of_a_new_policy_is_taken(running: Running) -> None:
+    kept = running.files.kept_policy()
+    (member,) = ledger_of(running.files, SharedLog()).membership.nodes
+    record = node_record(member, cluster_id=CLUSTER, provider="openstack")
+    (running.files.state / "node.json").write_bytes(dump_node_record(record))
+    wanted = dump_access(FakeOpenStack().access())
+    sealed = seal_access(wanted, master=MASTER, cluster_id=CLUSTER, nonce=bytes(12))
+    policy = dataclasses.replace(parse_policy(OURS.policy(serial=2).policy), provider_access=sealed)
+    kept.keep_first(sign_policy(policy, OURS.owner))
+    for _ in range(250):
+        if KeptAccess(state=running.files.state).access() == wanted:
+            break
+        await asyncio.sleep(0.02)
+    assert KeptAccess(state=running.files.state).access() == wanted
     assert len(await running.ask(running.files.service_tls())) == 64
 
 
