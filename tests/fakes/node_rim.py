@@ -35,7 +35,7 @@ if [ "$3 $4" = "certs all" ]; then mkdir -p {pki}; cp -n {given}/ca.crt {given}/
 if [ "$3 $4" = "kubeconfig all" ]; then echo kubeconfig > {kubernetes}/admin.conf; fi
 """
 _KUBECTL = """#!/bin/sh
-cat > /dev/null
+cat >> {applied}
 echo "kubectl $3" >> {diary}
 """
 _OF_ONE_BOOT = (
@@ -86,6 +86,7 @@ class NodeRim:
         words = {
             "diary": self.folder / "diary",
             "given": given,
+            "applied": self.folder / "applied",
             "pki": self.paths.pki,
             "kubernetes": self.paths.kubernetes,
         }

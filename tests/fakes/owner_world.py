@@ -70,6 +70,7 @@ class Node(InitServiceBase):
     secrets_received: int = 0
     given: bool = False
     access: bytes = b""
+    plan: init_pb2.ClusterPlan | None = None
     document: bytes = b""
     cluster_ca: CertificateAuthority = field(
         default_factory=lambda: CertificateAuthority.create(
@@ -135,6 +136,7 @@ class Node(InitServiceBase):
             cluster_id=document.cluster_id,
             purpose="init",
         )
+        self.plan = start.plan
         if start.master_key:
             self.secrets_received += 1
             self.access = start.provider_access
@@ -275,6 +277,8 @@ class OwnerWorld:
     progress: list[Progress] = field(default_factory=list)
     ready: bool = True
     owned: tuple[str, ...] = ()
+    workers: NodeGroup | None = None
+    """A second group in the configuration; no machine of it is ever there."""
 
     def context(self, *, abandon: bool = False) -> Context:
         async def list_nodes(kubeconfig: Path) -> tuple[KubernetesNode, ...]:
@@ -291,6 +295,8 @@ class OwnerWorld:
             )
 
         groups = {"control_plane_default": NodeGroup(role=Role.CONTROL_PLANE, size=1)}
+        if self.workers is not None:
+            groups["worker_default"] = self.workers
         return Context(
             workspace=self.workspace,
             config=Config(name="test", node_groups=groups),

@@ -191,6 +191,7 @@ def _start(data: bytes) -> object:
     start = init_pb2.InitRequest.FromString(data).start
     first_node.settings(start.plan, document=_DOCUMENT)
     first_node.api_sans(start.plan)
+    first_node.scaled_groups(start.plan)
     return own_master_secret(start.master_key, start.master_salt, document=_DOCUMENT)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,10 @@ from constellation.base.secret import Secret
 from constellation.crypto.signing import dump_private_key
 from constellation.crypto.x509 import CertificateAuthority
 from constellation.disk.superblock import State
-from constellation.kube import kubeadm
+from constellation.kube import cluster_release, kubeadm
 from constellation.kube.node_record import load_node_record
 from constellation.kube.peers import sign_peers
+from constellation.kube.rollout import Bounds
 from constellation.kube.service_access import SERVICES as SERVICES_OF_API
 from constellation.providers.openstack.access import dump_access, read_access
 from constellation.providers.placement import Placement
@@ -265,6 +267,7 @@ class Founding:
     ) -> None:
         self.rim, self.access = rim, access
         self.integration, self.artifacts = bool(artifacts), artifacts or ARTIFACTS
+        self.groups = [init_pb2.NodeGroup(name=g.name, role=g.role, size=g.size) for g in GROUPS]
         self.policies = 0
         (rim.folder / "given/ca.crt").write_bytes(CA.certificate_pem)
         (rim.folder / "given/ca.key").write_bytes(CA.key_pem.reveal())
@@ -280,7 +283,7 @@ class Founding:
             service_cidr="10.96.0.0/12",
             pod_cidr="10.244.0.0/16",
             mesh_cidr="10.43.0.0/16",
-            node_groups=[init_pb2.NodeGroup(name=g.name, role=g.role, size=g.size) for g in GROUPS],
+            node_groups=self.groups,
             instance_id="i-1",
         )
         return InitRun(
@@ -333,6 +336,24 @@ async def test_the_first_node_keeps_what_the_owner_gave_it_for_the_clouds_api(
     kept = node.paths.access
     assert read_access(kept) == FakeOpenStack().access()
     assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+async def test_a_group_s_bounds_stand_in_its_object_from_init_on(rim: NodeRim) -> None:
+    plain = Founding(rim)
+    assert "bounds of node groups" not in {step.name for step in plain.run().steps()}
+    founding = Founding(rim)
+    (workers,) = (g for g in founding.groups if g.role == "worker")
+    workers.min, workers.max = 1, workers.size + 3
+    await founding.go(founding.run().steps())
+    assert rim.diary().count("kubectl apply") == 2
+    applied = (rim.folder / "applied").read_text()
+    last = applied[applied.rindex('{\n "apiVersion": "v1",\n "kind": "List"') :]
+    (item,) = json.loads(last)["items"]
+    assert (item["apiVersion"], item["kind"]) == ("constellation.internal/v1alpha1", "NodeGroup")
+    group = cluster_release.parse_group(item["spec"], what="applied")
+    assert (group.name, group.size) == (workers.name, workers.size)
+    assert group.bounds == Bounds(least=1, most=workers.size + 3)
+    assert item["metadata"]["name"] == cluster_release.group_object_name(group.name)
 
 
 def with_cloud_objects(data: bytes, *, kind: ArtifactKind = ArtifactKind.OBJECTS) -> bytes:

@@ -15,7 +15,12 @@ from constellation.cluster.mini import up
 from constellation.cluster.plan import Step
 from constellation.cluster.terminate import terminate
 from constellation.cluster.verify import verify
+from constellation.config.schema import Autoscaling, NodeGroup
 from constellation.config.state import read_state
+from constellation.kube.rollout import Bounds
+from constellation.providers.protocols import Role
+from constellation.services.bootstrapper import first_node
+from constellation.trust.cluster_policy import parse_policy
 from tests.fakes.owner_world import OwnerWorld, owner_world
 
 if TYPE_CHECKING:
@@ -84,6 +89,32 @@ async def test_an_interrupted_init_goes_on(world: OwnerWorld) -> None:
         await running
     await initialise(world.context())
     assert world.node.secrets_received == 1
+
+
+async def test_bounds_of_the_conf_go_with_init_and_the_owner_signs_as_many_places(
+    world: OwnerWorld,
+) -> None:
+    world.workers = NodeGroup(
+        role=Role.WORKER, size=2, autoscaling=Autoscaling.model_validate({"min": 1, "max": 4})
+    )
+    await create(world.context())
+    with pytest.raises(
+        Unavailable, match="1 more to join"
+    ):  # min, and no worker's machine is there
+        await initialise(world.context())
+    assert world.node.plan is not None
+    (workers,) = first_node.scaled_groups(world.node.plan)
+    assert (workers.name, workers.size, workers.bounds) == (
+        "worker_default",
+        2,
+        Bounds(least=1, most=4),
+    )
+    state = read_state(world.workspace.state)
+    assert state is not None
+    assert state.policy is not None
+    policy = parse_policy(state.policy.policy)
+    assert policy.serial == 1
+    assert policy.slots == {"control_plane_default": 1, "worker_default": 4}
 
 
 def _has_policy(world: OwnerWorld) -> bool:

@@ -89,8 +89,8 @@ class NodeGroup(Section):
     """Type of the state disk; without it, the provider's default. Clouds only."""
 
     autoscaling: Autoscaling | None = None
-    """Bounds within which a cluster-autoscaler gives the group its size, from `constellation scale`
-    on; without them nobody but you does."""
+    """Bounds within which a cluster-autoscaler gives the group its size, from `init` on (later ones
+    from `constellation scale` on); without them nobody but you does."""
 
     @model_validator(mode="after")
     def _within(self) -> NodeGroup:

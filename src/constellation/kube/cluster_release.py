@@ -8,15 +8,19 @@ tell its upgrade agent, which obeys the policy on its disk and not the order alo
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from constellation.base import decode
 from constellation.base.errors import FormatError
 from constellation.kube.membership import NodeRole  # noqa: TC001 - decode reads the hints
 from constellation.kube.rollout import Bounds, NodeGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "API_GROUP",
@@ -35,6 +39,7 @@ __all__ = [
     "dump_report",
     "dump_status",
     "group_object_name",
+    "group_objects",
     "parse_group",
     "parse_orders",
     "parse_reports",
@@ -130,6 +135,20 @@ def dump_group(group: NodeGroup) -> dict[str, Any]:
         "max": bounds.most if bounds is not None else None,
         "leaving": list(group.leaving),
     }
+
+
+def group_objects(groups: Iterable[NodeGroup]) -> bytes:
+    """Give the objects of new groups as one JSON List, for `kubectl apply`."""
+    items = [
+        {
+            "apiVersion": f"{API_GROUP}/{API_VERSION}",
+            "kind": "NodeGroup",
+            "metadata": {"name": group_object_name(group.name)},
+            "spec": {key: value for key, value in dump_group(group).items() if value is not None},
+        }
+        for group in groups
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1).encode()
 
 
 def parse_group(spec: Any, *, what: str, version: str = "") -> NodeGroup:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from constellation.atls.client import AtlsChannel
     from constellation.cluster.context import Context
     from constellation.cluster.secrets import ClusterSecrets
+    from constellation.config.schema import NodeGroup
     from constellation.config.state import State
     from constellation.providers.protocols import InfrastructureState, Instance
 
@@ -139,7 +140,9 @@ async def _talk(
             while (event := await stream.recv_message()) is not None:
                 match event.WhichOneof("kind"):
                     case "policy_needed":
-                        state = _with_policy(state, event.policy_needed.join_public_key, secrets)
+                        state = _with_policy(
+                            context, state, event.policy_needed.join_public_key, secrets
+                        )
                         write_state(context.workspace.state, state)
                         await _send_policy(stream, state)
                     case "finished":
@@ -192,11 +195,21 @@ def _plan(context: Context, state: State) -> init_pb2.ClusterPlan:
         pod_cidr=POD_CIDR,
         mesh_cidr=MESH_CIDR,
         node_groups=[
-            init_pb2.NodeGroup(name=name, role=group.role, size=group.size)
-            for name, group in context.config.node_groups.items()
+            _node_group(name, group) for name, group in context.config.node_groups.items()
         ],
         instance_id=chosen.instance_id,
         cloud_integration=context.config.provider.wants_integration,
+    )
+
+
+def _node_group(name: str, group: NodeGroup) -> init_pb2.NodeGroup:
+    bounds = group.autoscaling
+    return init_pb2.NodeGroup(
+        name=name,
+        role=group.role,
+        size=group.size,
+        min=bounds.min if bounds is not None else 0,
+        max=bounds.max if bounds is not None else 0,
     )
 
 
@@ -206,7 +219,9 @@ def _machines(state: State) -> InfrastructureState:
     return state.infrastructure
 
 
-def _with_policy(state: State, join_public_key: bytes, secrets: ClusterSecrets) -> State:
+def _with_policy(
+    context: Context, state: State, join_public_key: bytes, secrets: ClusterSecrets
+) -> State:
     """Sign serial 1; a repeated init signs it again for the same join key."""
     machines = _machines(state)
     assert state.image is not None  # noqa: S101 - _machines looked
@@ -220,6 +235,7 @@ def _with_policy(state: State, join_public_key: bytes, secrets: ClusterSecrets) 
         kubernetes_version=state.kubernetes_version,
         join_public_key=join_public_key,
         platform=state.platform,
+        slots={name: group.most for name, group in context.config.node_groups.items()},
     )
     return dataclasses.replace(
         state, policy=sign_policy(policy, secrets.owner_key), policy_serial=policy.serial

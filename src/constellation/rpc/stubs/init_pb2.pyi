@@ -59,14 +59,18 @@ class ClusterPlan(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kubernetes_version: _Optional[str] = ..., artifact_list: _Optional[bytes] = ..., endpoint: _Optional[str] = ..., user_endpoint: _Optional[str] = ..., api_sans: _Optional[_Iterable[str]] = ..., service_cidr: _Optional[str] = ..., pod_cidr: _Optional[str] = ..., mesh_cidr: _Optional[str] = ..., node_groups: _Optional[_Iterable[_Union[NodeGroup, _Mapping]]] = ..., instance_id: _Optional[str] = ..., cloud_integration: _Optional[bool] = ...) -> None: ...
 
 class NodeGroup(_message.Message):
-    __slots__ = ("name", "role", "size")
+    __slots__ = ("name", "role", "size", "min", "max")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
+    MIN_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
     name: str
     role: str
     size: int
-    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
+    min: int
+    max: int
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ..., size: _Optional[int] = ..., min: _Optional[int] = ..., max: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
     __slots__ = ("policy", "signature")

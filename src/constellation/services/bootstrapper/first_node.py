@@ -16,6 +16,7 @@ from constellation.kube.membership import (
 )
 from constellation.kube.node_record import NodeRecord
 from constellation.kube.placement import place_first
+from constellation.kube.rollout import Bounds, NodeGroup
 from constellation.trust import artifact_list
 from constellation.trust.artifact_list import ArtifactKind
 
@@ -36,6 +37,7 @@ __all__ = [
     "only_image",
     "record",
     "require_me",
+    "scaled_groups",
     "settings",
 ]
 
@@ -83,6 +85,32 @@ def settings(plan: init_pb2.ClusterPlan, *, document: NodeDocument) -> Settings:
         artifact_list=plan.artifact_list,
         groups=groups,
     )
+
+
+def scaled_groups(plan: init_pb2.ClusterPlan) -> tuple[NodeGroup, ...]:
+    """Give the groups that an autoscaler may move from the start, with their bounds.
+
+    Raises:
+        FormatError: bounds of control planes, out of order, or that leave out the group's size.
+    """
+    found = []
+    for group in plan.node_groups:
+        if not group.min and not group.max:
+            continue
+        try:
+            bounds = Bounds(least=group.min, most=group.max)
+            wanted = NodeGroup(
+                name=group.name, role=NodeRole(group.role), size=group.size, bounds=bounds
+            )
+        except ValueError as error:
+            raise FormatError(f"plan: group {group.name[:60]!r}: {error}") from None
+        if not bounds.least <= wanted.size <= bounds.most:
+            raise FormatError(
+                f"plan: group {group.name[:60]!r}: size {wanted.size}, "
+                f"want {bounds.least} to {bounds.most}"
+            )
+        found.append(wanted)
+    return tuple(found)
 
 
 def api_sans(plan: init_pb2.ClusterPlan) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ class InitRun:
                 f"want {plan.kubernetes_version}"
             )
         self._settings = first_node.settings(plan, document=document)
+        self._scaled = first_node.scaled_groups(plan)
         self._cloud = first_node.cloud_artifact(plan, self._artifacts, provider=paths.provider)
 
     def steps(self) -> tuple[Step, ...]:
@@ -106,6 +107,7 @@ class InitRun:
             *(phase(p) for p in kubeadm.PHASES_AFTER_API),
             Step(name="no bootstrap tokens", do=self._forget_tokens),
             Step(name="DNS and roles", do=self._apply_objects),
+            *self._group_steps(),
             *self._cloud_steps(),
             Step(name="kube-proxy", do=self._start_proxy, volatile=True),
             Step(name="node record", do=self._write_record),
@@ -242,6 +244,16 @@ class InitRun:
             kubernetes=self._plan.kubernetes_version,
             paths=self._paths,
         )
+
+    def _group_steps(self) -> tuple[Step, ...]:
+        scaled = self._scaled
+        if not scaled:
+            return ()
+
+        async def apply() -> None:
+            await kubernetes.apply_groups(scaled, paths=self._paths)
+
+        return (Step(name="bounds of node groups", do=apply),)
 
     def _cloud_steps(self) -> tuple[Step, ...]:
         cloud = self._cloud

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from constellation.base.files import write_atomic
 from constellation.base.retry import until_available
-from constellation.kube import api_server, cloud_objects, kubeadm, units
+from constellation.kube import api_server, cloud_objects, cluster_release, kubeadm, units
 from constellation.kube.kubeconfigs import kubelet_kubeconfig
 from constellation.kube.membership import NodeRole
 from constellation.kube.objects import cluster_dns_address, first_objects
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.kube.node_record import NodeRecord
+    from constellation.kube.rollout import NodeGroup
     from constellation.providers.placement import Placement
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.artifact_list import Artifact
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "apply_cloud_objects",
     "apply_first_objects",
+    "apply_groups",
     "cluster_settings",
     "ensure_api_identities",
     "forget_bootstrap_tokens",
@@ -174,6 +176,11 @@ async def apply_first_objects(*, service_cidr: str, kubernetes: str, paths: Path
     await node_tools.apply_objects(
         first_objects(service_cidr=service_cidr, kubernetes=kubernetes), kubeconfig=paths.admin
     )
+
+
+async def apply_groups(groups: tuple[NodeGroup, ...], *, paths: Paths) -> None:
+    """Create the objects of groups that an autoscaler may move; the operator makes the others."""
+    await node_tools.apply_objects(cluster_release.group_objects(groups), kubeconfig=paths.admin)
 
 
 async def apply_cloud_objects(artifact: Artifact, *, paths: Paths) -> None:

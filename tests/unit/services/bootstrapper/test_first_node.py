@@ -98,6 +98,28 @@ def test_the_first_node_has_a_place_that_admission_accepts() -> None:
     assert (record.name, record.pod_cidr) == (member.name, member.pod_cidr)
 
 
+@pytest.mark.parametrize(
+    ("role", "size", "least", "most"),
+    [
+        ("worker", 2, 3, 1),
+        ("worker", 2, 0, 3),
+        ("worker", 2, 3, 4),
+        ("worker", 5, 1, 4),
+        ("worker", 2, 2, 0),
+        ("control-plane", 3, 1, 3),
+        ("owner", 2, 1, 3),
+    ],
+)
+def test_bounds_that_no_group_may_have_are_refused(
+    role: str, size: int, least: int, most: int
+) -> None:
+    good = init_pb2.NodeGroup(name="w", role="worker", size=2, min=1, max=3)
+    assert [g.bounds for g in first_node.scaled_groups(init_pb2.ClusterPlan(node_groups=[good]))]
+    bad = init_pb2.NodeGroup(name="w", role=role, size=size, min=least, max=most)
+    with pytest.raises(FormatError, match="plan: group 'w'"):
+        first_node.scaled_groups(init_pb2.ClusterPlan(node_groups=[good, bad]))
+
+
 def test_the_certificate_of_the_api_names_both_endpoints_once() -> None:
     assert first_node.api_sans(plan()) == ("127.0.0.1", "mini.example", "10.42.0.1")
 
