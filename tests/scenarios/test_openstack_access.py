@@ -238,6 +238,18 @@ async def test_without_a_restricted_credential_nothing_is_made(
     assert not stack.workspace.terraform.exists()
 
 
+async def test_a_group_that_has_no_room_to_grow_stays_as_it_is(stack: Stack) -> None:
+    await create(stack.context())
+    before = dict(stack.fake.servers)
+    workers = stack.config.node_groups["worker_default"].model_copy(update={"size": 3})
+    groups = stack.config.node_groups | {"worker_default": workers}
+    stack.config = stack.config.model_copy(update={"node_groups": groups})
+    stack.fake.limits |= {"maxTotalInstances": 3}
+    with pytest.raises(Conflict, match="quota of instances: 3 of which 2 are used, 2 more needed"):
+        await create(stack.context())
+    assert stack.fake.servers == before
+
+
 async def test_a_credential_that_is_gone_by_the_time_of_init_stops_it_before_the_secret(
     stack: Stack,
 ) -> None:

@@ -440,6 +440,10 @@ async def test_of_two_workstations_one_wins_and_the_other_is_told(
     assert cloud.policy == won
 
 
+def nothing() -> None:
+    """Write no configuration: the test's own is changed already."""
+
+
 async def test_a_group_grows_with_its_slots_first_and_shrinks_with_them_last(
     cloud: Cloud,
 ) -> None:
@@ -455,10 +459,10 @@ async def test_a_group_grows_with_its_slots_first_and_shrinks_with_them_last(
         await cloud.set_size(kubeconfig, group, size, bounds=bounds)
 
     sized(3)
-    await scale.scale(cloud.context, GROUP, ask=ask)
+    await scale.scale(cloud.context, GROUP, ask=ask, write=nothing)
     assert (slots_when_asked, cloud.policy.slots, cloud.size) == ([{GROUP: 3}], {GROUP: 3}, 3)
     sized(1)
-    await scale.scale(cloud.context, GROUP, ask=ask)
+    await scale.scale(cloud.context, GROUP, ask=ask, write=nothing)
     assert slots_when_asked[1:] == [{GROUP: 3}]
     assert (cloud.policy.slots, cloud.size) == ({GROUP: 1}, 1)
     assert cloud.policy.serial == 3
@@ -475,17 +479,38 @@ async def test_with_autoscaling_the_policy_has_places_for_the_most_and_the_objec
         cloud.config = Config(name="test", node_groups={GROUP: planes, WORK: workers})
 
     conf(1, bounds=(1, 4))
-    await scale.scale(cloud.context, WORK, ask=cloud.set_size)
+    await scale.scale(cloud.context, WORK, ask=cloud.set_size, write=nothing)
     assert cloud.policy.slots == {GROUP: 1, WORK: 4}
     assert cloud.bounds == Bounds(least=1, most=4)
     cloud.workers = 3  # as an autoscaler made it
-    await scale.scale(cloud.context, GROUP, ask=cloud.set_size)
+    await scale.scale(cloud.context, GROUP, ask=cloud.set_size, write=nothing)
     assert cloud.policy.slots == {GROUP: 1, WORK: 4}
     assert cloud.workers == 3, "another group's call leaves it alone"
     conf(2, bounds=None)
-    await scale.scale(cloud.context, WORK, ask=cloud.set_size)
+    await scale.scale(cloud.context, WORK, ask=cloud.set_size, write=nothing)
     assert (cloud.bounds, cloud.policy.slots) == (None, {GROUP: 1, WORK: 2})
     assert cloud.workers == 2
+
+
+async def test_a_group_for_which_the_cloud_has_no_room_changes_nothing(cloud: Cloud) -> None:
+    asked: list[dict[str, int]] = []
+
+    async def ask_room(uid: str, desired: Desired) -> None:
+        assert uid == "test"
+        asked.append({g.name: g.size for g in desired.groups})
+        raise Conflict("quota of cores: 8 of which 8 are used, 4 more needed")
+
+    written: list[int] = []
+    cloud.config = Config(
+        name="test", node_groups={GROUP: NodeGroup(role=Role.CONTROL_PLANE, size=3)}
+    )
+    full = dataclasses.replace(cloud.context, ask_room=ask_room)
+    with pytest.raises(Conflict, match="quota of cores"):
+        await scale.scale(full, GROUP, ask=cloud.set_size, write=lambda: written.append(1))
+    assert asked == [{GROUP: 3}]
+    assert (written, cloud.asked, cloud.policy.serial) == ([], [], 1)
+    await scale.scale(cloud.context, GROUP, ask=cloud.set_size, write=lambda: written.append(1))
+    assert (written, cloud.size) == ([1], 3)
 
 
 def test_a_size_outside_the_bounds_is_refused() -> None:
@@ -504,9 +529,9 @@ async def test_no_group_is_scaled_while_a_roll_out_goes_on(cloud: Cloud) -> None
     with pytest.raises(Unavailable):
         await cloud.upgrade("0.2.0")
     with pytest.raises(Conflict, match="a roll-out goes on"):
-        await scale.scale(cloud.context, GROUP, ask=cloud.set_size)
+        await scale.scale(cloud.context, GROUP, ask=cloud.set_size, write=nothing)
     assert cloud.asked == []
     cloud.works = True
     await cloud.upgrade("0.2.0")
-    await scale.scale(cloud.context, GROUP, ask=cloud.set_size)
+    await scale.scale(cloud.context, GROUP, ask=cloud.set_size, write=nothing)
     assert cloud.asked == [(GROUP, 1)]

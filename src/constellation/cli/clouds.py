@@ -60,6 +60,7 @@ __all__ = [
     "CLOUDS",
     "CloudSupplies",
     "TerraformRun",
+    "ask_room",
     "cloud_context",
     "cloud_of",
     "iam_variables",
@@ -158,6 +159,7 @@ def cloud_context(
         supplies=CloudSupplies(cache=cache, workspace=workspace, config=config),
         infrastructure=make,
         node_access=node_access_of(config, make),
+        ask_room=partial(ask_room, make, report=report),
         resources=partial(resource_changes, make, report=report),
         owned=lambda: made_here(workspace),
         list_nodes=list_nodes,
@@ -176,6 +178,15 @@ async def resource_changes(
     assert isinstance(infrastructure, TerraformInfrastructure | OpenStackInfrastructure)  # noqa: S101 - a cloud's
     plan = await infrastructure.plan(desired, report=report)
     return tuple(f"{change.action} {change.address}" for change in plan.changes)
+
+
+async def ask_room(
+    make: Callable[[str], Infrastructure], uid: str, desired: Desired, *, report: Report
+) -> None:
+    """Refuse if the cloud has no room for groups of these sizes; see `cluster.context`."""
+    infrastructure = make(uid)
+    assert isinstance(infrastructure, TerraformInfrastructure | OpenStackInfrastructure)  # noqa: S101 - a cloud's
+    await infrastructure.ask_room(desired, report=report)
 
 
 def node_access_of(

@@ -75,6 +75,11 @@ class Forgotten:
         self.variables(uid, desired)
         return ()
 
+    async def room(self, more: Desired) -> tuple[str, ...]:
+        """Refuse as `variables`."""
+        self.variables("machines", more)
+        return ()
+
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         """Refuse: nobody says how the cloud is asked."""
         raise Conflict(f"{outputs.uid} on {self.provider}: the configuration cannot be read")

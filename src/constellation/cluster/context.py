@@ -93,7 +93,8 @@ class Context:
     nothing plans; `keeps_machines`: they are somebody's own, so that a removal leaves them;
     `abandon`: init may leave the node that it chose before; `node_access` makes, for
     a uid, what control planes ask the provider's API with; None: machines have identities of their
-    own.
+    own; `ask_room` refuses (Conflict) if the provider has no room for groups of these sizes; None:
+    it has no quotas that could be asked.
     """
 
     workspace: Workspace
@@ -109,3 +110,4 @@ class Context:
     keeps_machines: bool = False
     resources: Callable[[str, Desired], Awaitable[tuple[str, ...]]] | None = None
     node_access: Callable[[str, Desired], Awaitable[Secret]] | None = None
+    ask_room: Callable[[str, Desired], Awaitable[None]] | None = None

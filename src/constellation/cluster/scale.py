@@ -20,19 +20,21 @@ from constellation.cluster.current_policy import current_policy, next_serial
 from constellation.cluster.plan import wanted_machines
 from constellation.cluster.policy_hand_over import hand_over
 from constellation.cluster.secrets import read_secrets
+from constellation.cluster.steps.machines import desired
 from constellation.config.state import write_state
 from constellation.kube.rollout import CONTROL_PLANE_SIZES, Bounds
 from constellation.providers.protocols import Role
 from constellation.trust.cluster_policy import is_rolling, sign_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from constellation.cluster.context import Context
     from constellation.config.schema import Config
     from constellation.config.state import State
 
-__all__ = ["SetSize", "check_size", "demand_settled", "means", "scale"]
+__all__ = ["SetSize", "check_size", "means", "scale"]
 
 _LOOK_S = 1.0
 
@@ -87,7 +89,7 @@ def means(config: Config, group: str, size: int) -> str:
     return f"control planes on the way: {way}"
 
 
-def demand_settled(context: Context) -> State:
+def _demand_settled(context: Context) -> State:
     """Give the state of a cluster that no roll-out changes.
 
     Raises:
@@ -102,14 +104,20 @@ def demand_settled(context: Context) -> State:
     return state
 
 
-async def scale(context: Context, group: str, *, ask: SetSize) -> State:
+async def scale(context: Context, group: str, *, ask: SetSize, write: Callable[[], None]) -> State:
     """Bring a group to the size that the context's configuration has for it; waits for it.
 
+    `write` writes the size into the user's configuration: once nothing speaks against it.
+
     Raises:
-        Conflict: the cluster was not initialised, or a roll-out goes on.
+        Conflict: the cluster was not initialised, a roll-out goes on, or the provider has no room;
+            nothing was changed.
         Unavailable: not within the context's `wait_s`; the same call goes on.
     """
-    state, wanted = demand_settled(context), context.config.node_groups[group]
+    state, wanted = _demand_settled(context), context.config.node_groups[group]
+    if context.ask_room is not None:
+        await context.ask_room(state.uid, desired(context, state))
+    write()
     if state.policy_before is not None and state.policy is not None:
         state = await hand_over(context, state, state.policy)
     machines = state.infrastructure.instances if state.infrastructure is not None else ()

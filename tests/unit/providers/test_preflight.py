@@ -274,3 +274,39 @@ async def test_a_credential_that_allows_everything_is_not_given_to_control_plane
     cloud = OpenStackCloud(*_settings(tmp_path))
     with pytest.raises(UserError, match="a credential of their own"):
         await cloud.preflight(UID, desired(conf("openstack")))
+
+
+async def _no_room(cloud: Cloud) -> list[str]:
+    with pytest.raises(Conflict) as caught:
+        await cloud.room(desired(conf(cloud.provider)))
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+async def test_google_has_room_for_machines_or_says_what_lacks(gce: FakeGce) -> None:
+    gce.quotas = {"INSTANCES": (10, 8), "SSD_TOTAL_GB": (101, 41), "STATIC_ADDRESSES": (1, 1)}
+    assert await _gcp(gce).room(desired(conf("gcp"))) == ()
+    gce.quotas["SSD_TOTAL_GB"] = (100, 41)
+    assert await _no_room(_gcp(gce)) == [
+        "quota SSD_TOTAL_GB: 100 of which 41 are used, 60 more needed"
+    ]
+
+
+async def test_azure_has_room_for_machines_or_says_what_lacks(azure: FakeAzure) -> None:
+    azure.usages = {"virtualMachineScaleSets": (2, 2), "standardDCASv5Family": (12, 4)}
+    assert await _azure(azure).room(desired(conf("azure"))) == ()
+    azure.usages["standardDCASv5Family"] = (8, 4)
+    azure.sizes = {"Standard_DC4as_v5": (["1", "2", "3"], ["2"])}
+    assert await _no_room(_azure(azure)) == [
+        "zone 2 of germanywestcentral has no machines Standard_DC4as_v5",
+        "quota standardDCASv5Family: 8 of which 4 are used, 8 more needed",
+    ]
+
+
+async def test_openstack_has_room_for_machines_or_says_what_lacks(
+    stack: FakeOpenStack, tmp_path: Path
+) -> None:
+    assert await _stack(tmp_path).room(desired(conf("openstack"))) == ()
+    stack.limits |= {"maxTotalCores": 15}
+    assert await _no_room(_stack(tmp_path)) == [
+        "quota of cores: 15 of which 8 are used, 8 more needed"
+    ]

@@ -35,7 +35,7 @@ def scale(
     from constellation.base.files import write_atomic
     from constellation.cli.world import real_context
     from constellation.cluster.kubernetes import set_group_size
-    from constellation.cluster.scale import check_size, demand_settled, means
+    from constellation.cluster.scale import check_size, means
     from constellation.cluster.scale import scale as scale_group
     from constellation.config.reader import read_config
     from constellation.config.writer import set_fields
@@ -57,10 +57,12 @@ def scale(
         engine = real_context(
             workspace, _sized(config, group, size), report=steps.report, wait_s=wait_s
         )
-        demand_settled(engine)  # before the configuration is changed
-        text = set_fields(workspace.config.read_text(), {f"nodeGroups.{group}.size": size})
-        write_atomic(workspace.config, text.encode())
-        run(scale_group(engine, group, ask=set_group_size))
+
+        def write() -> None:
+            text = set_fields(workspace.config.read_text(), {f"nodeGroups.{group}.size": size})
+            write_atomic(workspace.config, text.encode())
+
+        run(scale_group(engine, group, ask=set_group_size, write=write))
     result(
         {"group": group, "size": size},
         output=chosen_settings.output,

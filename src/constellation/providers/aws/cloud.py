@@ -133,6 +133,16 @@ class AwsCloud:
         refuse(f"AWS, {own.region}", rights=rights, others=tuple(others))
         return (*untold, *untried)
 
+    async def room(self, more: Desired) -> tuple[str, ...]:
+        """Look at machine types and quotas; see the protocol."""
+        client, own = self._client(), self.settings
+        offers = await preflight.offer_lines(client, more)
+        full, untold = await preflight.quota_lines(
+            client, more, variant=own.variant, own_network=False
+        )
+        refuse(f"AWS, {own.region}", rights=(), others=(*offers, *full))
+        return untold
+
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         """List the machines, by EC2's API. Raises Unavailable, Denied, FormatError."""
         return await list_instances(self._client(), outputs.uid)

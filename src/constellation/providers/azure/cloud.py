@@ -101,13 +101,23 @@ class AzureCloud:
         others = [
             *image,
             *await self._sizes(manager, desired),
-            *await self._quotas(manager, desired),
+            *await self._quotas(manager, desired, scale_sets=len(desired.groups)),
         ]
         if await manager.sets():
             others.append(f"scale sets of {uid} exist already, and this workspace has no state")
         rights, notes = await self._rights(manager)
         refuse(f"Azure, {own.shared.region}", rights=rights, others=tuple(others))
         return (*untold, *notes)
+
+    async def room(self, more: Desired) -> tuple[str, ...]:
+        """Look at sizes and quotas; see the protocol."""
+        manager = self._manager("")
+        lines = (
+            *await self._sizes(manager, more),
+            *await self._quotas(manager, more, scale_sets=0),
+        )
+        refuse(f"Azure, {self._settings.shared.region}", rights=(), others=lines)
+        return ()
 
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         """List the machines. Raises Unavailable, Denied, FormatError."""
@@ -134,9 +144,11 @@ class AzureCloud:
         )
         return rest.accept(console, what="boot diagnostics").body[-_MAX_CONSOLE_BYTES:]
 
-    async def _quotas(self, manager: ResourceManager, desired: Desired) -> tuple[str, ...]:
+    async def _quotas(
+        self, manager: ResourceManager, desired: Desired, *, scale_sets: int
+    ) -> tuple[str, ...]:
         offer = AZURE.of(self._settings.shared.variant)
-        needed = {"virtualmachinescalesets": len(desired.groups), "cores": 0}
+        needed = {"virtualmachinescalesets": scale_sets, "cores": 0}
         for group in desired.groups:
             machine = offer.machine(group.instance_type) if offer is not None else None
             vcpus = (machine.vcpus if machine is not None else 0) * group.size

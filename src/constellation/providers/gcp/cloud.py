@@ -97,10 +97,11 @@ class GcpCloud:
             Conflict: with everything that speaks against `create`.
             Unavailable, Denied: Google Cloud does not answer, or not to these credentials.
         """
+        addresses = 0 if self.settings.shared.internal else 1
         others = [
             *await self._image(desired.image_path, self.settings.shared.variant),
             *await self._machine_types(desired),
-            *room_lines(await self._rooms(desired)),
+            *room_lines(await self._rooms(desired, addresses=addresses)),
         ]
         if await self._list(uid):
             others.append(f"machines of {uid} exist already, and this workspace has no state")
@@ -108,6 +109,16 @@ class GcpCloud:
         where = f"Google Cloud, {self.settings.project}, {self.settings.shared.region}"
         refuse(where, rights=rights, others=tuple(others))
         return notes
+
+    async def room(self, more: Desired) -> tuple[str, ...]:
+        """Look at machine types and quotas; see the protocol."""
+        lines = (
+            *await self._machine_types(more),
+            *room_lines(await self._rooms(more, addresses=0)),
+        )
+        where = f"Google Cloud, {self.settings.project}, {self.settings.shared.region}"
+        refuse(where, rights=(), others=lines)
+        return ()
 
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         """List the machines. Raises Unavailable, Denied, FormatError."""
@@ -158,8 +169,8 @@ class GcpCloud:
                 findings.append(f"{zone} has no machines {kind}")
         return findings
 
-    async def _rooms(self, desired: Desired) -> tuple[Room, ...]:
-        needed = self._needed(desired)
+    async def _rooms(self, desired: Desired, *, addresses: int) -> tuple[Room, ...]:
+        needed = self._needed(desired) | {"STATIC_ADDRESSES": addresses}
         parts = {"project": self.settings.project, "region": self.settings.shared.region}
         region = await self._caller().fields(calls.GET_REGION, parts=parts)
         return tuple(
@@ -176,7 +187,7 @@ class GcpCloud:
     def _needed(self, desired: Desired) -> dict[str, int]:
         """Give what the machines take of each quota; a boot disk's size is its image's."""
         offer = GCP.of(self.settings.shared.variant)
-        needed = {"INSTANCES": 0, "STATIC_ADDRESSES": 0 if self.settings.shared.internal else 1}
+        needed = {"INSTANCES": 0}
         for group in desired.groups:
             needed["INSTANCES"] += group.size
             disks = _DISK_QUOTAS.get(group.state_disk_type, _USUAL_DISK_QUOTA)

@@ -134,6 +134,13 @@ class OpenStackCloud:
         refuse(where, rights=(), others=(*others, *lines))
         return notes
 
+    async def room(self, more: Desired) -> tuple[str, ...]:
+        """Look at flavours, zones, image and quotas; see the protocol."""
+        region = Region(self._plain_access(""))
+        lines, notes = await preflight_lines(region, more, boot_volume_gb=_BOOT_VOLUME_GB)
+        refuse(f"OpenStack, {self._settings.cloud}, {self._login.region}", rights=(), others=lines)
+        return notes
+
     def expect(self, desired: Desired) -> None:
         """Note which machines will be made after Terraform's part, for the preflight."""
         self._wanted = desired
@@ -294,6 +301,7 @@ class OpenStackInfrastructure:
     async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
         """Create what is missing; see the protocol."""
         self._cloud.expect(desired)
+        await self.ask_room(desired, report=report)
         # Terraform's part waits for no machines
         empty = tuple(dataclasses.replace(g, size=0) for g in desired.groups)
         state = await self._inner.apply(dataclasses.replace(desired, groups=empty), report=report)
@@ -304,6 +312,10 @@ class OpenStackInfrastructure:
         """Say what `apply` would do with what machines stand in."""
         empty = tuple(dataclasses.replace(g, size=0) for g in desired.groups)
         return await self._inner.plan(dataclasses.replace(desired, groups=empty), report=report)
+
+    async def ask_room(self, desired: Desired, *, report: Report) -> None:
+        """Ask whether groups may grow to these sizes; see `TerraformInfrastructure.ask_room`."""
+        await self._inner.ask_room(desired, report=report)
 
     async def observe(self) -> InfrastructureState | None:
         """Say what exists; None where nothing does."""

@@ -1,9 +1,9 @@
 """A cloud as the workstation sees it: `providers.protocols.Infrastructure` over Terraform.
 
 What differs between clouds is one `Cloud`: the module's variables, and what its API says about
-machines. Order of `apply`: preflight, module and variables, init, plan, the user's word, apply,
-wait until the cloud lists the machines. A first apply that fails is rolled back, and what is left
-is named; a later one never is, since that would take a cluster away.
+machines. Order of `apply`: preflight, module and variables, init, plan, room for what a later apply
+adds, the user's word, apply, wait until the cloud lists the machines. A first apply that fails is
+rolled back, and what is left is named; a later one never is, since that would take a cluster away.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from constellation.base.progress import Report
     from constellation.providers.protocols import Desired, Infrastructure
 
-__all__ = ["PORTS", "Cloud", "Outputs", "TerraformInfrastructure"]
+__all__ = ["PORTS", "Cloud", "Outputs", "TerraformInfrastructure", "grown"]
 
 PORTS = {"api": 6443, "init": 9000, "recovery": 9999, "verify": 30081, "policy": 30091}
 """What the load balancer leads to control planes, by the name in the configuration (`access`)."""
@@ -77,6 +77,13 @@ class Cloud(Protocol):
         Raises:
             Conflict: with everything that is missing.
             Unavailable: the cloud does not answer.
+        """
+        ...
+
+    async def room(self, more: Desired) -> tuple[str, ...]:
+        """Ask whether zones and quotas have room for these machines beside all others.
+
+        Gives notes, and raises, as `preflight` does.
         """
         ...
 
@@ -140,6 +147,8 @@ class TerraformInfrastructure:
         before = await terraform.resources()
         plan = await terraform.plan(report=report)
         if plan.changes:
+            if not first:
+                await self._ask_room(terraform, desired, report=report)
             self._confirm(plan)
             try:
                 await terraform.apply(plan, report=report, step=_STEP)
@@ -148,6 +157,26 @@ class TerraformInfrastructure:
                     raise
                 raise await self._rolled_back(terraform, error, report=report) from error
         return await self._listed(terraform, desired, report=report)
+
+    async def ask_room(self, desired: Desired, *, report: Report) -> None:
+        """Ask whether groups may grow to these sizes; nothing is changed.
+
+        Where nothing was made from this folder, nobody is asked: the preflight does that.
+
+        Raises:
+            Conflict: a quota, or a zone, has no room for the machines that are not there yet.
+            Unavailable, Denied: the cloud does not answer, or not to these credentials.
+        """
+        if self._folder.mark() == self._mark:
+            await self._ask_room(await self._terraform(), desired, report=report)
+
+    async def _ask_room(self, terraform: Terraform, desired: Desired, *, report: Report) -> None:
+        found = await terraform.outputs()
+        there = await self._cloud.instances(_outputs(found)) if found else ()
+        if (more := grown(desired, there)) is not None:
+            for note in await self._cloud.room(more):
+                report(Progress(step="Preflight", detail=note))
+            report(Progress(step="Preflight", detail="there is room", finished=True))
 
     async def plan(self, desired: Desired, *, report: Report) -> Plan:
         """Say what `apply` would do with resources that exist; nothing is changed.
@@ -273,6 +302,17 @@ class TerraformInfrastructure:
             instances=tuple(_reached(m, host, direct=self._direct) for m in instances),
             trust_roots=(),
         )
+
+
+def grown(desired: Desired, there: tuple[Instance, ...]) -> Desired | None:
+    """Give what is to be made beside what there is: groups with their growth; None: nothing is."""
+    have = [machine.group for machine in there]
+    groups = tuple(
+        dataclasses.replace(group, size=group.size - have.count(group.name))
+        for group in desired.groups
+        if group.size > have.count(group.name)
+    )
+    return dataclasses.replace(desired, groups=groups) if groups else None
 
 
 def _outputs(found: Mapping[str, object]) -> Outputs:

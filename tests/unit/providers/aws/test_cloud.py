@@ -90,6 +90,20 @@ async def test_quotas_without_room_are_told_with_what_is_used(aws: FakeAws) -> N
     ]
 
 
+async def test_room_is_asked_for_the_machines_alone_when_a_group_grows(aws: FakeAws) -> None:
+    aws.vpcs, aws.addresses = 5, 5  # there is no network to be made
+    aws.quotas = {"L-1216C47A": 28.0, "L-F678F1CE": 5.0, "L-0263D0A3": 5.0}
+    aws.others = [("m6a.2xlarge", 8, "")]
+    assert await _cloud(aws).room(_desired()) == ()
+    aws.others.append(("c6a.large", 2, ""))
+    with pytest.raises(Conflict) as caught:
+        await _cloud(aws).room(_desired())
+    assert str(caught.value).splitlines()[1:] == [
+        "  quota of virtual CPUs of standard machines: 28 of which 10 are used, 20 more needed"
+    ]
+    assert aws.dry_runs == set()
+
+
 async def test_a_network_that_exists_takes_no_quota_and_no_right(aws: FakeAws) -> None:
     aws.vpcs, aws.addresses = 5, 5
     aws.forbidden = {"CreateVpc", "CreateInternetGateway", "AllocateAddress"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +50,7 @@ class SmallCloud:
 
     def __init__(self, *, lag: int = 0, left: tuple[str, ...] = (), missing: str = "") -> None:
         self.lag, self.left, self.missing, self.looks = lag, left, missing, 0
+        self.wanted: list[dict[str, int]] = []
 
     def variables(self, uid: str, desired: Desired) -> Mapping[str, object]:
         return {"uid": uid, "image": desired.image_path, "initialised": desired.initialised}
@@ -58,6 +60,12 @@ class SmallCloud:
         if self.missing:
             raise Conflict(f"{uid}: {self.missing}")
         return ("quotas were not told",)
+
+    async def room(self, more: Desired) -> tuple[str, ...]:
+        self.wanted.append({group.name: group.size for group in more.groups})
+        if self.missing:
+            raise Conflict(self.missing)
+        return ()
 
     async def instances(self, outputs: Outputs) -> tuple[Instance, ...]:
         self.looks += 1
@@ -215,6 +223,32 @@ async def test_what_the_preflight_misses_is_said_before_anything_is_made(setting
     with pytest.raises(Conflict, match="no quota"):
         await setting.infrastructure(cloud).apply(DESIRED, report=silent)
     assert not setting.folder.exists()
+
+
+async def test_room_for_what_a_later_apply_adds_is_asked_before_anything_changes(
+    setting: Setting,
+) -> None:
+    cloud = SmallCloud()
+    infrastructure = setting.infrastructure(cloud)
+    await infrastructure.ask_room(DESIRED, report=silent)  # nothing was made from here
+    await infrastructure.apply(DESIRED, report=silent)
+    assert cloud.wanted == []  # the preflight has asked
+    # another resource, but no machine: nobody is asked
+    setting.behave(resources=[NETWORK, GROUP, MORE])
+    await infrastructure.apply(DESIRED, report=silent)
+    assert cloud.wanted == []
+    setting.behave(resources=[NETWORK, GROUP])
+    setting.asked.clear()
+    workers = Group(name="workers", role=Role.WORKER, size=2)
+    planes = replace(DESIRED.groups[0], size=3)
+    larger = replace(DESIRED, groups=(planes, workers))
+    cloud.missing = "quota of cores: 8 of which 8 are used, 16 more needed"
+    for act in (infrastructure.apply, infrastructure.ask_room):
+        with pytest.raises(Conflict, match="quota of cores"):
+            await act(larger, report=silent)
+    assert cloud.wanted == [{"planes": 2, "workers": 2}] * 2
+    assert setting.resources() == [NETWORK, GROUP, MORE]
+    assert setting.asked == []
 
 
 async def test_a_first_apply_that_fails_is_rolled_back(setting: Setting) -> None:
