@@ -120,6 +120,7 @@ class Host:
     name: str = "control-plane-0"
     snapshot_data: bytes = b"etcd's data"
     port: int = 0
+    settled: list[tuple[str, int]] = field(default_factory=list)
     authority: CertificateAuthority = field(
         default_factory=lambda: CertificateAuthority.create(
             "kubernetes", now=datetime.now(UTC), lifetime=timedelta(days=1)
@@ -187,6 +188,10 @@ class Host:
 
     def kubeadm_lives(self) -> None:
         (self.home / "moves-left").unlink(missing_ok=True)
+
+    async def settle(self, folder: Path) -> None:
+        """Note how far the diary was when a folder's file system was waited for."""
+        self.settled.append((folder.name, len(self.diary())))
 
     async def snapshot(self, target: BinaryIO) -> None:
         target.write(self.snapshot_data)

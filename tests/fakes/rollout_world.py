@@ -151,6 +151,8 @@ class RolloutWorld:
         self._housekeep()
         self._pointing.clear()
         for pod in list(self._apps.ending):
+            if self._apps.on[pod]:
+                continue  # on a machine that is off: nobody there ends it
             ready = sorted(
                 n.name for n in self._nodes.values() if n.ready and not n.leaving
                 and n.name.startswith("worker")
@@ -254,6 +256,8 @@ class RolloutWorld:
             return False
         self._apps.ending.add(pod.name)
         node = self._apps.on[pod.name]
+        if any(m.name == node and m.off for m in self._machines.values()):
+            return True  # and it ends never: its kubelet does not live
         self._pointing[node] = self._pointing.get(node, 0) + 1
         self._apps.on[pod.name] = ""
         return True
@@ -268,6 +272,12 @@ class RolloutWorld:
         if machine is not None and not machine.off:
             self.broken.append(f"{node} was deleted while its kubelet runs")
         self._nodes.pop(node, None)
+        for pod, on in self._apps.on.items():
+            if (
+                on == node
+            ):  # Kubernetes collects pods of nodes that are gone; others take their place
+                self._apps.ending.add(pod)
+                self._apps.on[pod] = ""
 
     async def create_machine(self, group: str) -> str:
         self._call(f"create {group}")

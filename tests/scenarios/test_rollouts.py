@@ -201,6 +201,59 @@ async def test_a_new_node_that_is_not_healthy_stops_it_and_the_old_one_stays() -
     assert (world.names(), world.images()) == (before, {OLD_IMAGE})
 
 
+async def test_after_a_change_of_leader_a_machine_of_the_way_there_is_not_waited_for() -> None:
+    world = RolloutWorld.running(control_planes=3, workers=1)
+    before = world.names()
+    image_only(world)
+    world.next_broken = True
+    drill = Drill(world)
+    await drill.until(Phase.STOPPED)
+    world.upgrade(policy(serial=3, images=(OLD_IMAGE, NEW_IMAGE), kubernetes=NEW))
+    await drill.close()  # who leads now did not see for which policy the machine was made
+    world.me = ""
+    await drill.until_idle()
+    assert (world.names(), world.images()) == (before, {OLD_IMAGE})
+    assert len([w for w in world.log if w.startswith("create")]) == 1
+
+
+async def test_a_new_leader_makes_one_more_machine_and_not_one_after_the_other() -> None:
+    world = RolloutWorld.running(control_planes=3, workers=1)
+    image_only(world)
+    drill = Drill(world)
+    for _ in range(3):
+        world.next_broken = True
+        await drill.until(Phase.STOPPED, turns=240)
+        for _ in range(int(2 * START_S / LOOK_S)):
+            world.next_broken = True
+            await drill.turn()
+        await drill.close()
+    created = [w for w in world.log if w.startswith("create")]
+    assert len(created) <= 3, "one for each who leads"
+    assert world.broken == []
+
+
+@pytest.mark.parametrize("name", ["worker-default-0", "control-plane-default-1"])
+@pytest.mark.parametrize("how", ["power_off", "vanish"])
+async def test_a_node_that_dies_while_it_is_drained_is_taken_for_dead(name: str, how: str) -> None:
+    world = RolloutWorld.running(control_planes=3, workers=2)
+    drill = Drill(world)
+    await drill.until_idle()
+    image_only(world)
+    world.budget_blocks = "worker" in name
+    for _ in range(100):
+        await drill.turn()
+        if f"mark {name}" in world.log:
+            break
+    getattr(world, how)(name)
+    world.budget_blocks = False
+    for _ in range(int((DEAD_S + 100) / LOOK_S)):
+        await drill.turn()
+    await drill.until_idle()
+    assert len(world.names()) == 5
+    assert world.images() == {NEW_IMAGE}
+    assert world.broken == []
+
+
 async def test_a_machine_that_boots_another_image_is_refused_and_the_reason_is_shown() -> None:
     world = RolloutWorld.running(control_planes=1, workers=1)
     image_only(world)

@@ -52,9 +52,16 @@ GROUP, WORK = "control_plane_default", "workers"
 KUBERNETES = "v1.36.2"
 
 
+class Cut(Exception):
+    """The command was killed here."""
+
+
 @dataclass
 class Cloud:
-    """Provider, Kubernetes and operator of a cluster whose control planes are `owned`."""
+    """Provider, Kubernetes and operator of a cluster whose control planes are `owned`.
+
+    `cut_at`: where the command is killed, once: "provider told" or "before the signature".
+    """
 
     owned: Owned
     folder: Path
@@ -67,6 +74,7 @@ class Cloud:
     workers: int = 0
     bounds: Bounds | None = None
     node_access: Callable[[str, Desired], Awaitable[Secret]] | None = None
+    cut_at: str = ""
     asked: list[tuple[str, int]] = field(default_factory=list)
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -83,7 +91,7 @@ class Cloud:
             infrastructure=lambda _: self,  # type: ignore[arg-type,return-value] # what it asks
             list_nodes=self.nodes,
             wait_s=20.0 if self.works else 1.0,
-            node_access=self.node_access,
+            node_access=self.cut if self.cut_at == "before the signature" else self.node_access,
         )
 
     @property
@@ -112,7 +120,14 @@ class Cloud:
     async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
         del report
         self.told = bytes.fromhex(Path(desired.image_path).name)
+        if self.cut_at == "provider told":
+            self.cut_at = ""
+            raise Cut
         return await self.observe()
+
+    async def cut(self, *_: object) -> Secret:
+        self.cut_at = ""
+        raise Cut
 
     async def observe(self) -> InfrastructureState:
         infrastructure = self.owned.state.infrastructure
@@ -356,6 +371,43 @@ async def test_an_interrupted_hand_over_goes_on_with_the_chain_that_was_signed_f
     cloud.works = True
     await cloud.upgrade("0.2.0")
     assert cloud.policy.serial == 3
+
+
+@pytest.mark.parametrize("where", ["provider told", "before the signature"])
+async def test_who_turns_back_before_a_policy_was_signed_gets_the_providers_image_back(
+    cloud: Cloud, where: str
+) -> None:
+    await cloud.upgrade("0.2.0")
+    cloud.owned.upgrades.publish("0.3.0", b"3" * 32)
+    cloud.cut_at = where
+    with pytest.raises(Cut):
+        await cloud.upgrade("0.3.0")
+    assert (cloud.told, cloud.policy.serial) == (b"3" * 32, 3)
+    await cloud.upgrade("0.2.0")  # the conf says so again
+    assert cloud.told == NEXT
+    assert cloud.state.image is not None
+    assert cloud.state.image.release.image_digest == NEXT
+    assert names(cloud.policy) == {"0.2.0": False}
+    await cloud.upgrade("0.3.0")
+    assert names(cloud.policy) == {"0.3.0": False}
+
+
+@pytest.mark.parametrize("where", ["provider told", "before the signature"])
+async def test_a_roll_out_goes_on_with_its_own_image_though_a_way_back_was_begun(
+    cloud: Cloud, where: str
+) -> None:
+    await cloud.upgrade("0.2.0")
+    cloud.owned.upgrades.publish("0.3.0", b"3" * 32)
+    cloud.works = False
+    with pytest.raises(Unavailable, match="nothing went on"):
+        await cloud.upgrade("0.3.0")
+    cloud.cut_at = where
+    with pytest.raises(Cut):
+        await cloud.back()
+    assert cloud.told == NEXT
+    cloud.works = True
+    await cloud.upgrade("0.3.0")
+    assert (cloud.told, names(cloud.policy)) == (b"3" * 32, {"0.3.0": False})
 
 
 async def test_what_every_control_plane_refuses_changes_nothing_here(

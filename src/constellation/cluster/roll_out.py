@@ -36,6 +36,7 @@ from constellation.kube.cluster_release import Phase
 from constellation.kube.rollout import version_order
 from constellation.trust import artifact_list
 from constellation.trust.cluster_policy import is_rolling, sign_policy
+from constellation.trust.node_image import wanted_image
 from constellation.trust.release_rules import finish_policy, next_policy
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from constellation.config.state import State
     from constellation.kube.cluster_release import ReleaseStatus
     from constellation.trust.cluster_policy import ClusterPolicy, Versions
-    from constellation.trust.release import Release
 
 __all__ = [
     "Eyes",
@@ -170,8 +170,11 @@ async def apply_upgrade(
         state = await _begin(context, state, found, goal)
         policy = current_policy(state)
     elif is_rolling(policy):
-        await _name_image(context, state)
+        await _name_image(context, await _with_own_files(context, state, found, goal))
     else:
+        own = await _with_own_files(context, state, found, goal)
+        if own != state:
+            state = await _name_image(context, own)
         context.report(Progress(step=_TITLE, detail="nothing to do", finished=True))
         kubectl.follow(context, state)
         return state
@@ -254,14 +257,10 @@ async def _begin(context: Context, state: State, found: Found, goal: Goal) -> St
         serial=next_serial(state, current),
         slots={name: group.most + _SURGE for name, group in context.config.node_groups.items()},
     )
-    release = found.verified.release
-    context.report(Progress(step="Files of the release", detail=release.version))
-    path = await context.supplies.release_files(
-        release, context.config, kubernetes=goal.kubernetes, report=context.report
-    )
-    context.report(Progress(step="Files of the release", finished=True))
-    following = _following(state, policy, release, path, kubernetes=goal.kubernetes)
+    following = await _following(context, state, policy, found, goal)
     owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
+    # before the provider hears of it: whoever is cut off and turns back has to tell it again
+    write_state(context.workspace.state, following)
     following = await _name_image(context, following)
     signed = sign_policy(await with_access(context, following, policy), owner.owner_key)
     try:
@@ -283,10 +282,27 @@ def _with_files_of(state: State, before: State) -> State:
     )
 
 
-def _following(
-    state: State, policy: ClusterPolicy, release: Release, path: Path, *, kubernetes: str
+async def _with_own_files(context: Context, state: State, found: Found, goal: Goal) -> State:
+    """Give the state with the files of the release that the policy follows.
+
+    An earlier run may have told the provider of another one, and ended before it signed a policy.
+    """
+    policy = current_policy(state)
+    if state.image is not None and state.image.release.image_digest == wanted_image(policy):
+        return state
+    return await _following(context, state, policy, found, goal)
+
+
+async def _following(
+    context: Context, state: State, policy: ClusterPolicy, found: Found, goal: Goal
 ) -> State:
-    """Note what machines boot and run from now on."""
+    """Fetch the release's files, and note what machines boot and run from now on."""
+    release, kubernetes = found.verified.release, goal.kubernetes
+    context.report(Progress(step="Files of the release", detail=release.version))
+    path = await context.supplies.release_files(
+        release, context.config, kubernetes=kubernetes, report=context.report
+    )
+    context.report(Progress(step="Files of the release", finished=True))
     image = next(e for e in policy.releases if e.name == release.version)
     listed = release.kubernetes[kubernetes]
     return dataclasses.replace(

@@ -15,9 +15,17 @@ from constellation.kube import units
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["apply_objects", "environment", "forget_bootstrap_tokens", "kubeadm", "kubectl"]
+__all__ = [
+    "apply_objects",
+    "environment",
+    "forget_bootstrap_tokens",
+    "kubeadm",
+    "kubectl",
+    "settle",
+]
 
 _CALL_S = 30.0
+_SETTLE_S = 120.0
 _OBJECTS_S = 60.0
 _UNWANTED_BINDINGS = (
     "kubeadm:kubelet-bootstrap",
@@ -74,6 +82,14 @@ async def forget_bootstrap_tokens(*, kubeconfig: Path) -> None:
         *("delete", "clusterrolebindings", "--ignore-not-found", *_UNWANTED_BINDINGS),
         kubeconfig=kubeconfig,
     )
+
+
+async def settle(folder: Path) -> None:
+    """Wait until the file system of a folder is on its disk: what is reported must outlive a cut.
+
+    kubeadm and containerd write without waiting for it.
+    """
+    await run("sync", "--file-system", folder, timeout_s=_SETTLE_S)
 
 
 async def kubeadm(program: Path, *words: str | Path, timeout_s: float) -> None:

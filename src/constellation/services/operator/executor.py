@@ -145,7 +145,12 @@ class Executor:
     def _remove(self, name: str, facts: Facts, nodes: tuple[NodeView, ...]) -> None:
         view = next(n for n in nodes if n.name == name)
         node = _leaving(view, facts)
-        world, pace = self._world, self._pace
+        world, pace, key = self._world, self._pace, f"remove {name}"
+        if view.health is Health.DEAD:
+            # it died while it was drained: what waits for its pods would wait for ever
+            if (draining := self._work.get(key)) is not None:
+                draining.task.cancel()
+            key = f"remove dead {name}"
 
         async def remove(say: Callable[[str], None]) -> None:
             never_ready = view.health in (Health.FAILED, Health.STARTING)
@@ -157,7 +162,7 @@ class Executor:
                 await remove_worker(node, world=world, pace=pace, say=say)
             _log.info("node removed", extra={"node": name, "was": str(view.health)})
 
-        self._run(f"remove {name}", remove, node=name)
+        self._run(key, remove, node=name)
 
     def _order(self, name: str, facts: Facts) -> None:
         """Write what a control plane shall do; its own operator does it, the next looks see it."""

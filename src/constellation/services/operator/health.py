@@ -154,13 +154,13 @@ def _health(
     member: Member, node: KubeNode | None, facts: Facts, memory: Memory, *, settled: bool
 ) -> tuple[Health, str]:
     retired = any(m.name == member.name for m in facts.membership.retired)
-    if retired or (node is not None and node.leaving):
+    if retired:
         return Health.DRAINING, ""
     health, reason = _by_looks(member, node, facts, memory, settled=settled)
-    # a dead one goes as the dead do: nobody would end its pods
-    if health is not Health.DEAD and asked_to_leave(
-        member.instance_id, facts.groups, group=member.group
-    ):
+    if health is Health.DEAD:
+        return health, reason  # it goes as the dead do, marked or not: nobody there ends its pods
+    marked = node is not None and node.leaving
+    if marked or asked_to_leave(member.instance_id, facts.groups, group=member.group):
         return Health.DRAINING, ""
     return health, reason
 
@@ -185,11 +185,16 @@ def _by_looks(
 def _newcomer(instance: Instance, facts: Facts, memory: Memory) -> NodeView:
     """See a machine that has no place yet, under its instance id; its image shows when it joins.
 
-    One that was there before this policy is taken for an old one: it will not get the new image.
+    One that was there before this policy is taken for an old one: it will not get the new image. So
+    is one that failed and was there before this operator led: nobody knows for which policy it was
+    made. It is replaced once, by one that is known.
     """
     seen = memory.unwell.get(instance.instance_id)
     failed = seen is not None and seen.looks >= DEAD_LOOKS and memory.at_s - seen.since_s >= START_S
-    of_now = seen is None or seen.serial == facts.policy.serial
+    serial = facts.policy.serial
+    of_now = seen is None or seen.serial == serial
+    if failed and memory.came.get(instance.instance_id) != serial:
+        of_now = False
     health = Health.FAILED if failed else Health.STARTING
     if asked_to_leave(instance.instance_id, facts.groups, group=instance.group):
         health = Health.DRAINING

@@ -14,7 +14,7 @@ from constellation.base.errors import ConstellationError
 from constellation.kube.cluster_release import Order, OrderKind, Report
 
 if TYPE_CHECKING:
-    from constellation.kube.cluster_release import Order
+    from constellation.rpc.upgrade_client import AgentState
 
 __all__ = ["Agent", "Orders", "OwnNode"]
 
@@ -23,6 +23,10 @@ _log = logging.getLogger(__name__)
 
 class Agent(Protocol):
     """This node's upgrade agent (`rpc.upgrade_client.UpgradeClient`)."""
+
+    async def describe(self) -> AgentState:
+        """Say what this node runs."""
+        ...
 
     async def upgrade(self, *, serial: int, kubernetes: str) -> None:
         """Bring this node's static pods to the version."""
@@ -52,9 +56,16 @@ class OwnNode:
         self._name, self._orders, self._agent = name, orders, agent
 
     async def once(self) -> None:
-        """Look for an order, and do it unless it is done. Raises Unavailable."""
+        """Look for an order, and do it unless it is done. Raises Unavailable.
+
+        That it was done once is not enough: a machine that lost its power may have lost what it
+        wrote last, and is as it was before.
+        """
         order, report = await self._orders.mine()
-        if order is None or (report is not None and report.order == order and report.done):
+        if order is None:
+            return
+        said = report is not None and report.order == order and report.done
+        if said and await self._holds(order):
             return
         try:
             await self._do(order)
@@ -65,6 +76,12 @@ class OwnNode:
         if outcome != report:
             await self._orders.report(outcome)
 
+    async def _holds(self, order: Order) -> bool:
+        try:
+            return (await self._agent.describe()).api_server == _api_server_of(order)
+        except ConstellationError:  # static pods that cannot be read, for one: done anew
+            return False
+
     async def _do(self, order: Order) -> None:
         _log.info("order", extra={"order": str(order.kind), "serial": order.policySerial})
         match order.kind:
@@ -72,3 +89,8 @@ class OwnNode:
                 await self._agent.upgrade(serial=order.policySerial, kubernetes=order.kubernetes)
             case OrderKind.RETIRE:
                 await self._agent.retire(node=self._name)
+
+
+def _api_server_of(order: Order) -> str:
+    """Give the version of this node's API server once the order is done; empty: it has none."""
+    return order.kubernetes if order.kind is OrderKind.UPGRADE else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from constellation.base.errors import ConstellationError, Unavailable
+from constellation.base.errors import ConstellationError
 from constellation.kube import api_server
 from constellation.kube.join_log import Kind, verify_record
 from constellation.kube.membership import NodeRole
@@ -224,7 +224,7 @@ class RealWorld:
     async def _has_snapshot(self, policy: ClusterPolicy) -> bool:
         try:
             state = await self._agent.describe()
-        except Unavailable:
+        except ConstellationError:  # whoever asks it for one is told why it cannot
             return False
         return state.snapshot and state.policy_serial == policy.serial
 

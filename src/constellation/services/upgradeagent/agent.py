@@ -6,14 +6,15 @@ Every operation may be repeated: killed in the middle, the next call finishes it
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from constellation.base.errors import Unavailable
+from constellation.base.errors import Conflict, Unavailable
 from constellation.base.files import write_atomic
 from constellation.base.proc import run
 from constellation.base.retry import until_available
-from constellation.kube import api_server, kubeadm, units
+from constellation.kube import api_server, containerd, kubeadm, units
 from constellation.kube.objects import first_objects
 from constellation.services import artifacts, node_tools
 from constellation.services.steps import Step, StepBook, run_steps
@@ -28,6 +29,7 @@ from constellation.services.upgradeagent.judge import (
 from constellation.trust.artifact_list import ArtifactKind
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
     from typing import BinaryIO
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent", "Policies", "Snapshots"]
 
+_log = logging.getLogger(__name__)
 _KUBEADM_S = 600.0
 _IMPORT_S = 120.0
 _CALL_S = 5.0
@@ -68,7 +71,7 @@ class Snapshots(Protocol):
 
 
 class Agent:
-    """The upgrade agent of one control plane."""
+    """The upgrade agent of one control plane; `settle` waits until a folder's disk has it all."""
 
     def __init__(
         self,
@@ -77,16 +80,29 @@ class Agent:
         policies: Policies,
         etcd: Snapshots,
         paths: Paths,
+        settle: Callable[[Path], Awaitable[None]] = node_tools.settle,
         api_port: int = kubeadm.API_PORT,
     ) -> None:
         self._record, self._policies, self._etcd, self._paths = record, policies, etcd, paths
-        self._api_port = api_port
+        self._settle, self._api_port = settle, api_port
         self._turn = asyncio.Lock()
 
     @property
     def node(self) -> str:
         """This node's name."""
         return self._record.name
+
+    def mend(self) -> None:
+        """Put back what the end of an earlier run left out of the static pods; at each start.
+
+        An operator could not order it where this is the only API server.
+        """
+        if manifests.is_retired(self._paths):
+            return
+        try:
+            manifests.make_whole(self._paths)
+        except Unavailable as error:
+            _log.warning("the static pods are not whole", extra={"reason": str(error)})
 
     def describe(self) -> tuple[ClusterPolicy, str]:
         """Give the kept policy, and the version of this node's API server (empty: retired)."""
@@ -123,6 +139,8 @@ class Agent:
             listed = judge_list(
                 self._policies.artifact_list(target.kubernetes), target=target, policy=policy
             )
+            if manifests.is_retired(self._paths):
+                raise Conflict("the API server of this node was ended for good")
             manifests.make_whole(self._paths)
             judge_version(manifests.api_server_version(self._paths), target=target)
             self._make_folder()
@@ -183,11 +201,15 @@ class Agent:
 
         async def images() -> None:
             await self._import(listed)
+            await self._settle(containerd.ROOT)
 
         async def pods() -> None:
+            # the owner may have turned back while the images came
+            judge_target(target, policy=self._policies.verified())
             # volatile, so that the manifests are looked at again: kubeadm ends at once if they are
             # the version's already
             await self._kubeadm(listed, target, "upgrade", "node", "phase", "control-plane")
+            await self._settle(self._paths.manifests)
 
         async def answers() -> None:
             await until_available(
@@ -210,13 +232,13 @@ class Agent:
         shown = await run(*ctr, "ls", "-q", timeout_s=_IMPORT_S, env=node_tools.environment())
         present = set(shown.stdout.decode(errors="replace").split())
         for image in listed.of_kind(ArtifactKind.IMAGE):
-            if image.name in present:
-                continue
-            await run(
-                *(*ctr, "import", self._paths.store / "sha256" / image.sha256),
-                timeout_s=_IMPORT_S,
-                env=node_tools.environment(),
-            )
+            if image.name not in present:
+                await run(
+                    *(*ctr, "import", self._paths.store / "sha256" / image.sha256),
+                    timeout_s=_IMPORT_S,
+                    env=node_tools.environment(),
+                )
+            # also one that was there: a run may have ended between the two
             await run(
                 *(*ctr, "label", image.name, "io.cri-containerd.pinned=pinned"),
                 timeout_s=_IMPORT_S,

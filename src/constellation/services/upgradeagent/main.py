@@ -45,6 +45,7 @@ async def _run() -> None:
         etcd=Etcd(REAL.pki),
         paths=REAL,
     )
+    agent.mend()
     server = await serve(agent, SOCKET)
     _log.info("serving", extra={"node": record.name})
     await end.wait()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 from constellation.kube.cluster_release import dump_group
-from constellation.kube.rollout import CreateNode, NodeGroup, NodeRole, RemoveNode
+from constellation.kube.rollout import CreateNode, Health, NodeGroup, NodeRole, RemoveNode
 from constellation.services.operator.executor import Executor
 from constellation.services.operator.health import remember, views
 from constellation.services.operator.removal import Pace
@@ -78,3 +79,44 @@ async def test_a_bug_is_said_and_not_repeated_without_end() -> None:
         await settle()
     assert not does.busy
     assert does.failures() == {f"create {WORKERS} 0": f"Killed('create {WORKERS}')"}
+
+
+class SlowProvider(RolloutWorld):
+    """Takes its time to delete a machine; `begun` counts how often it was asked to."""
+
+    begun = 0
+
+    async def delete_machine(self, instance_id: str) -> None:
+        self.begun += 1
+        for _ in range(200):
+            await asyncio.sleep(0)
+        await super().delete_machine(instance_id)
+
+
+async def test_what_waits_for_the_pods_of_a_dead_node_ends_and_its_removal_is_begun_once() -> None:
+    world = SlowProvider.running(control_planes=1, workers=2)
+    world.budget_blocks = True
+    does = executor(world, at_s=[0.0])
+
+    async def look() -> None:
+        does.begin_look()
+        facts = await world.look()
+        nodes = views(facts, remember(None, facts, now_s=0.0))
+        seen = tuple(
+            dataclasses.replace(n, health=health) if n.name == WORKER else n for n in nodes
+        )
+        does.start((RemoveNode(node=WORKER),), facts, seen)
+        await settle()
+
+    health = Health.READY
+    await look()
+    assert does.steps()[WORKER].startswith("drain")
+    world.power_off(WORKER)
+    health = Health.DEAD
+    for _ in range(3):
+        await look()
+    assert does.steps() == {WORKER: "machine"}, "the removal of a dead node alone goes on"
+    while does.busy:
+        await settle()
+    assert world.begun == 1
+    assert WORKER not in world.names()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-from constellation.base.errors import Conflict
+import pytest
+
+from constellation.base.errors import Conflict, FormatError
 from constellation.kube.cluster_release import Order, OrderKind, Report
+from constellation.rpc.upgrade_client import AgentState
 from constellation.services.operator.own_node import OwnNode
 
 UPGRADE = Order(kind=OrderKind.UPGRADE, policySerial=2, kubernetes="v1.36.2")
@@ -21,6 +24,8 @@ class _Side:
     written: Report | None = None
     writes: int = 0
     did: list[str] = field(default_factory=list)
+    api_server: str = "v1.35.3"
+    unreadable: bool = False
 
     async def mine(self) -> tuple[Order | None, Report | None]:
         return self.order, self.written
@@ -28,13 +33,22 @@ class _Side:
     async def report(self, report: Report) -> None:
         self.written, self.writes = report, self.writes + 1
 
+    async def describe(self) -> AgentState:
+        if self.unreadable:
+            raise FormatError("static pod: 0 image tags, want one")
+        return AgentState(
+            policy_serial=2, kubernetes="v1.36.2", api_server=self.api_server, snapshot=False
+        )
+
     async def upgrade(self, *, serial: int, kubernetes: str) -> None:
         if serial != 2:
             raise Conflict(f"the order is of policy {serial}, this node obeys 2")
         self.did.append(f"upgrade {kubernetes}")
+        self.api_server, self.unreadable = kubernetes, False
 
     async def retire(self, *, node: str) -> None:
         self.did.append(f"retire {node}")
+        self.api_server = ""
 
 
 async def looks(side: _Side, *, count: int) -> None:
@@ -71,3 +85,16 @@ async def test_what_the_agent_refuses_is_reported_and_tried_again() -> None:
     side.order = UPGRADE
     await looks(side, count=1)
     assert side.written == Report(order=UPGRADE, done=True)
+
+
+@pytest.mark.parametrize("order", [UPGRADE, RETIRE])
+async def test_what_a_power_cut_took_back_is_done_again_though_it_was_reported(
+    order: Order,
+) -> None:
+    side = _Side(order=order, written=Report(order=order, done=True))
+    await looks(side, count=3)
+    assert len(side.did) == 1
+    side.api_server, side.unreadable = "v1.35.3", order is UPGRADE
+    await looks(side, count=3)
+    assert len(side.did) == 2
+    assert side.written == Report(order=order, done=True)

@@ -22,6 +22,8 @@ from tests.fakes.control_plane import NEW, OLD, Host, Policies
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from constellation.trust.cluster_policy import ClusterPolicy
+
 TARGET = Target(policy_serial=2, kubernetes=NEW)
 RECORD = NodeRecord(
     name="control-plane-0",
@@ -54,7 +56,14 @@ def policies(host: Host, monkeypatch: pytest.MonkeyPatch) -> Policies:
 
 
 def agent(host: Host, policies: Policies) -> Agent:
-    return Agent(record=RECORD, policies=policies, etcd=host, paths=host.paths, api_port=host.port)
+    return Agent(
+        record=RECORD,
+        policies=policies,
+        etcd=host,
+        paths=host.paths,
+        settle=host.settle,
+        api_port=host.port,
+    )
 
 
 def versions(host: Host) -> set[str]:
@@ -74,6 +83,11 @@ async def test_the_static_pods_get_the_version_and_the_images_come_first(
     diary = host.diary()
     assert diary[-1] == "kubeadm upgrade node phase control-plane"
     assert [line for line in diary if line == "ctr import"] == ["ctr import"] * 3
+    # neither images nor manifests are on the disk because a program that wrote them has ended
+    assert host.settled == [
+        ("containerd", diary.index("kubeadm upgrade node phase control-plane")),
+        ("manifests", len(diary)),
+    ]
 
 
 @pytest.mark.parametrize("moves", range(6))
@@ -88,6 +102,93 @@ async def test_killed_at_any_move_the_next_call_finishes_it(
         await agent(host, policies).upgrade(TARGET)
     assert versions(host) == {NEW}
     assert host.diary().count("ctr import") == 3
+
+
+@pytest.mark.parametrize("moves", range(6))
+async def test_a_node_without_another_api_server_is_whole_again_by_itself(
+    host: Host, policies: Policies, moves: int
+) -> None:
+    host.kubeadm_dies_after(moves)
+    async with host.api_server():
+        with pytest.raises(Unavailable):
+            await agent(host, policies).upgrade(TARGET)
+        host.kubeadm_lives()
+        agent(host, policies).mend()  # the node's next start: nobody could order anything
+        assert versions(host) <= {OLD, NEW}
+        await agent(host, policies).upgrade(TARGET)
+    assert versions(host) == {NEW}
+
+
+@pytest.mark.parametrize("name", [*manifests.COMPONENTS, "etcd"])
+@pytest.mark.parametrize("left", [None, b""])
+async def test_a_manifest_that_a_power_cut_took_or_emptied_is_put_back(
+    host: Host, policies: Policies, name: str, left: bytes | None
+) -> None:
+    manifest = host.paths.manifests / f"{name}.yaml"
+    was = manifest.read_bytes()
+    for folder, data in (
+        ("kubeadm-backup-manifests-2026-11-29-10-00-01", was),
+        ("kubeadm-backup-manifests-2026-11-29-10-00-02", b""),
+        # kept by an earlier upgrade, while the machine's clock was ahead
+        ("kubeadm-backup-manifests-2031-01-01-00-00-00", _older(was)),
+    ):
+        backup = host.paths.kubernetes / "tmp" / folder
+        backup.mkdir(parents=True)
+        (backup / manifest.name).write_bytes(data)
+    if left is None:
+        manifest.unlink()
+    else:
+        manifest.write_bytes(left)
+    agent(host, policies).mend()
+    assert manifest.read_bytes() == was
+
+
+def _older(manifest: bytes) -> bytes:
+    return manifest.replace(OLD.encode(), b"v1.34.9").replace(b"3.6.8-0", b"3.5.24-0")
+
+
+async def test_images_of_a_cut_off_import_are_pinned_all_the_same(
+    host: Host, policies: Policies
+) -> None:
+    (host.home / "images").write_text(f"registry.k8s.io/kube-apiserver:{NEW}\n")
+    async with host.api_server():
+        await agent(host, policies).upgrade(TARGET)
+    assert (host.diary().count("ctr import"), host.diary().count("ctr label")) == (2, 3)
+
+
+@dataclasses.dataclass(kw_only=True)
+class TurnsBack(Policies):
+    """An owner who turns back while the images come."""
+
+    host: Host
+
+    def verified(self) -> ClusterPolicy:
+        if "ctr import" not in self.host.diary():
+            return self.policy
+        lists = {**self.policy.artifact_lists, OLD: bytes(32)}
+        return dataclasses.replace(
+            self.policy, serial=3, kubernetes_version=OLD, artifact_lists=lists
+        )
+
+
+async def test_who_turns_back_while_the_images_come_is_heard(
+    host: Host, policies: Policies
+) -> None:
+    turning = TurnsBack(policy=policies.policy, lists=policies.lists, host=host)
+    async with host.api_server():
+        with pytest.raises(Conflict, match="the order is of policy 2, this node obeys 3"):
+            await agent(host, turning).upgrade(TARGET)
+    assert versions(host) == {OLD}
+
+
+async def test_a_retired_control_plane_is_not_brought_back(host: Host, policies: Policies) -> None:
+    async with host.api_server():
+        await agent(host, policies).upgrade(TARGET)
+        await agent(host, policies).retire()
+        agent(host, policies).mend()
+        with pytest.raises(Conflict, match="ended for good"):
+            await agent(host, policies).upgrade(TARGET)
+    assert {p.name for p in host.paths.manifests.iterdir()} == {"etcd.yaml"}
 
 
 async def test_done_once_more_changes_nothing(host: Host, policies: Policies) -> None:
