@@ -16,24 +16,20 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from constellation.base import clock, decode
-from constellation.base.errors import FormatError
-from constellation.crypto import signing
-from constellation.image import programs, wheels
-from constellation.image.base_root import ensure_base_root
-from constellation.image.development_release import ensure_development_repository
-from constellation.image.layers import compiled, squash, wheels_layer
-from constellation.image.manifest import Content
+from constellation.image import programs
+from constellation.image.layers import compiled, squash
+from constellation.image.measure.local import predict
+from constellation.image.node_layers import contents, node_layers, os_release
 from constellation.image.release_key import ensure_development_key
 from constellation.image.sources import os_folder, package_folder
-from constellation.image.store import NodeImage, Plan, ServicesBundle, ensure
+from constellation.image.store import SQUASHFS, NodeImage, Plan, ServicesBundle, ensure
 from constellation.image.tools import ensure_tools_root
 from constellation.image.tree import Entry, pack
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from constellation.base.progress import Report
-    from constellation.image.base_root import BaseRoot
-    from constellation.image.wheels import Wheel
 
 __all__ = [
     "NodeImage",
@@ -57,52 +53,28 @@ async def ensure_node_image(cache: Path, report: Report) -> NodeImage:
         UserError: the host lacks Debian's archive keyring or a mirror.
         FormatError: a source, list or lock cannot be read.
     """
-    tools = await ensure_tools_root(cache, report)
-    base = await ensure_base_root(cache, report)
-    private_key = ensure_development_key(cache)
-    folder = cache / "image" / "wheels"
-    lock = os_folder() / "requirements-node.lock"
-    found = await wheels.fetch(lock, folder=folder, report=report)
-    time = base.packages.time
-    python = programs.NODE_PYTHON.lstrip("/")
-    wheel_stream = await wheels_layer(
-        found, folder=folder, below=python, tools=tools, time=time, existing=base.folders,
-        report=report,
-    )  # fmt: skip
-    names = programs.present(package_folder(), programs.NODE_PROGRAMS)
-    public_key = signing.spki(private_key.public_key())
-    repository = await asyncio.to_thread(ensure_development_repository, cache, now=clock.now())
-    root = repository.pinned_root
-    with tempfile.TemporaryDirectory(dir=cache / "image", prefix=".node-") as work:
-        await asyncio.to_thread(programs.copy_sources, package_folder(), names, target=Path(work))
-        system = _system(names)
-        sources = programs.file_entries(Path(work), below=python)
-        inputs = (_digest(base.stream), _digest(wheel_stream), public_key, root,
-                  pack((*sources, *system), time=time, existing=frozenset()))  # fmt: skip
+    layers = await node_layers(cache, report)
+    system = layers.system((os_folder() / "units.txt").read_text())
+    with tempfile.TemporaryDirectory(dir=cache / "image", prefix=".node-") as folder:
+        work = Path(folder)
+        await asyncio.to_thread(layers.copy_sources, work)
 
-        async def make(output: Path, version: str) -> None:
-            compiled_entries = await compiled(Path(work), below=python, tools=tools)
-            identity = _identity(version, time=time, public_key=public_key, root=root)
-            top = (*compiled_entries, *system, *identity)
-            _no_collision(top, base)
-            existing = base.folders | {"usr/lib/constellation", python}
-            layer = pack(top, time=time, existing=existing)
-            lower = [await asyncio.to_thread(p.read_bytes) for p in (base.stream, wheel_stream)]
-            await squash((*lower, layer), output, tools=tools, time=time)
+        async def make(output: Path, version: str) -> Mapping[int, tuple[bytes, ...]]:
+            streams = await layers.streams(work, system, name=NODE_NAME, version=version)
+            await squash(streams, output, tools=layers.tools, time=layers.time)
+            digest = await asyncio.to_thread(_digest, output)
+            return predict(digest, os_release(NODE_NAME, version))
 
         plan = Plan(
             name=NODE_NAME,
-            key=_key(inputs),
-            time=time,
-            debs=tuple(
-                Content(name=d.name, version=d.version, sha256=d.sha256.hex())
-                for d in base.packages.debs
-            ),
-            wheels=_wheel_contents(found),
+            file=SQUASHFS,
+            key=_key(await asyncio.to_thread(layers.key_parts, work, system)),
+            time=layers.time,
+            debs=contents(layers.base.packages.debs),
+            wheels=layers.wheel_contents,
             make=make,
-            os_release=_os_release,
         )
-        return await ensure(plan, cache / "image", private_key, report)
+        return await ensure(plan, cache / "image", layers.private_key, report)
 
 
 async def ensure_services_bundle(cache: Path, report: Report) -> ServicesBundle:
@@ -136,7 +108,7 @@ async def ensure_services_bundle(cache: Path, report: Report) -> ServicesBundle:
         sources = programs.file_entries(Path(work), below="python")
         inputs = (pack((*sources, *files), time=0, existing=frozenset()), tools.name.encode())
 
-        async def make(output: Path, version: str) -> None:
+        async def make(output: Path, version: str) -> Mapping[int, tuple[bytes, ...]]:
             # compiled as what it is at run time: below the mount point
             below = programs.BUNDLE_PYTHON.lstrip("/")
             found = await compiled(Path(work), below=below, tools=tools)
@@ -148,70 +120,12 @@ async def ensure_services_bundle(cache: Path, report: Report) -> ServicesBundle:
             about = Entry(path="version", data=f"{version}\n".encode())
             stream = pack((*moved, *files, about), time=0, existing=frozenset())
             await squash((stream,), output, tools=tools, time=0)
+            return {}
 
         plan = Plan(
-            name=BUNDLE_NAME, key=_key(inputs), time=0, debs=(), wheels=(), make=make,
-            os_release=None,
+            name=BUNDLE_NAME, file=SQUASHFS, key=_key(inputs), time=0, debs=(), wheels=(), make=make
         )  # fmt: skip
         return await ensure(plan, cache / "image", private_key, report)
-
-
-def _system(names: tuple[str, ...]) -> tuple[Entry, ...]:
-    """Launchers, units, and files of os/: the same in every version."""
-    units = programs.file_entries(os_folder() / "units", below="usr/lib/systemd/system")
-    unit_names = tuple(Path(u.path).name for u in units)
-    return (
-        *units,
-        *programs.system_entries((os_folder() / "units.txt").read_text(), units=unit_names),
-        *programs.file_entries(os_folder() / "tree", below=""),
-        *(
-            Entry(
-                path=f"usr/lib/constellation/bin/{name}",
-                data=programs.launcher(name, python=(programs.NODE_PYTHON,)),
-                executable=True,
-            )
-            for name in names
-        ),
-    )
-
-
-def _os_release(version: str) -> bytes:
-    """Give the node's os-release (os-release(5)): it is measured into PCR 11."""
-    return (
-        'NAME="Constellation node"\n'
-        f'PRETTY_NAME="Constellation node {version} (Debian 13)"\n'
-        "ID=constellation\n"
-        "ID_LIKE=debian\n"
-        'VERSION_ID="13"\n'
-        f"IMAGE_ID={NODE_NAME}\n"
-        f"IMAGE_VERSION={version}\n"
-    ).encode()
-
-
-def _identity(version: str, *, time: int, public_key: bytes, root: bytes) -> tuple[Entry, ...]:
-    about = {
-        "name": NODE_NAME,
-        "version": version,
-        "build_time": time,
-        "release_public_key": public_key,
-    }
-    return (
-        Entry(path="usr/lib/constellation/image.json", data=decode.dump(about)),
-        Entry(path="usr/lib/constellation/release-root.json", data=root),
-        Entry(path="usr/lib/os-release", data=_os_release(version)),
-        Entry(path="etc/os-release", link="../usr/lib/os-release"),
-    )
-
-
-def _no_collision(entries: tuple[Entry, ...], base: BaseRoot) -> None:
-    if both := sorted({e.path for e in entries} & base.names):
-        raise FormatError(
-            f"/{both[0]} comes from a package and from os/", hint="prune it in image.root_build"
-        )
-
-
-def _wheel_contents(found: tuple[Wheel, ...]) -> tuple[Content, ...]:
-    return tuple(Content(name=w.name, version=w.version, sha256=w.sha256.hex()) for w in found)
 
 
 def _digest(path: Path) -> bytes:

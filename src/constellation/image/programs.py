@@ -78,10 +78,12 @@ def file_entries(folder: Path, *, below: str) -> tuple[Entry, ...]:
 def system_entries(text: str, *, units: tuple[str, ...]) -> tuple[Entry, ...]:
     """Read os/units.txt: `default T`, `enable UNIT TARGET`, `mask UNIT`; `#` begins a comment.
 
+    `unmask UNIT` takes a `mask` back that stands above it.
+
     Raises:
         FormatError: another line, or a unit of ours that is enabled but not there.
     """
-    entries = []
+    entries: list[Entry] = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
         match words:
@@ -92,6 +94,8 @@ def system_entries(text: str, *, units: tuple[str, ...]) -> tuple[Entry, ...]:
                 entries.append(Entry(path=path, link=target))
             case ["mask", unit]:
                 entries.append(Entry(path=f"etc/systemd/system/{unit}", link="/dev/null"))
+            case ["unmask", unit] if any(e.path == f"etc/systemd/system/{unit}" for e in entries):
+                entries = [e for e in entries if e.path != f"etc/systemd/system/{unit}"]
             case ["enable", unit, target] if unit in units or not unit.startswith("constellation"):
                 path = f"usr/lib/systemd/system/{target}.wants/{unit}"
                 entries.append(Entry(path=path, link=f"../{unit}"))

@@ -1,7 +1,8 @@
 """Where do swtpm, haproxy, nft, mksquashfs and nspawn come from? A Debian 13 folder in the cache.
 
-Made by unpacking packages (os/tools.txt), without being root and without running their scripts:
-the programs are started by this folder's own loader (`constellation.base.tools_root.command`).
+Made by unpacking packages (os/tools.txt; what only a VM's disk needs: os/machine.txt), without
+being root and without running their scripts: the programs are started by this folder's own loader
+(`constellation.base.tools_root.command`).
 The folder's name is the digest of its packages; an unfinished one is never seen under it.
 """
 
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
     from constellation.base.progress import Report
     from constellation.image.packages import PackageSet
 
-__all__ = ["ensure_tools_root"]
+__all__ = ["ensure_tools_root", "ensure_unpacked"]
 
-_STEP = "tools root"
 _UNPACK_TIMEOUT_S = 120.0
 
 
@@ -49,22 +49,37 @@ async def ensure_tools_root(cache: Path, report: Report) -> Path:
         listed, folder = current.read_text().split()
         if listed == wanted and (image / folder / "usr/lib").is_dir():
             return image / folder
-    found = await packages.fetch(names, folder=image / "apt-tools", step=_STEP, report=report)
-    root = image / f"tools-{packages.digest(found).hex()[:16]}"
-    if not root.exists():
-        await _unpack(found, root, report)
+    root, _ = await ensure_unpacked(cache, "tools", step="tools root", report=report)
     write_atomic(current, f"{wanted} {root.name}\n".encode())
-    report(Progress(step=_STEP, detail=root.name, finished=True))
     return root
 
 
-async def _unpack(found: PackageSet, root: Path, report: Report) -> None:
-    work = Path(tempfile.mkdtemp(dir=root.parent, prefix=".tools-"))
+async def ensure_unpacked(
+    cache: Path, name: str, *, step: str, report: Report
+) -> tuple[Path, PackageSet]:
+    """Give the folder with the unpacked packages of os/NAME.txt, and which they are.
+
+    Raises:
+        Unavailable: packages could not be fetched or unpacked.
+        UserError: the host lacks Debian's archive keyring or a mirror.
+    """
+    image = cache / "image"
+    names = packages.parse_names((os_folder() / f"{name}.txt").read_text())
+    found = await packages.fetch(names, folder=image / f"apt-{name}", step=step, report=report)
+    root = image / f"{name}-{packages.digest(found).hex()[:16]}"
+    if not root.exists():
+        await _unpack(found, root, step=step, report=report)
+    report(Progress(step=step, detail=root.name, finished=True))
+    return root, found
+
+
+async def _unpack(found: PackageSet, root: Path, *, step: str, report: Report) -> None:
+    work = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}-"))
     try:
         for number, deb in enumerate(found.debs):
             report(
                 Progress(
-                    step=_STEP,
+                    step=step,
                     detail=f"unpacking {deb.name}",
                     done=number,
                     total=len(found.debs),

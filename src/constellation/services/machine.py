@@ -17,9 +17,11 @@ __all__ = [
     "EVENT_LOG",
     "NODE_DOCUMENT",
     "MachineSettings",
+    "TpmPlaces",
     "machine_settings",
     "parse_settings",
     "reboot",
+    "tpm_places",
 ]
 
 NODE_DOCUMENT = Path("/run/constellation/node-document.json")
@@ -35,6 +37,28 @@ class MachineSettings:
 
     provider: str
     variant: Variant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TpmPlaces:
+    """Where a machine's TPM is (socket or device node), and its firmware's log of this boot."""
+
+    tpm: Path
+    firmware_log: Path
+
+
+def tpm_places(variant: Variant) -> TpmPlaces:
+    """Give where this machine's TPM is: a local node's is a socket, a VM's a device node.
+
+    Source: Linux, Documentation/security/tpm/tpm_event_log.rst and drivers/char/tpm/tpmrm-dev.c.
+    """
+    if variant is Variant.LOCAL_VTPM:
+        host = Path("/run/constellation/host")
+        return TpmPlaces(tpm=host / "tpm.sock", firmware_log=host / "binary_bios_measurements")
+    return TpmPlaces(
+        tpm=Path("/dev/tpmrm0"),
+        firmware_log=Path("/sys/kernel/security/tpm0/binary_bios_measurements"),
+    )
 
 
 def machine_settings() -> MachineSettings:

@@ -12,9 +12,10 @@ from constellation.crypto import signing
 from constellation.image import manifest as manifests
 from constellation.image.measure.local import fold, predict
 from constellation.image.release_key import ensure_development_key
-from constellation.image.store import Plan, ensure, load
+from constellation.image.store import SQUASHFS, Plan, ensure, load
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 NAME = "test-image"
@@ -26,19 +27,20 @@ class Maker:
     def __init__(self) -> None:
         self.made = 0
 
-    async def make(self, output: Path, version: str) -> None:
+    async def make(self, output: Path, version: str) -> Mapping[int, tuple[bytes, ...]]:
         self.made += 1
         output.write_bytes(b"image " + version.encode())
+        return predict(bytes(32), version.encode())
 
     def plan(self) -> Plan:
         return Plan(
             name=NAME,
+            file=SQUASHFS,
             key="00" * 32,
             time=12,
             debs=(),
             wheels=(),
             make=self.make,
-            os_release=lambda version: version.encode(),
         )
 
 

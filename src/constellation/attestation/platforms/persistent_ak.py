@@ -9,7 +9,10 @@ verifiers. Source: Microsoft, "Azure confidential VMs: guest attestation"; TPM 2
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Protocol
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from constellation.attestation.hcl.report import HclReport
 from constellation.attestation.model import Binding, Evidence, Variant
@@ -20,6 +23,7 @@ from constellation.attestation.platforms.azure_trustedlaunch import AzureTrusted
 from constellation.attestation.platforms.qemu_vtpm import QemuVtpmEvidence
 from constellation.attestation.snp.endorsements import Endorsements, vek_facts
 from constellation.attestation.tdx.quote import parse_quote
+from constellation.attestation.tpm import quote
 from constellation.base import decode
 from constellation.crypto.certificate import Certificate
 
@@ -71,6 +75,13 @@ class QemuVtpmAttester:
 
     def __init__(self, tpm: Tpm, event_log: Path) -> None:
         self._tpm, self._event_log = tpm, event_log
+
+    async def attester_id(self) -> bytes:
+        """Give what `vtpm.VerifiedTpm` finds: SHA-256 (32 bytes) of the AK's key. Unavailable."""
+        key = quote.public_key(await self._tpm.read_public(AK_HANDLE))
+        return hashlib.sha256(
+            key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        ).digest()
 
     async def attest(self, binding: Binding) -> Evidence:
         """Quote the registers; see `Attester`."""

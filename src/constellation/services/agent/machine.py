@@ -1,46 +1,55 @@
-"""A local node's machine as the agent sees it: a TPM on a socket, and this boot's event log."""
+"""A node's machine as the agent sees it: a TPM that was given an AK, and this boot's event log."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from constellation.attestation.model import Variant
 from constellation.attestation.platforms import local_vtpm
 from constellation.attestation.tpm.device import Tpm
+from constellation.base.errors import FormatError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.attestation.model import Binding, Evidence
 
-__all__ = ["LocalMachine"]
+__all__ = ["TpmMachine"]
 
 
-class LocalMachine:
-    """The `Machine` of variant `local-vtpm`. Make one with `connect`."""
+class _AkAttester(Protocol):
+    """An attester whose AK tells machines apart."""
 
-    variant = Variant.LOCAL_VTPM
+    async def attester_id(self) -> bytes: ...
 
-    def __init__(self, tpm: Tpm, event_log: Path) -> None:
+    async def attest(self, binding: Binding) -> Evidence: ...
+
+
+class TpmMachine:
+    """The `Machine` of a variant whose TPM was given an AK. Make one with `connect`."""
+
+    def __init__(self, tpm: Tpm, event_log: Path, *, variant: Variant) -> None:
+        self.variant = variant
         self._tpm = tpm
         self._event_log = event_log
-        self._attester = local_vtpm.LocalVtpmAttester(tpm, event_log)
+        self._attester = _attester(variant, tpm, event_log)
 
     @classmethod
-    async def connect(cls, tpm: Path, *, event_log: Path) -> Self:
+    async def connect(cls, tpm: Path, *, event_log: Path, variant: Variant) -> Self:
         """Take the TPM; nobody else has it while this lives.
 
         Raises:
             Unavailable: it does not answer.
+            FormatError: no node image attests with the variant.
         """
-        return cls(await Tpm.connect(tpm), event_log)
+        return cls(await Tpm.connect(tpm), event_log, variant=variant)
 
     async def close(self) -> None:
         """Let the TPM go."""
         await self._tpm.close()
 
     async def attester_id(self) -> bytes:
-        """Give the SHA-256 (32 bytes) of the AK's public area."""
+        """Give the identity that a verifier of the variant finds (32 bytes)."""
         return await self._attester.attester_id()
 
     async def attest(self, binding: Binding) -> Evidence:
@@ -54,3 +63,18 @@ class LocalMachine:
     async def give(self, cluster_id: bytes) -> None:
         """Extend PCR 15 and append to the event log; `Conflict` the second time."""
         await local_vtpm.give_to_cluster(self._tpm, cluster_id, event_log=self._event_log)
+
+
+def _attester(variant: Variant, tpm: Tpm, event_log: Path) -> _AkAttester:
+    match variant:
+        case Variant.LOCAL_VTPM:
+            return local_vtpm.LocalVtpmAttester(tpm, event_log)
+        case Variant.QEMU_VTPM:
+            # a local node never loads it, nor what it stands on
+            from constellation.attestation.platforms.persistent_ak import (  # noqa: PLC0415
+                QemuVtpmAttester,
+            )
+
+            return QemuVtpmAttester(tpm, event_log)
+        case _:
+            raise FormatError(f"command line: no node image attests with variant {variant}")

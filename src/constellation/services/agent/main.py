@@ -8,21 +8,19 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 
 from constellation.base import logs
 from constellation.base.errors import ConstellationError, Unavailable
 from constellation.base.retry import until_available
 from constellation.rpc.agent_client import AGENT_FOLDER
 from constellation.services.agent.allowed import DOORS
-from constellation.services.agent.machine import LocalMachine
+from constellation.services.agent.machine import TpmMachine
 from constellation.services.agent.server import serve
-from constellation.services.machine import EVENT_LOG
+from constellation.services.machine import EVENT_LOG, machine_settings, tpm_places
 
 __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
-_TPM = Path("/run/constellation/host/tpm.sock")
 _TPM_WITHIN_S = 30.0
 
 
@@ -30,7 +28,9 @@ async def _run() -> None:
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.set)
-    machine = await LocalMachine.connect(_TPM, event_log=EVENT_LOG)
+    variant = machine_settings().variant
+    places = tpm_places(variant)
+    machine = await TpmMachine.connect(places.tpm, event_log=EVENT_LOG, variant=variant)
     try:
         # the TPM has one client at a time: constellation-measure may not have let go yet
         attester_id = await until_available(machine.attester_id, deadline_s=_TPM_WITHIN_S)

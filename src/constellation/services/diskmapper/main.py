@@ -36,7 +36,13 @@ from constellation.services.diskmapper.recovery import RecoveryService
 from constellation.services.diskmapper.unlock import Unlock
 from constellation.services.join_channel import judged_channel
 from constellation.services.kept_policy import KeptPolicy
-from constellation.services.machine import EVENT_LOG, NODE_DOCUMENT, machine_settings, reboot
+from constellation.services.machine import (
+    EVENT_LOG,
+    NODE_DOCUMENT,
+    machine_settings,
+    reboot,
+    tpm_places,
+)
 from constellation.services.node_time import REAL_TIME
 from constellation.services.peer_lists import verified_peer_list
 from constellation.trust.disk_key import DISK_KEY_BYTES
@@ -51,8 +57,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
-_TPM_SOCKET = Path("/run/constellation/host/tpm.sock")
-_FIRMWARE_LOG = Path("/run/constellation/host/binary_bios_measurements")
 _STATE = Path("/var/lib/constellation")
 _RECOVERY_PORT = 9999
 _REJOIN_DEADLINE_S = 20.0
@@ -81,12 +85,13 @@ def main() -> None:
 
 async def _measure() -> None:
     settings = machine_settings()
+    places = tpm_places(settings.variant)
     await measure(
         metadata(settings.provider),
         variant=settings.variant,
         document_path=NODE_DOCUMENT,
         extend=lambda data: local_vtpm.measure_node_document(
-            _TPM_SOCKET, data, firmware_log=_FIRMWARE_LOG, event_log=EVENT_LOG
+            places.tpm, data, firmware_log=places.firmware_log, event_log=EVENT_LOG
         ),
     )
 

@@ -21,7 +21,7 @@ from constellation.attestation.tpm.eventlog import EventLog
 from constellation.base.errors import Conflict, FormatError, Rejected
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.agent.allowed import DOORS, Door
-from constellation.services.agent.machine import LocalMachine
+from constellation.services.agent.machine import TpmMachine
 from constellation.services.agent.server import serve
 from tests.fakes.tpm import NOW, LocalCloudCa, swtpm
 
@@ -35,7 +35,7 @@ PARTS = {"exporter": b"e" * 32, "spki_digest": b"s" * 32, "peer_nonce": b"n" * 3
 
 
 class Node:
-    def __init__(self, folder: Path, ca: LocalCloudCa, machine: LocalMachine) -> None:
+    def __init__(self, folder: Path, ca: LocalCloudCa, machine: TpmMachine) -> None:
         self.folder, self.ca, self.machine = folder, ca, machine
         _, extends = local_vtpm.firmware_log(IMAGE, "line", b"os")
         self.reference = {n: (v,) for n, v in local_vtpm.predicted_pcrs(extends).items()}
@@ -73,7 +73,9 @@ async def node() -> AsyncIterator[Node]:
             await local_vtpm.measure_node_document(
                 socket, DOCUMENT, firmware_log=folder / "firmware", event_log=folder / "log"
             )
-            machine = await LocalMachine.connect(socket, event_log=folder / "log")
+            machine = await TpmMachine.connect(
+                socket, event_log=folder / "log", variant=Variant.LOCAL_VTPM
+            )
             servers = await serve(machine, doors=DOORS, folder=folder / "agent")
             yield Node(folder, ca, machine)
             for server in servers:

@@ -1,0 +1,301 @@
+"""A VM that boots a node image as a cloud's would: firmware, TPM, disks, a network of its own.
+
+OVMF starts the image's one program from its disk; swtpm is the TPM, given an AK beforehand as the
+maker of a machine does; a second disk is the owner's medium (`providers.baremetal`), a third the
+blank state disk. Nothing of the test is inside: the machine is spoken to on port 9000 alone, by
+aTLS, as the command line tool does. Its console is kept. No KVM is asked for.
+Sources: qemu-system-x86_64(1), swtpm(8), docs/specs/tpm of QEMU 10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from constellation.atls import client
+from constellation.attestation.model import AttestationResult, Binding, Evidence, Variant
+from constellation.attestation.node_rules import NodeIdentity, ReferenceValues, node_policy
+from constellation.attestation.platforms import local_vtpm
+from constellation.attestation.registry import verifier
+from constellation.attestation.tpm.device import Tpm
+from constellation.base import clock, decode, proc
+from constellation.base.errors import Unavailable
+from constellation.base.tools_root import command
+from constellation.crypto import signing
+from constellation.crypto.x509 import CertificateAuthority
+from constellation.providers.baremetal.hosts import HOSTS_FILE, USER_DATA_FILE, Host, Hosts
+from constellation.providers.protocols import Role
+from constellation.trust.node_document import NodeDocument, dump_node_document
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+MEMORY_MIB = 2048
+ADDRESS = "10.0.2.15"  # the first that QEMU's own DHCP server gives
+STATE_DISK_BYTES = 4 * 1024**3
+MEDIUM_BYTES = 36 * 1024 * 1024
+SWTPM_WITHIN_S, TRY_EVERY_S, HANDSHAKE_S = 30.0, 2.0, 60.0
+LABEL = "CONSTHOST"
+
+
+class DidNotStart(Exception):
+    """The machine ended, or nobody answered in time; the message has the console's end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """Folders with unpacked packages: QEMU and OVMF, swtpm, tools for file systems."""
+
+    emulator: Path
+    tools: Path
+    machine: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose machine it is to be: the node document, and who vouches for its TPM."""
+
+    document: bytes
+    authority: CertificateAuthority
+
+    @classmethod
+    def new(cls) -> Owner:
+        """Make an owner with a cluster of its own."""
+        key = signing.spki(signing.generate_key().public_key())
+        document = NodeDocument(
+            version=1,
+            cluster_id=secrets.token_bytes(32),
+            owner_public_key=key,
+            release_root=key,
+            minimum_release="0.1.0",
+            variant=Variant.QEMU_VTPM,
+        )
+        return cls(
+            document=dump_node_document(document),
+            authority=CertificateAuthority.create(
+                "AKs of test machines", now=clock.now(), lifetime=timedelta(days=1)
+            ),
+        )
+
+    def certify(self, spki: bytes) -> bytes:
+        """Certify an AK."""
+        return self.authority.issue(
+            spki, common_name="AK", usage="client", now=clock.now(), lifetime=timedelta(hours=12)
+        )
+
+    def appraise(
+        self, evidence: Evidence, binding: Binding, reference: Mapping[int, tuple[bytes, ...]]
+    ) -> AttestationResult:
+        """Judge evidence by the policy that a cluster of this owner has for a fresh node."""
+        policy = node_policy(
+            Variant.QEMU_VTPM,
+            ReferenceValues(registers=reference, launch={}),
+            demands=None,
+            identity=NodeIdentity(document=self.document, cluster_id=None),
+        )
+        root = self.authority.certificate.public_bytes(Encoding.DER)
+        judge = verifier(Variant.QEMU_VTPM, policy=policy, trust_roots=(root,))
+        return judge.appraise(evidence, binding=binding, now=clock.now())
+
+
+async def give_tpm(folder: Path, owner: Owner, *, tools: Path) -> None:
+    """Make a TPM's state with an AK and its certificate, in `folder`."""
+    folder.mkdir()
+    data = folder.with_name("made.sock")
+    flags = ("--flags", "not-need-init,startup-clear")
+    async with _swtpm(folder, ("--server", f"type=unixio,path={data}", *flags), data, tools=tools):
+        tpm = await Tpm.connect(data)
+        try:
+            await local_vtpm.manufacture(tpm, owner.certify)
+        finally:
+            await tpm.close()
+
+
+async def make_medium(path: Path, owner: Owner, *, state_disk: str, machine: Path) -> None:
+    """Write the owner's medium: who the host is, whose, and which device is its state disk."""
+    name = f"host-{ADDRESS.replace('.', '-')}"
+    own = Host(name=name, group="control_plane_default", role=Role.CONTROL_PLANE, address=ADDRESS)
+    files = {
+        HOSTS_FILE: decode.dump(Hosts(uid="vmimage", me=name, hosts=(own,))),
+        USER_DATA_FILE: owner.document,
+        "state-disk": state_disk.encode(),
+    }
+    path.write_bytes(bytes(MEDIUM_BYTES))
+    words = (*command(machine, "mkfs.fat"), "-F", "32", "-s", "1", "-n", LABEL, path)
+    await proc.run(*words, timeout_s=60)
+    for file, data in files.items():
+        source = path.with_name(f"medium-{file}")
+        source.write_bytes(data)
+        copy = (*command(machine, "mtools"), "-c", "mcopy", "-i", path, source, f"::{file}")
+        await proc.run(*copy, timeout_s=60)
+
+
+def words(
+    programs: Programs, *, disk: Path, medium: Path, folder: Path, port: int, processors: int
+) -> tuple[str, ...]:
+    """Give QEMU's command line; the console goes to `folder`/console.log."""
+    share = programs.emulator / "usr/share"
+    drives = (
+        word
+        for number, (file, snapshot) in enumerate(
+            ((disk, "on"), (medium, "on"), (folder / "state.raw", "off"))
+        )
+        for word in (
+            *("-drive", f"if=none,id=d{number},file={file},format=raw,snapshot={snapshot}"),
+            *("-device", f"virtio-blk-pci,drive=d{number},num-queues=1,bootindex={number}"),
+        )
+    )
+    firmware = "if=pflash,format=raw,unit"
+    return (
+        # the kernel ends it with this program (prctl(2), PR_SET_PDEATHSIG)
+        *("setpriv", "--pdeathsig", "KILL"),
+        *command(programs.emulator, "qemu-system-x86_64"),
+        *("-L", str(share / "qemu"), "-L", str(share / "seabios")),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512"),
+        *("-cpu", "max", "-smp", str(processors), "-m", f"{MEMORY_MIB}M"),
+        *("-drive", f"{firmware}=0,readonly=on,file={share / 'OVMF/OVMF_CODE_4M.fd'}"),
+        *("-drive", f"{firmware}=1,file={folder / 'vars.fd'}"),
+        *drives,
+        *("-chardev", f"socket,id=tpm,path={folder / 'tpm.ctl'}"),
+        *("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"),
+        # nothing goes out; only this machine's loopback reaches the port
+        *("-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:9000"),
+        *("-device", "virtio-net-pci,netdev=n0,romfile="),
+        *("-device", "virtio-rng-pci"),
+        *("-chardev", f"file,id=console,path={folder / 'console.log'}"),
+        *("-serial", "chardev:console"),
+    )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class Vm:
+    """A machine that was started."""
+
+    process: asyncio.subprocess.Process
+    folder: Path
+    port: int
+
+    def console(self) -> str:
+        """Give all that it said on its console."""
+        with contextlib.suppress(OSError):
+            return (self.folder / "console.log").read_text(errors="replace")
+        return ""
+
+    async def evidence(self, *, within_s: float) -> tuple[Evidence, Binding]:
+        """Take evidence from its port 9000, for a channel that is opened for it and closed again.
+
+        Raises:
+            DidNotStart: the machine ended, or nobody answered in time.
+        """
+        kept: list[tuple[Evidence, Binding]] = []
+
+        def keep(evidence: Evidence, binding: Binding) -> AttestationResult:
+            kept.append((evidence, binding))
+            return AttestationResult(
+                variant=evidence.variant, attester_id=bytes(32), claims={}, unchecked=(),
+                warnings=(),
+            )  # fmt: skip
+
+        end = clock.monotonic_s() + within_s
+        while clock.monotonic_s() < end:
+            if self.process.returncode is not None:
+                raise DidNotStart(f"QEMU ended with {self.process.returncode}: {self._end()}")
+            with contextlib.suppress(Unavailable):
+                channel = await client.connect(
+                    "127.0.0.1",
+                    self.port,
+                    purpose="init-client",
+                    server_purpose="init-server",
+                    attester=None,
+                    appraise=keep,
+                    deadline_s=HANDSHAKE_S,
+                )
+                channel.close()
+                return kept[-1]
+            await asyncio.sleep(TRY_EVERY_S)
+        raise DidNotStart(f"nobody answered within {within_s:.0f} s: {self._end()}")
+
+    async def ended(self, *, within_s: float) -> str:
+        """Wait until QEMU has ended by itself; gives the console. Raises DidNotStart if not."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.process.wait()
+        except TimeoutError:
+            raise DidNotStart(f"still running after {within_s:.0f} s: {self._end()}") from None
+        return self.console()
+
+    def _end(self) -> str:
+        log = (self.folder / "qemu.log").read_text(errors="replace")[-1000:]
+        return f"{log}{self.console()[-3000:]}"
+
+
+@contextlib.asynccontextmanager
+async def started(
+    programs: Programs, *, disk: Path, medium: Path, tpm: Path, folder: Path, processors: int
+) -> AsyncIterator[Vm]:
+    """Power a machine on with a fresh state disk; it ends with the block."""
+    folder.mkdir()
+    shutil.copyfile(programs.emulator / "usr/share/OVMF/OVMF_VARS_4M.fd", folder / "vars.fd")
+    with (folder / "state.raw").open("wb") as file:
+        file.truncate(STATE_DISK_BYTES)
+    control, port = folder / "tpm.ctl", free_port()
+    argv = words(
+        programs, disk=disk, medium=medium, folder=folder, port=port, processors=processors
+    )
+    ctrl = ("--ctrl", f"type=unixio,path={control}")
+    async with _swtpm(tpm, ctrl, control, tools=programs.tools):
+        with (folder / "qemu.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                env={"PATH": "/usr/bin:/bin", "TMPDIR": str(folder)}, start_new_session=True,
+            )  # fmt: skip
+        try:
+            yield Vm(process=process, folder=folder, port=port)
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, 9)
+                await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def _swtpm(
+    state: Path, offers: tuple[str, ...], path: Path, *, tools: Path
+) -> AsyncIterator[None]:
+    path.unlink(missing_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        *("setpriv", "--pdeathsig", "KILL"), *command(tools, "swtpm"),
+        *("socket", "--tpm2", "--tpmstate", f"dir={state},mode=0600"), *offers,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        end = clock.monotonic_s() + SWTPM_WITHIN_S
+        while not path.exists():
+            if process.returncode is not None or clock.monotonic_s() > end:
+                raise DidNotStart(f"swtpm offers no socket ({process.returncode})")
+            await asyncio.sleep(0.05)
+        yield
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def free_port() -> int:
+    """Give a TCP port of 127.0.0.1 that nobody has."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: Any = found.getsockname()[1]
+        return int(port)
