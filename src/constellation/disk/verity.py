@@ -2,8 +2,8 @@
 
 Blocks of 4096 bytes; SHA-256; no salt, so that the root digest is a function of the bytes alone; no
 superblock: all that the kernel is told (os/machine/init) comes from the measured command line, and
-nothing that lies on the disk is believed before it was checked. The tree's levels lie one after another, the smallest
-first. Source: Linux, Documentation/admin-guide/device-mapper/verity.rst, and
+nothing that lies on the disk is believed before it was checked. The tree's levels lie one after
+another, the smallest first. Source: Linux, Documentation/admin-guide/device-mapper/verity.rst, and
 drivers/md/dm-verity-target.c, hash_at_level and verity_ctr (format version 1).
 """
 

@@ -62,6 +62,36 @@ def test_the_units_that_start_at_boot_are_the_four_in_seams() -> None:
     assert enabled == {f"constellation-{name}.service" for name in wanted}
 
 
+def test_a_vm_starts_the_same_programs_and_its_own_devices_and_masks_the_same_measurers() -> None:
+    folder = os_folder()
+    units = tuple(p.name for f in ("units", "machine/units") for p in (folder / f).iterdir())
+    local, more = (folder / "units.txt").read_text(), (folder / "machine/units.txt").read_text()
+
+    def started_and_masked(text: str) -> tuple[set[str], set[str]]:
+        entries = programs.system_entries(text, units=units)
+        return (
+            {e.path.rpartition("/")[2] for e in entries if ".wants/" in e.path},
+            {e.path.rpartition("/")[2] for e in entries if e.link == "/dev/null"},
+        )
+
+    started, masked = started_and_masked(local + more)
+    local_started, local_masked = started_and_masked(local)
+    assert local_started < started
+    assert {"systemd-udevd.service", "constellation-host.service"} < started
+    # registers 11 and 15 are ours on a VM as well (design, section 6)
+    measuring = {u for u in local_masked if u.startswith(("systemd-pcr", "systemd-tpm2"))}
+    assert {"systemd-pcrmachine.service", "systemd-pcrphase.service", "systemd-pcrfs@.service",
+            "systemd-pcrfs-root.service"} < measuring <= masked  # fmt: skip
+    nobody_logs_in = {u for u in local_masked if "getty" in u or "shell" in u or "rescue" in u}
+    assert nobody_logs_in <= masked
+
+
+def test_only_what_is_masked_is_unmasked() -> None:
+    assert programs.system_entries("mask a.service\nunmask a.service\n", units=()) == ()
+    with pytest.raises(FormatError, match="line 1"):
+        programs.system_entries("unmask a.service\n", units=())
+
+
 def test_an_enabled_unit_of_ours_must_be_there() -> None:
     with pytest.raises(FormatError, match="line 1"):
         programs.system_entries("enable constellation-x.service basic.target", units=())
