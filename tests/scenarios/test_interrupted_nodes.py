@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from constellation.attestation.model import Variant
 from constellation.base import clock
 from constellation.base.errors import FormatError, Rejected
 from constellation.base.secret import Secret
@@ -135,6 +136,7 @@ class Joining:
 
     def __init__(self, rim: NodeRim, role: Role) -> None:
         self.rim, self.role = rim, role
+        self.document = OURS.document
         self.tickets = 0
 
     def steps(self) -> tuple[Step, ...]:
@@ -153,7 +155,7 @@ class Joining:
         return JoinRun(
             paths=rim.paths,
             agent=rim,  # type: ignore[arg-type] # what JoinRun asks of an agent
-            document=OURS.document,
+            document=self.document,
             own=own(self.role),
             ticket=given,
             new=new,
@@ -268,7 +270,7 @@ class Founding:
         self.rim, self.access = rim, access
         self.integration, self.artifacts = bool(artifacts), artifacts or ARTIFACTS
         self.groups = [init_pb2.NodeGroup(name=g.name, role=g.role, size=g.size) for g in GROUPS]
-        self.policies = 0
+        self.policies, self.document = 0, OURS.document
         (rim.folder / "given/ca.crt").write_bytes(CA.certificate_pem)
         (rim.folder / "given/ca.key").write_bytes(CA.key_pem.reveal())
 
@@ -289,7 +291,7 @@ class Founding:
         return InitRun(
             paths=self.rim.paths,
             agent=self.rim,  # type: ignore[arg-type] # what InitRun asks of an agent
-            document=OURS.document,
+            document=self.document,
             own=own(Role.CONTROL_PLANE),
             plan=plan,
             master=None if self.rim.given else OURS.master,
@@ -308,6 +310,19 @@ class Founding:
 
 
 GROUPS = SETTINGS.groups
+
+
+@pytest.mark.parametrize("kind", ["init", "join"])
+async def test_a_machine_outside_the_local_cloud_gets_no_disk_that_is_not_authentic(
+    rim: NodeRim, kind: str
+) -> None:
+    run = Founding(rim) if kind == "init" else Joining(rim, Role.WORKER)
+    run.document = dataclasses.replace(OURS.document, variant=Variant.QEMU_VTPM)
+    steps = run.steps() if isinstance(run, Joining) else run.run().steps()
+    with pytest.raises(Rejected, match="qemu-vtpm demands"):
+        await run.go(steps)
+    assert not rim.given
+    assert rim.record.state is State.NEW
 
 
 async def test_kubelet_registers_a_node_with_its_place(rim: NodeRim) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from constellation.attestation.model import Variant
 from constellation.base import decode
 from constellation.base.errors import FormatError, Rejected, Unavailable
 from constellation.base.files import write_atomic
@@ -46,6 +47,7 @@ __all__ = [
     "inspect",
     "open_known",
     "read_record",
+    "require_enough_for",
     "write_record",
 ]
 
@@ -101,6 +103,19 @@ def device_from_host(host_file: Path = _HOST_FILE, device: Path = DEVICE) -> Pat
     device.unlink(missing_ok=True)
     os.mknod(device, stat.S_IFBLK | 0o600, number)
     return device
+
+
+def require_enough_for(variant: Variant) -> None:
+    """Refuse native encryption where a disk has to be authentic: everywhere but on a local node.
+
+    Raises:
+        Rejected: the machine is none of the local cloud's.
+    """
+    if variant is not Variant.LOCAL_VTPM:
+        raise Rejected(
+            (f"state disk: native encryption is not authentic, and {variant} demands that",),
+            hint="LUKS2 with integrity, which such a machine needs, is not built yet",
+        )
 
 
 def inspect(device: Path) -> DiskState:

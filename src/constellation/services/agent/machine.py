@@ -10,6 +10,7 @@ from constellation.attestation.tpm.device import Tpm
 from constellation.base.errors import FormatError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from constellation.attestation.model import Binding, Evidence
@@ -28,11 +29,13 @@ class _AkAttester(Protocol):
 class TpmMachine:
     """The `Machine` of a variant whose TPM was given an AK. Make one with `connect`."""
 
-    def __init__(self, tpm: Tpm, event_log: Path, *, variant: Variant) -> None:
+    def __init__(
+        self, tpm: Tpm, event_log: Path, *, variant: Variant, attester: _AkAttester
+    ) -> None:
         self.variant = variant
         self._tpm = tpm
         self._event_log = event_log
-        self._attester = _attester(variant, tpm, event_log)
+        self._attester = attester
 
     @classmethod
     async def connect(cls, tpm: Path, *, event_log: Path, variant: Variant) -> Self:
@@ -42,7 +45,11 @@ class TpmMachine:
             Unavailable: it does not answer.
             FormatError: no node image attests with the variant.
         """
-        return cls(await Tpm.connect(tpm), event_log, variant=variant)
+        if (make := _ATTESTERS.get(variant)) is None:
+            raise FormatError(f"command line: no node image attests with variant {variant}")
+        connected = await Tpm.connect(tpm)
+        attester = make(connected, event_log)
+        return cls(connected, event_log, variant=variant, attester=attester)
 
     async def close(self) -> None:
         """Let the TPM go."""
@@ -65,16 +72,16 @@ class TpmMachine:
         await local_vtpm.give_to_cluster(self._tpm, cluster_id, event_log=self._event_log)
 
 
-def _attester(variant: Variant, tpm: Tpm, event_log: Path) -> _AkAttester:
-    match variant:
-        case Variant.LOCAL_VTPM:
-            return local_vtpm.LocalVtpmAttester(tpm, event_log)
-        case Variant.QEMU_VTPM:
-            # a local node never loads it, nor what it stands on
-            from constellation.attestation.platforms.persistent_ak import (  # noqa: PLC0415
-                QemuVtpmAttester,
-            )
+def _qemu_vtpm(tpm: Tpm, event_log: Path) -> _AkAttester:
+    # a local node never loads it, nor what it stands on
+    from constellation.attestation.platforms.persistent_ak import (  # noqa: PLC0415
+        QemuVtpmAttester,
+    )
 
-            return QemuVtpmAttester(tpm, event_log)
-        case _:
-            raise FormatError(f"command line: no node image attests with variant {variant}")
+    return QemuVtpmAttester(tpm, event_log)
+
+
+_ATTESTERS: dict[Variant, Callable[[Tpm, Path], _AkAttester]] = {
+    Variant.LOCAL_VTPM: local_vtpm.LocalVtpmAttester,
+    Variant.QEMU_VTPM: _qemu_vtpm,
+}

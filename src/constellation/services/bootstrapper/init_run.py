@@ -128,6 +128,7 @@ class InitRun:
                 "this node was given to its cluster, but its disk is not open",
                 hint="`constellation init` again, after the node was rebooted",
             )
+        state_disk.require_enough_for(self._document.variant)
         uuid, device = bytes.fromhex(record.uuid), state_disk.DEVICE
         if not await self._agent.given_to_cluster():
             await self._agent.give_to_cluster(self._document.cluster_id)

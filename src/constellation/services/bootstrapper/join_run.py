@@ -166,6 +166,7 @@ class JoinRun:
         if record.state is State.OPEN:
             return
         assert self._new is not None  # noqa: S101 - a new disk means a new ticket
+        state_disk.require_enough_for(self._document.variant)
         uuid, key = bytes.fromhex(record.uuid), Secret(self._ticket.disk_key)
         if not await self._agent.given_to_cluster():
             await self._agent.give_to_cluster(self._document.cluster_id)

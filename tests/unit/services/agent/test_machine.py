@@ -1,4 +1,4 @@
-"""The machine that the agent owns: its variant is the command line's, its identity the verifier's."""
+"""The agent's machine: its variant is the command line's, its identity what verifiers find."""
 
 from __future__ import annotations
 
