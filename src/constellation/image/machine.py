@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from constellation.base.progress import Report
     from constellation.image.machine_files import MachineFiles
+    from constellation.image.node_layers import NodeLayers
+    from constellation.image.tree import Entry
 
 __all__ = ["VARIANTS", "MachineFlavour", "command_line", "ensure_machine_image", "make_disk"]
 
@@ -80,59 +82,84 @@ async def ensure_machine_image(
     """
     if flavour.variant not in VARIANTS:
         raise UserError(f"no image for VMs with {flavour.variant} is built: only {VARIANTS[0]}")
-    name = f"constellation-node-{flavour.provider}-{flavour.variant}"
     layers = await node_layers(cache, report)
     files = await machine_files(cache, layers.base.packages.debs, report)
     folder = os_folder() / "machine"
-    system = layers.system(
-        (os_folder() / "units.txt").read_text() + (folder / "units.txt").read_text(),
-        more=(
-            *programs.file_entries(folder / "units", below="usr/lib/systemd/system"),
-            *programs.file_entries(folder / "tree", below=""),
+    parts = _Parts(
+        name=f"constellation-node-{flavour.provider}-{flavour.variant}",
+        words=(*extra, *command_line(flavour)),
+        layers=layers,
+        files=files,
+        system=layers.system(
+            (os_folder() / "units.txt").read_text() + (folder / "units.txt").read_text(),
+            more=(
+                *programs.file_entries(folder / "units", below="usr/lib/systemd/system"),
+                *programs.file_entries(folder / "tree", below=""),
+            ),
         ),
+        more=await files.entries(),
+        initrd=await asyncio.to_thread(make_initrd, files),
     )
-    initrd = await asyncio.to_thread(make_initrd, files)
-    more = await files.entries()
-    with tempfile.TemporaryDirectory(dir=cache / "image", prefix=".machine-") as work_name:
-        work = Path(work_name)
-        await asyncio.to_thread(layers.copy_sources, work)
+    with tempfile.TemporaryDirectory(dir=cache / "image", prefix=".machine-") as work:
+        await asyncio.to_thread(layers.copy_sources, Path(work))
+        plan = await parts.plan(Path(work))
+        return await ensure(plan, cache / "image", layers.private_key, report)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """All that one image is made of, but the programs' sources."""
+
+    name: str
+    words: tuple[str, ...]
+    layers: NodeLayers
+    files: MachineFiles
+    system: tuple[Entry, ...]
+    more: tuple[Entry, ...]
+    initrd: bytes
+
+    async def plan(self, work: Path) -> Plan:
+        """Say what is to be built of these parts and the sources in `work`."""
+        inputs = (
+            *await asyncio.to_thread(self.layers.key_parts, work, self.system),
+            self.files.root.name.encode(),
+            self.initrd,
+            " ".join(self.words).encode(),
+        )
+        debs = {*self.layers.base.packages.debs, *self.files.packages.debs}
 
         async def make(output: Path, version: str) -> Mapping[int, tuple[bytes, ...]]:
-            streams = await layers.streams(work, system, name=name, version=version)
-            top = pack(more, time=layers.time, existing=layers.base.folders)
-            root = output.with_name(".root")
-            await squash((*streams, top), root, tools=layers.tools, time=layers.time)
-            unified, disk = await make_disk(
-                await asyncio.to_thread(root.read_bytes),
-                files=files,
-                initrd=initrd,
-                os_release=os_release(name, version),
-                words=(*extra, *command_line(flavour)),
-                time=layers.time,
-            )
-            await asyncio.to_thread(root.unlink)
-            await asyncio.to_thread(output.write_bytes, disk)
-            return predict(unified)
+            return await self._make(work, output, version)
 
-        parts = (
-            *await asyncio.to_thread(layers.key_parts, work, system),
-            files.root.name.encode(),
-            initrd,
-            " ".join((*extra, *command_line(flavour))).encode(),
-        )
-        plan = Plan(
-            name=name,
+        return Plan(
+            name=self.name,
             file=RAW_DISK,
-            key=_key(parts),
-            time=layers.time,
-            debs=contents(
-                tuple(sorted({*layers.base.packages.debs, *files.packages.debs},
-                             key=lambda d: d.name))
-            ),
-            wheels=layers.wheel_contents,
+            key=_key(inputs),
+            time=self.layers.time,
+            debs=contents(tuple(sorted(debs, key=lambda deb: deb.name))),
+            wheels=self.layers.wheel_contents,
             make=make,
-        )  # fmt: skip
-        return await ensure(plan, cache / "image", layers.private_key, report)
+        )
+
+    async def _make(
+        self, work: Path, output: Path, version: str
+    ) -> Mapping[int, tuple[bytes, ...]]:
+        layers = self.layers
+        streams = await layers.streams(work, self.system, name=self.name, version=version)
+        top = pack(self.more, time=layers.time, existing=layers.base.folders)
+        root = output.with_name(".root")
+        await squash((*streams, top), root, tools=layers.tools, time=layers.time)
+        unified, disk = await make_disk(
+            await asyncio.to_thread(root.read_bytes),
+            files=self.files,
+            initrd=self.initrd,
+            os_release=os_release(self.name, version),
+            words=self.words,
+            time=layers.time,
+        )
+        await asyncio.to_thread(root.unlink)
+        await asyncio.to_thread(output.write_bytes, disk)
+        return predict(unified)
 
 
 def command_line(flavour: MachineFlavour) -> tuple[str, ...]:

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from constellation.base.progress import Report
     from constellation.image.packages import Deb, PackageSet
 
-__all__ = ["MachineFiles", "linked_entries", "machine_files", "make_initrd", "module_names"]
+__all__ = [
+    "MachineFiles",
+    "linked_entries",
+    "machine_files",
+    "make_initrd",
+    "module_names",
+    "require_same",
+]
 
 _STEP = "machine's packages"
 _DEPMOD_TIMEOUT_S = 120.0
@@ -94,23 +101,31 @@ async def machine_files(cache: Path, base: tuple[Deb, ...], report: Report) -> M
     """Have the packages of os/machine.txt unpacked; `base` are those of the node's root.
 
     Raises:
-        Unavailable: packages could not be fetched or unpacked, or a package of both lists has two
-            versions: udev and systemd are of one source.
+        Unavailable: packages could not be fetched or unpacked, or see `require_same`.
         UserError: the host lacks Debian's archive keyring or a mirror.
     """
     root, found = await ensure_unpacked(cache, "machine", step=_STEP, report=report)
+    require_same(found.debs, base)
+    releases = [path.name for path in sorted((root / _MODULES).iterdir())]
+    if len(releases) != 1:
+        raise Unavailable(f"{root / _MODULES}: {len(releases)} kernels, want one")
+    return MachineFiles(root=root, packages=found, release=releases[0])
+
+
+def require_same(debs: tuple[Deb, ...], base: tuple[Deb, ...]) -> None:
+    """Demand that packages of both lists are the same files: udev and systemd are of one source.
+
+    Raises:
+        Unavailable: one is not; the hint says how to resolve both lists at one time.
+    """
     known = {deb.name: deb for deb in base}
-    for deb in found.debs:
+    for deb in debs:
         if (other := known.get(deb.name, deb)).sha256 != deb.sha256:
             raise Unavailable(
                 f"package {deb.name}: {other.version} in the node's root, {deb.version} in its VM",
                 hint="remove apt-node and apt-machine from the cache's image folder: both lists "
                 "are then resolved at one time",
             )
-    releases = [path.name for path in sorted((root / _MODULES).iterdir())]
-    if len(releases) != 1:
-        raise Unavailable(f"{root / _MODULES}: {len(releases)} kernels, want one")
-    return MachineFiles(root=root, packages=found, release=releases[0])
 
 
 def make_initrd(files: MachineFiles) -> bytes:

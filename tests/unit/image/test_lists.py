@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constellation.base.errors import FormatError
+from constellation.base.errors import FormatError, Unavailable
 from constellation.image import packages, programs, wheels
+from constellation.image.machine_files import require_same
 from constellation.image.sources import os_folder
 
 DIGEST = "ab" * 32
@@ -84,6 +85,16 @@ def test_a_vm_starts_the_same_programs_and_its_own_devices_and_masks_the_same_me
             "systemd-pcrfs-root.service"} < measuring <= masked  # fmt: skip
     nobody_logs_in = {u for u in local_masked if "getty" in u or "shell" in u or "rescue" in u}
     assert nobody_logs_in <= masked
+
+
+def test_a_package_of_both_lists_is_one_file() -> None:
+    def deb(name: str, digest: bytes) -> packages.Deb:
+        return packages.Deb(name=name, version="1", sha256=digest, file=f"{name}.deb")
+
+    base = (deb("systemd", bytes(32)), deb("bash", bytes(32)))
+    require_same((deb("systemd", bytes(32)), deb("udev", b"u" * 32)), base)
+    with pytest.raises(Unavailable, match="package systemd"):
+        require_same((deb("systemd", b"s" * 32),), base)
 
 
 def test_only_what_is_masked_is_unmasked() -> None:
