@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from constellation.image.tree import Entry
 
-__all__ = ["pack_initrd"]
+__all__ = ["pack_initrd", "pack_record"]
 
 _MAGIC = b"070701"
 _LAST = "TRAILER!!!"
@@ -38,17 +38,14 @@ def pack_initrd(entries: tuple[Entry, ...], *, folders: tuple[str, ...]) -> byte
             files.append((entry.path, mode, entry.data))
     out = bytearray()
     for number, (path, mode, data) in enumerate(sorted(files), 1):
-        _append(out, path, number=number, mode=mode, data=data)
-    _append(out, _LAST, number=0, mode=0, data=b"")
-    return bytes(out)
+        out += pack_record(path, number=number, mode=mode, data=data)
+    return bytes(out + pack_record(_LAST, number=0, mode=0, data=b""))
 
 
-def _append(out: bytearray, path: str, *, number: int, mode: int, data: bytes) -> None:
+def pack_record(path: str, *, number: int, mode: int, data: bytes) -> bytes:
+    """Write one record, a multiple of four bytes: owner root, time zero, one link."""
     name = path.encode() + b"\0"
-    links = 2 if stat.S_ISDIR(mode) else 1
     # inode, mode, uid, gid, links, mtime, size, device (2), device number (2), name's size, check
-    fields = (number, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(name), 0)
-    out += _MAGIC + b"".join(b"%08x" % field for field in fields) + name
-    out += bytes(-len(out) % 4)
-    out += data
-    out += bytes(-len(out) % 4)
+    fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0)
+    head = _MAGIC + b"".join(b"%08x" % field for field in fields) + name
+    return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)

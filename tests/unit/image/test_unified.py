@@ -10,6 +10,7 @@ from constellation.attestation.tpm import pcr
 from constellation.attestation.tpm.structures import Alg
 from constellation.base.errors import FormatError
 from constellation.image import pe
+from constellation.image.initrd import pack_record
 from constellation.image.measure.unified import REGISTERS, measured, predict
 from tests.fakes.efi_program import efi_program, unified_image
 
@@ -22,13 +23,20 @@ def test_each_register_has_the_digests_of_its_specification_in_order() -> None:
     image = unified_image()
     kernel = efi_program(((".text", b"kernel"),), certificates=b"c" * 16)
     digests = measured(image)
+    given = b"initrd\0\0" + b"".join(
+        pack_record(name, number=number, mode=mode, data=data)
+        for number, (name, mode, data) in enumerate(
+            ((".extra", 0o40555, b""), (".extra/os-release", 0o100444, b"ID=x\n")), 1
+        )
+    )
+    given += pack_record("TRAILER!!!", number=0, mode=0, data=b"").replace(b"0000000b", b"0000000B")
     assert digests[4] == (
         sha(b"Calling EFI Application from Boot Option"),
         sha(bytes(4)),
         pe.authenticode_digest(pe.parse(image)),
         pe.authenticode_digest(pe.parse(kernel)),
     )
-    assert digests[9] == (sha("a=1 b\0".encode("utf-16-le")), sha(b"initrd"))
+    assert digests[9] == (sha("a=1 b\0".encode("utf-16-le")), sha(given))
     sections = (
         (b".linux\0", kernel), (b".osrel\0", b"ID=x\n"), (b".cmdline\0", b"a=1 b"),
         (b".initrd\0", b"initrd"), (b".sbat\0", b"sbat,1\n"),
@@ -49,6 +57,12 @@ def test_another_command_line_changes_all_three_another_initrd_too() -> None:
 @pytest.mark.parametrize("section", [".ucode", ".dtb", ".dtbauto", ".hwids", ".profile", ".splash"])
 def test_an_image_whose_boot_depends_on_the_machine_has_no_values(section: str) -> None:
     with pytest.raises(FormatError, match="chosen by the machine"):
+        predict(unified_image(more=(section,)))
+
+
+@pytest.mark.parametrize("section", [".pcrsig", ".pcrpkey"])
+def test_an_image_to_whose_initrd_the_stub_adds_more_has_no_values(section: str) -> None:
+    with pytest.raises(FormatError, match="added to what is measured"):
         predict(unified_image(more=(section,)))
 
 

@@ -7,7 +7,7 @@ The verifier's procedure:
  1. The evidence is one canonical JSON document of the fields of `AwsNitroTpmEvidence`.
  2. The NitroTPM document (not an enclave's) is signed under one of the given AWS roots, valid now,
     with SHA-256 of the binding as its nonce (`nitro.document`).
- 3. The event log replays to the document's registers (SHA-384): PCR 0 to 15.
+ 3. The event log replays to the document's registers (SHA-384): PCR 0 to 15 without 10.
  4. The claims pass the policy; registers are explained.
 
 No TPM quote is needed: the hypervisor reads the registers itself and signs them with the nonce.
@@ -105,7 +105,7 @@ def verify_document(
     if missing := sorted(set(vtpm.QUOTED_PCRS) - document.pcrs.keys()):
         raise Untrusted(f"Nitro document: PCR {missing[0]} is missing")
     pcrs = {number: document.pcrs[number] for number in vtpm.QUOTED_PCRS}
-    log = replay.verify(EventLog.parse(event_log), bank=BANK, pcrs=pcrs).claims
+    log = replay.verify(EventLog.parse(event_log), bank=BANK, pcrs=vtpm.logged(pcrs)).claims
     return VerifiedNitroTpm(document=document, log=log)
 
 

@@ -3,7 +3,8 @@
 Each variant's own file says who vouches for the AK; here is what follows from it:
  a. The AK's public area has the vouched key, and makes it an AK (`tpm.quote`).
  b. The quote is that AK's, over SHA-256 of the binding and exactly `QUOTED_PCRS` of one bank.
- c. The event log replays to the quoted registers.
+ c. The event log replays to the quoted registers, but for PCR 10: that is the kernel's (IMA), no
+    firmware's log has it, and no rule reads it.
 Source: TCG TPM 2.0 Library 1.59; TCG PC Client Platform Firmware Profile 1.06, section 3.3.4.
 Afterwards the registers are trusted as far as whoever vouches for the AK.
 """
@@ -38,6 +39,7 @@ __all__ = [
     "TPM_RULES",
     "TpmPart",
     "VerifiedTpm",
+    "logged",
     "open_evidence",
     "qualifying_data",
     "register_rules",
@@ -48,6 +50,7 @@ __all__ = [
 QUOTED_PCRS = tuple(range(16))
 """The static registers; 16 and above can be reset by software."""
 DOCUMENT_PCR, CLUSTER_PCR = 8, 15
+IMA_PCR = 10
 IMAGE_PCRS = (4, 9, 11)
 """What the node image decides: kernel, command line and initrd, sections of the unified image."""
 ZERO_PCRS = (12, 13)
@@ -155,8 +158,18 @@ def verify_tpm(
     if tuple(quoted.pcrs) != QUOTED_PCRS:
         raise Untrusted(f"quote: registers {tuple(quoted.pcrs)}, expected 0 to 15")
     log = EventLog.parse(part.event_log)
-    log = replay.verify(log, bank=bank, pcrs=quoted.pcrs).claims
+    log = replay.verify(log, bank=bank, pcrs=logged(quoted.pcrs)).claims
     return VerifiedTpm(quote=quoted, log=log, spki=spki)
+
+
+def logged(pcrs: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Give the registers that a firmware's log explains: all but IMA's.
+
+    A kernel with IMA extends PCR 10 by an aggregate of the others as soon as it finds a TPM.
+    Source: TCG PC Client Platform Firmware Profile 1.06, section 3.3.4.8 (PCR 8 to 15 are the
+    operating system's); Linux 6.12, security/integrity/ima/ima_init.c.
+    """
+    return {number: value for number, value in pcrs.items() if number != IMA_PCR}
 
 
 def register_rules(

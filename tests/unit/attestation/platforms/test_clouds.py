@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from constellation.attestation import registry
 from constellation.attestation.model import Binding, Evidence, Variant
+from constellation.attestation.tpm import pcr
 from constellation.attestation.tpm.eventlog import EventType
 from constellation.attestation.tpm.public import Attribute
 from constellation.base.errors import ConstellationError, FormatError, Rejected, Untrusted
@@ -151,6 +152,18 @@ def test_a_quote_without_tpm_generated_or_with_other_registers_is_refused(varian
         ours.appraise(ours.evidence(tpm=ours.tpm.part(BINDING, magic=0x12345678)))
     with pytest.raises(Untrusted, match="expected 0 to 15"):
         ours.appraise(ours.evidence(tpm=ours.tpm.part(BINDING, pcrs=(4, 9, 11))))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_only_imas_register_may_be_extended_by_what_no_firmwares_log_has(variant: Variant) -> None:
+    for number in range(16):
+        ours = Machine.make(variant)
+        ours.tpm.pcrs[number] = pcr.extend(ours.tpm.bank, ours.tpm.pcrs[number], ours.tpm.pcrs[0])
+        if number == 10:
+            ours.appraise()
+            continue
+        with pytest.raises(Untrusted, match=f"PCR {number} replays to"):
+            ours.appraise()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
