@@ -46,6 +46,7 @@ RESULT = "vm-image.json"
 FLAVOUR = MachineFlavour(provider="baremetal", variant=Variant.QEMU_VTPM)
 OTHER_WORD = "constellation.note=changed"
 STATE_DISK = "254:32"  # the third virtio disk
+KEPT = "evidence-genuine.json"  # tests/vectors/qemu_vtpm_boot.json is one
 MAX_EVIDENCE_BYTES = 1024 * 1024
 LEFT_OUT = (".", "constellation-")
 NAMES = ("again", "genuine", "other_line", "changed_bit")
@@ -106,6 +107,15 @@ class ImageRun:
         """The image boots; its evidence is accepted against what the build predicted."""
         evidence, result, seconds = await self.boot("genuine", self.image)
         self.genuine_log = log_of(evidence)
+        kept = {
+            "evidence": evidence.data,
+            "binding": bytes(self.binding),
+            "document": self.owner.document,
+            "root": self.owner.root,
+            "time": int(clock.now().timestamp()),
+            "reference": {n: v[0] for n, v in self.image.reference_values.items()},
+        }
+        (self.cache / "vm" / KEPT).write_bytes(decode.dump(kept) + b"\n")
         for number in REGISTERS:
             predicted = self.image.reference_values[number]
             equal(f"pcr{number}", result.claims[f"pcr{number}"] in predicted, True)
@@ -164,10 +174,10 @@ class ImageRun:
             self.programs, disk=image.path, medium=self.folder / "medium.raw",
             tpm=self.folder / "tpm", folder=self.folder / name, processors=self.processors,
         ) as vm:  # fmt: skip
-            self.seen, binding = await vm.evidence(within_s=self.within_s)
+            self.seen, self.binding = await vm.evidence(within_s=self.within_s)
         seconds = round(clock.monotonic_s() - began, 1)
         values = (judged_by or image).reference_values
-        return self.seen, self.owner.appraise(self.seen, binding, values), seconds
+        return self.seen, self.owner.appraise(self.seen, self.binding, values), seconds
 
     async def step(self, name: str) -> bool:
         """Run a step, keep its facts or why it failed."""

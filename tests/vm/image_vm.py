@@ -87,6 +87,11 @@ class Owner:
             ),
         )
 
+    @property
+    def root(self) -> bytes:
+        """Give the authority's certificate (DER)."""
+        return self.authority.certificate.public_bytes(Encoding.DER)
+
     def certify(self, spki: bytes) -> bytes:
         """Certify an AK."""
         return self.authority.issue(
@@ -103,8 +108,7 @@ class Owner:
             demands=None,
             identity=NodeIdentity(document=self.document, cluster_id=None),
         )
-        root = self.authority.certificate.public_bytes(Encoding.DER)
-        judge = verifier(Variant.QEMU_VTPM, policy=policy, trust_roots=(root,))
+        judge = verifier(Variant.QEMU_VTPM, policy=policy, trust_roots=(self.root,))
         return judge.appraise(evidence, binding=binding, now=clock.now())
 
 
@@ -131,13 +135,13 @@ async def make_medium(path: Path, owner: Owner, *, state_disk: str, machine: Pat
         "state-disk": state_disk.encode(),
     }
     path.write_bytes(bytes(MEDIUM_BYTES))
-    words = (*command(machine, "mkfs.fat"), "-F", "32", "-s", "1", "-n", LABEL, path)
-    await proc.run(*words, timeout_s=60)
+    make = command(machine, "mkfs.fat")
+    await proc.run(*make, "-F", "32", "-s", "1", "-n", LABEL, path, timeout_s=60)
     for file, data in files.items():
         source = path.with_name(f"medium-{file}")
         source.write_bytes(data)
-        copy = (*command(machine, "mtools"), "-c", "mcopy", "-i", path, source, f"::{file}")
-        await proc.run(*copy, timeout_s=60)
+        copy = (*command(machine, "mtools"), "-c", "mcopy")
+        await proc.run(*copy, "-i", path, source, f"::{file}", timeout_s=60)
 
 
 def words(
