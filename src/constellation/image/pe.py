@@ -231,7 +231,7 @@ def _check_places(
             raise FormatError(f"PE: section {section.name!r} lies over what is before it")
         end = section.pointer_to_raw_data + section.size_of_raw_data
     start, size = certificates
-    if end > len(data) or (size and (start < end or start + size != len(data))):
+    if end > len(data) or (certificates != (0, 0) and (start < end or start + size != len(data))):
         raise FormatError("PE: sections or certificates end outside the file")
 
 
