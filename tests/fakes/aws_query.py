@@ -63,6 +63,7 @@ class FakeAws:
     me: str = ""
     session: str = "imds-1"
     user_data: bytes = b'{"node": "document"}'
+    told: dict[str, str] = field(default_factory=dict)  # what metadata says instead, by path
     url: str = ""
     images: dict[str, dict[str, str]] = field(
         default_factory=lambda: {"ami-12c6146b": {"imageState": "available", "bootMode": "uefi"}}
@@ -153,6 +154,7 @@ class FakeAws:
             ),
             "user-data": self.user_data.decode(),
             **{f"meta-data/tags/instance/{k}": v for k, v in tags.items()},
+            **self.told,
         }
         text = answers.get(request.match_info["path"])
         return web.Response(status=404) if text is None else web.Response(text=text)

@@ -8,6 +8,7 @@ cloud.no_host = True              # the next server goes to ERROR
 cloud.quota = 2                   # a third server is refused at once
 cloud.balancer_busy = 2           # two changes are refused as "immutable"
 cloud.build_looks = 2             # a new server is in BUILD for two looks
+cloud.elsewhere["compute"] = url  # what the catalog says instead
 cloud.limits["maxTotalCores"] = 4 # the project's quotas; -1 is none
 
 Credentials: "cred" and "cred2" are what control planes have, with access rules; "owner" is the
@@ -96,6 +97,7 @@ class FakeOpenStack:
         default_factory=lambda: {"11111111-0000-4000-8000-000000000001": "active"}
     )
     services: tuple[str, ...] = _KINDS
+    elsewhere: dict[str, str] = field(default_factory=dict)
     projects: dict[str, str] = field(
         default_factory=lambda: dict.fromkeys(_SECRETS, "0123456789abcdef")
     )
@@ -273,6 +275,9 @@ class _Services(RestService):
             for kind, end in versions.items()
             if kind in self._cloud.services
         ]
+        for service in catalog:
+            if (url := self._cloud.elsewhere.get(str(service["type"]))) is not None:
+                service["endpoints"] = [{"interface": "public", "region": _REGION, "url": url}]
         token = {
             "issued_at": "2026-11-29T10:00:00.000000Z",
             "expires_at": "2026-11-29T11:00:00.000000Z",
@@ -377,7 +382,8 @@ class _Services(RestService):
 
     def _ports(self, request: Request) -> Any:
         wanted = request.query["name"]
-        return {"ports": [{"id": i} for i, (n, _) in self._cloud.ports.items() if n == wanted]}
+        found = self._cloud.ports.items()
+        return {"ports": [{"id": i, "name": n} for i, (n, _) in found if n == wanted]}
 
     def _create_port(self, request: Request) -> Any:
         port = request.json()["port"]

@@ -52,6 +52,7 @@ class RestService:
         self.requests: list[tuple[str, str]] = []
         self.throttle: list[float] = []
         self.fail: list[int] = []
+        self.twist: Callable[[str, Any], Any] = _as_it_is  # what a hostile service makes of it
         self.url = ""
         self._routes: list[tuple[str, re.Pattern[str], str, Callable[[Request], Any]]] = []
 
@@ -104,9 +105,13 @@ class RestService:
                 return web.json_response({"error": str(refusal)}, status=refusal.status)
             if isinstance(answer, web.Response):
                 return answer
-            return web.json_response(answer)
+            return web.json_response(self.twist(path, answer))
         return web.json_response({"error": f"no {got.method} {got.path}"}, status=404)
 
     def count(self, method: str, path: str) -> int:
         """How often a route was answered."""
         return self.requests.count((method, path))
+
+
+def _as_it_is(_path: str, answer: Any) -> Any:
+    return answer

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from constellation.attestation.model import Variant
 from constellation.base import rest
 from constellation.base.errors import FormatError, Unavailable
 from constellation.base.secret import Secret
 from constellation.providers import answers
 from constellation.providers.aws import calls, elements, preflight, query
+from constellation.providers.aws import imds as aws_imds
 from constellation.providers.aws import instances as aws_instances
-from constellation.providers.azure import scale_sets
+from constellation.providers.azure import images, needs, scale_sets, sizes
+from constellation.providers.azure import imds as azure_imds
 from constellation.providers.azure.node_groups import detached
 from constellation.providers.baremetal import hosts
-from constellation.providers.gcp import instances
+from constellation.providers.gcp import instances, metadata_server
 from constellation.providers.openstack import access, identity, servers
 from constellation.providers.protocols import Role
 from tests.fakes import arm, aws_query, gce, openstack
@@ -67,7 +71,9 @@ def _openstack(data: bytes) -> object:
     answer = answers.parse(data, what="fuzz")
     if answer.has("token"):
         token = answer.fields("token")
-        return identity._lifetime_s(token), identity._endpoints(token, region="RegionOne")
+        return identity._lifetime_s(token), identity._endpoints(
+            token, region="RegionOne", auth_url="https://keystone/v3"
+        )
     return [servers._found(s) for s in answer.items("servers")]
 
 
@@ -103,6 +109,78 @@ def _aws_answers() -> Iterable[bytes]:
     yield b'{"__type":"com.amazonaws#AccessDeniedException","Message":"no"}'
 
 
+def _metadata(data: bytes) -> object:
+    """Read what each metadata service says about the machine that asks, and its credentials."""
+    answer, read = answers.parse(data, what="fuzz"), list[object]()
+    for parse in (
+        aws_imds.place_of,
+        aws_imds.credentials_of,
+        azure_imds.self_of,
+        lambda found: metadata_server.self_of(found, project="project"),
+    ):
+        with contextlib.suppress(FormatError, Unavailable):
+            read.append(parse(answer))
+    return read
+
+
+def _metadata_answers() -> Iterable[bytes]:
+    document = {"instanceId": "i-1", "privateIp": "10.42.0.4", "region": "eu-west-1"}
+    zone = {"availabilityZone": "eu-west-1a", "instanceType": "m6a.xlarge"}
+    yield json.dumps(document | zone).encode()
+    role = {"Code": "Success", "AccessKeyId": "AKIA1", "SecretAccessKey": "s", "Token": "t"}
+    yield json.dumps(role | {"Expiration": "2026-11-29T10:00:00Z"}).encode()
+    marks = {
+        "constellation-uid": "constell-ab12cd",
+        "constellation-role": "worker",
+        "constellation-node-group": "worker_default",
+    }
+    compute = {
+        "name": "vm_0",
+        "subscriptionId": "s",
+        "resourceGroupName": "nodes",
+        "tagsList": [{"name": k, "value": v} for k, v in marks.items()],
+        "resourceId": "/subscriptions/s/x",
+        "zone": "1",
+    }
+    address = {"ipv4": {"ipAddress": [{"privateIpAddress": "10.42.1.10"}]}}
+    yield json.dumps({"compute": compute, "network": {"interface": [address]}}).encode()
+    google = {
+        "name": "vm-0",
+        "zone": "projects/1/zones/europe-west3-b",
+        "machineType": "projects/1/machineTypes/n2d-standard-4",
+        "attributes": marks,
+        "networkInterfaces": [{"ip": "10.42.1.10"}],
+    }
+    yield json.dumps(google).encode()
+
+
+def _preflights(data: bytes) -> object:
+    """Read what clouds say about machine types, images and quotas."""
+    answer, read = answers.parse(data, what="fuzz"), list[object]()
+    listed, wanted = answer.items("value"), {("Standard_DC4as_v5", "1")}
+    for parse in (
+        lambda: sizes.missing_sizes(listed, wanted=wanted, region="germanywestcentral"),
+        lambda: images.image_lines(answer, "image", variant=Variant.AZURE_SEV_SNP),
+        lambda: needs.Allowed(actions=answer.texts("actions"), not_actions=()).allows("a/b/read"),
+    ):
+        with contextlib.suppress(FormatError):
+            read.append(parse())
+    return read
+
+
+def _preflight_answers() -> Iterable[bytes]:
+    size = {
+        "resourceType": "virtualMachines",
+        "name": "Standard_DC4as_v5",
+        "locationInfo": [{"location": "germanywestcentral", "zones": ["1", "2"]}],
+        "restrictions": [{"type": "Zone", "restrictionInfo": {"zones": ["2"]}}],
+    }
+    yield json.dumps({"value": [size]}).encode()
+    feature = {"name": "SecurityType", "value": "ConfidentialVmSupported"}
+    yield json.dumps({"properties": {"features": [feature], "hyperVGeneration": "V2"}}).encode()
+    yield b'{"actions":["Microsoft.Network/*/read","*/read","a*b*c"]}'
+
+
 def _hosts(data: bytes) -> object:
     """Read what a host of one's own finds on its medium."""
     return hosts.parse_hosts(data)
@@ -123,6 +201,18 @@ def _accesses() -> Iterable[bytes]:
 
 
 TARGETS = (
+    Target(
+        name="machine-metadata",
+        run=_metadata,
+        seeds=_metadata_answers,
+        long=repeated(b'{"networkInterfaces":[', b"{},", b"{}]}"),
+    ),
+    Target(
+        name="cloud-preflight",
+        run=_preflights,
+        seeds=_preflight_answers,
+        long=repeated(b'{"value":[', b"{},", b"{}]}"),
+    ),
     Target(
         name="aws-answer",
         run=_aws,

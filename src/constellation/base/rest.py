@@ -99,7 +99,7 @@ async def send(
 
     Raises:
         UserError: neither https nor http to this machine or to 169.254.169.254.
-        FormatError: the answer is longer than `max_bytes`.
+        FormatError: the answer is longer than `max_bytes`; the address or a header cannot be sent.
         Unavailable: no answer, or not whole within `timeout_s` seconds.
     """
     direct = _checked(url)
@@ -125,6 +125,9 @@ async def send(
             )
     except TimeoutError:
         raise Unavailable(f"{where}: no whole answer within {timeout_s:g} s") from None
+    except (httpx2.InvalidURL, UnicodeError) as error:
+        # both may be made of what another answer said; neither is repeated: a header may be secret
+        raise FormatError(f"{where[:200]}: cannot be sent ({type(error).__name__})") from None
     except httpx2.TransportError as error:
         raise Unavailable(f"{where}: {type(error).__name__}: {error}") from error
 

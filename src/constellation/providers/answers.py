@@ -46,7 +46,7 @@ class Fields:
 
     def items(self, key: str, *, most: int = _MAX_ITEMS) -> tuple[Fields, ...]:
         """Give the objects of a list, none where it is missing or null. Raises FormatError."""
-        where = f"{self.where}.{key}"
+        where = self._below(key)
         return tuple(
             Fields(item, f"{where}[{i}]") for i, item in enumerate(self._list(key, most=most))
         )
@@ -62,7 +62,7 @@ class Fields:
         """Give names and objects of an object that is a map. Raises FormatError."""
         if len(self._value) > _MAX_ITEMS:
             raise FormatError(f"{self.where}: {len(self._value)} entries, at most {_MAX_ITEMS}")
-        return tuple((k, Fields(v, f"{self.where}.{k[:60]}")) for k, v in self._value.items())
+        return tuple((k, Fields(v, self._below(k))) for k, v in self._value.items())
 
     def text(self, key: str, *, longest: int = _MAX_TEXT) -> str:
         """Give a text that is printable and not empty. Raises FormatError."""
@@ -103,6 +103,10 @@ class Fields:
         """Give a field as it came, to hand back to the service that sent it."""
         return self._value.get(key)
 
+    def _below(self, key: str) -> str:
+        # a map's keys are the cloud's own words, and this ends up on terminals
+        return f"{self.where}.{key[:60] if key.isprintable() else repr(key[:60])}"
+
     def _get(self, key: str) -> Any:
         if self._value.get(key) is None:
             raise FormatError(f"{self.where}: {key} is missing")
@@ -113,9 +117,9 @@ class Fields:
         if value is None:
             return []
         if not isinstance(value, list):
-            raise FormatError(f"{self.where}.{key}: {type(value).__name__}, want a list")
+            raise FormatError(f"{self._below(key)}: {type(value).__name__}, want a list")
         if len(value) > most:
-            raise FormatError(f"{self.where}.{key}: {len(value)} items, at most {most} are read")
+            raise FormatError(f"{self._below(key)}: {len(value)} items, at most {most} are read")
         return value
 
 

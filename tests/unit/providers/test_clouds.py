@@ -71,9 +71,12 @@ async def _azure(azure: FakeAzure, **changed: Any) -> tuple[AzureCloud, Any]:
     config = conf("azure", **changed)
     assert config.provider.azure is not None
     settings = azure_settings(config.provider.azure, variant=config.attestation.variant)
-    return AzureCloud(settings, signer=_Given(TOKEN_OF_AZURE), arm_url=azure.arm.url), desired(
-        config
-    )
+    return AzureCloud(
+        settings,
+        signer=_Given(TOKEN_OF_AZURE),
+        arm_url=azure.arm.url,
+        storage_url=azure.arm.url,
+    ), desired(config)
 
 
 class _Given:

@@ -59,15 +59,24 @@ class Xml:
 
 
 def parse_xml(data: bytes, *, what: str) -> Xml:
-    """Read an answer.
+    """Read an answer: UTF-8, whatever encoding it says it has.
 
     Raises:
-        FormatError: not well-formed XML, or with a document type (entities are never expanded).
+        FormatError: not UTF-8, not well-formed XML, or with a document type (entities are never
+            expanded).
     """
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+    # XML has no NUL; UTF-16, in which a document type could hide from us, has them, and the parser
+    # would take it, whatever encoding it is told
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise FormatError(f"{what}: XML that is not UTF-8")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise FormatError(f"{what}: XML with a document type")
     try:
-        return Xml(ET.fromstring(data), what)  # noqa: S314 - no document type, bounded size
+        return Xml(ET.fromstring(text), what)  # noqa: S314 - no document type, bounded size
     except (ET.ParseError, ValueError, RecursionError) as error:
         raise FormatError(f"{what}: not XML: {str(error)[:100]}") from None
 

@@ -7,9 +7,10 @@ identity documents", "Access tags using instance metadata", "Retrieve security c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from constellation.base import clock, rest
 from constellation.base.errors import FormatError, Unavailable
@@ -19,9 +20,13 @@ from constellation.providers import answers, tags
 from constellation.providers.aws.signature import Credentials
 from constellation.providers.protocols import Instance
 
-__all__ = ["URL", "Imds", "Place"]
+if TYPE_CHECKING:
+    from constellation.providers.answers import Fields
+
+__all__ = ["URL", "Imds", "Place", "credentials_of", "place_of"]
 
 URL: Final = "http://169.254.169.254"
+_REGION: Final = re.compile(r"[a-z]{2}(-[a-z]{2,12}){1,3}-[0-9]")
 _SESSION_S = 6 * 3600
 _TIMEOUT_S = 5.0
 _MAX_BYTES = 64 * 1024
@@ -54,13 +59,7 @@ class Imds:
         document = answers.parse(
             await self._get("/latest/dynamic/instance-identity/document"), what="identity document"
         )
-        return Place(
-            instance_id=document.name("instanceId"),
-            address=document.address("privateIp"),
-            region=document.name("region"),
-            zone=document.name("availabilityZone"),
-            machine_type=document.text_or("instanceType", "", longest=63),
-        )
+        return place_of(document)
 
     async def self_(self) -> Instance:
         """Say what this machine is, by its tags. Raises Unavailable, FormatError."""
@@ -93,14 +92,8 @@ class Imds:
         listed = (await self._get(base)).decode("ascii", "replace").split()
         if len(listed) != 1 or not answers.NAME.fullmatch(listed[0]):
             raise FormatError(f"instance metadata: {listed!r:.80} names no one role")
-        found = answers.parse(await self._get(base + listed[0]), what="role credentials")
-        if found.text("Code") != "Success":
-            raise Unavailable(f"role credentials: {found.text('Code')[:80]}")
-        return Credentials(
-            access_key_id=found.name("AccessKeyId"),
-            secret_access_key=Secret(found.text("SecretAccessKey").encode()),
-            session_token=Secret(found.text("Token").encode()),
-            expires=_time(found.text("Expiration")),
+        return credentials_of(
+            answers.parse(await self._get(base + listed[0]), what="role credentials")
         )
 
     async def _tag(self, name: str) -> str:
@@ -142,9 +135,42 @@ class Imds:
         token = rest.accept(answer, what="instance metadata session").body.decode(
             "ascii", "replace"
         )
-        if not token.isprintable() or not token:
+        if not token or not token.isascii() or not token.isprintable():
             raise FormatError("instance metadata session: no token")
         self._session, self._session_until = token, clock.monotonic_s() + _SESSION_S / 2
+
+
+def place_of(document: Fields) -> Place:
+    """Read an identity document. Raises FormatError."""
+    return Place(
+        instance_id=document.name("instanceId"),
+        address=document.address("privateIp"),
+        region=_region(document.name("region")),
+        zone=document.name("availabilityZone"),
+        machine_type=document.text_or("instanceType", "", longest=63),
+    )
+
+
+def credentials_of(found: Fields) -> Credentials:
+    """Read what is said of the machine's role. Raises FormatError, Unavailable."""
+    if found.text("Code") != "Success":
+        raise Unavailable(f"role credentials: {found.text('Code')[:80]}")
+    token = found.text("Token")
+    if not token.isascii():
+        raise FormatError("role credentials: Token has other characters than ASCII")
+    return Credentials(
+        access_key_id=found.name("AccessKeyId"),
+        secret_access_key=Secret(found.text("SecretAccessKey").encode()),
+        session_token=Secret(token.encode()),
+        expires=_time(found.text("Expiration")),
+    )
+
+
+def _region(text: str) -> str:
+    # part of the host's name to which signed requests, with the session's token, go
+    if not _REGION.fullmatch(text):
+        raise FormatError(f"identity document: {text[:60]!r} is no region")
+    return text
 
 
 def _left_s(credentials: Credentials) -> float:

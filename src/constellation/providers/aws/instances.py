@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from constellation.base.errors import FormatError
 from constellation.providers import answers, tags
 from constellation.providers.aws import calls
+from constellation.providers.listing import MOST_ENTRIES
 from constellation.providers.protocols import Instance
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ async def list_instances(client: QueryClient, uid: str) -> tuple[Instance, ...]:
         next_token="nextToken",  # noqa: S106 - the name of an element
     ):
         found |= {i.instance_id: i for i in parse_page(page, uid)}
+        if len(found) > MOST_ENTRIES:
+            raise FormatError(f"EC2: more than {MOST_ENTRIES} machines of {uid}")
     return tuple(sorted(found.values(), key=lambda i: i.instance_id))
 
 

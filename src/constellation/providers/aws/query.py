@@ -22,6 +22,7 @@ from constellation.base.rest import Denied, Missing, Throttled
 from constellation.providers import answers
 from constellation.providers.aws.elements import Xml, parse_xml
 from constellation.providers.aws.signature import signed_headers
+from constellation.providers.listing import Listing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -146,11 +147,12 @@ class QueryClient:
             FormatError: more than 50 pages, or the same token again.
         """
         seen: set[str] = set()
-        following = ""
-        while len(seen) < MOST_PAGES:
+        following, listing = "", Listing(call.permission, most_pages=MOST_PAGES)
+        while True:
             page = await self.call(
                 call, {**parameters, **({token: following} if following else {})}
             )
+            listing.page(0)  # entries are counted by who reads them
             yield page
             following = page.text(next_token, default="")
             if not following:
@@ -158,7 +160,6 @@ class QueryClient:
             if following in seen:
                 raise FormatError(f"{page.where}: the same page again")
             seen.add(following)
-        raise FormatError(f"{call.permission}: more than {MOST_PAGES} pages")
 
     async def _once(
         self, call: QueryCall, body: bytes, headers: Mapping[str, str], *, fresh: bool

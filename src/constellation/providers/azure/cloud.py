@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from constellation.base import rest
-from constellation.base.errors import Conflict
+from constellation.base.errors import Conflict, FormatError
 from constellation.base.rest import Denied, Missing
 from constellation.providers import answers
 from constellation.providers.azure import calls
@@ -34,6 +35,7 @@ __all__ = ["AzureCloud", "AzureSettings"]
 
 _MAX_CONSOLE_BYTES = 1024 * 1024
 _CONSOLE_S = 30.0
+_STORAGE = (".blob.core.windows.net", ".blob.storage.azure.net")
 _MOST = 10**9
 
 
@@ -55,11 +57,17 @@ class AzureSettings:
 
 
 class AzureCloud:
-    """Azure with one configuration; `signer` and `arm_url` are for tests."""
+    """Azure with one configuration; the other arguments are for tests."""
 
     def __init__(
-        self, settings: AzureSettings, *, signer: Signer | None = None, arm_url: str = ARM_URL
+        self,
+        settings: AzureSettings,
+        *,
+        signer: Signer | None = None,
+        arm_url: str = ARM_URL,
+        storage_url: str = "",
     ) -> None:
+        self._storage_url = storage_url
         self._settings, self._arm_url = settings, arm_url
         self._signer: Signer = signer or WorkstationToken(settings.tenant)
 
@@ -136,7 +144,7 @@ class AzureCloud:
         # an address of Azure's storage that is signed for this one file, for some minutes
         console = await rest.send(
             "GET",
-            found.text("serialConsoleLogBlobUri"),
+            _storage(found.text("serialConsoleLogBlobUri"), usual=self._storage_url),
             headers={},
             body=None,
             timeout_s=_CONSOLE_S,
@@ -216,6 +224,24 @@ class AzureCloud:
             url=self._arm_url,
             expired_hint=HINT,
         )
+
+
+def _storage(url: str, *, usual: str) -> str:
+    """Give an address of a console back if it is Azure's storage: what is there is shown to people.
+
+    `usual`: where a test's storage is. Raises FormatError.
+    """
+    if usual and url.startswith(f"{usual}/"):
+        return url
+    try:
+        parts = urlsplit(url)
+        named = parts.port is None and parts.username is None
+    except ValueError:
+        named, parts = False, urlsplit("")
+    host = parts.hostname or ""
+    if not named or parts.scheme != "https" or not host.endswith(_STORAGE):
+        raise FormatError(f"boot diagnostics: {url[:80]!r} is not at Azure's storage")
+    return url
 
 
 if TYPE_CHECKING:

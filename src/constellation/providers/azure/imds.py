@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from constellation.providers.calls import Signer
     from constellation.providers.protocols import Role
 
-__all__ = ["IMDS_URL", "Imds", "Self"]
+__all__ = ["IMDS_URL", "Imds", "Self", "self_of"]
 
 IMDS_URL: Final = "http://169.254.169.254"
 _HEADERS: Final = {"Metadata": "true"}
@@ -72,21 +72,7 @@ class Imds:
     async def self_(self) -> Self:
         """Say what this machine is. Raises Unavailable, FormatError."""
         answer = await self._get("/metadata/instance", _INSTANCE)
-        compute = answer.fields("compute")
-        found = {t.text("name"): t.text_or("value", "") for t in compute.items("tagsList")}
-        return Self(
-            name=compute.name("name"),
-            subscription=compute.name("subscriptionId"),
-            resource_group=compute.text("resourceGroupName", longest=90),
-            uid=tags.checked_uid(found.get(tags.UID, ""), where=f"IMDS: {tags.UID}"),
-            role=answers.role_of(found.get(tags.ROLE, ""), where=f"IMDS: {tags.ROLE}"),
-            group=tags.checked_group(found.get(tags.GROUP, ""), where=f"IMDS: {tags.GROUP}"),
-            address=_address(answer.fields("network")),
-            resource_id=compute.text_or("resourceId", "", longest=400),
-            location=compute.text_or("location", "", longest=63),
-            zone=compute.text_or("zone", "", longest=16),
-            machine_type=compute.text_or("vmSize", "", longest=63),
-        )
+        return self_of(answer)
 
     async def user_data(self) -> bytes:
         """Give the node document's bytes, 64 KiB at most. Raises Unavailable, FormatError."""
@@ -126,6 +112,25 @@ class Imds:
             max_bytes=_MAX_BYTES,
         )
         return answers.parse(rest.accept(answer, what=f"IMDS: {path}").body, what=f"IMDS: {path}")
+
+
+def self_of(answer: Fields) -> Self:
+    """Read what the service says about a machine. Raises FormatError."""
+    compute = answer.fields("compute")
+    found = {t.text("name"): t.text_or("value", "") for t in compute.items("tagsList")}
+    return Self(
+        name=compute.name("name"),
+        subscription=compute.name("subscriptionId"),
+        resource_group=compute.text("resourceGroupName", longest=90),
+        uid=tags.checked_uid(found.get(tags.UID, ""), where=f"IMDS: {tags.UID}"),
+        role=answers.role_of(found.get(tags.ROLE, ""), where=f"IMDS: {tags.ROLE}"),
+        group=tags.checked_group(found.get(tags.GROUP, ""), where=f"IMDS: {tags.GROUP}"),
+        address=_address(answer.fields("network")),
+        resource_id=compute.text_or("resourceId", "", longest=400),
+        location=compute.text_or("location", "", longest=63),
+        zone=compute.text_or("zone", "", longest=16),
+        machine_type=compute.text_or("vmSize", "", longest=63),
+    )
 
 
 def _address(network: Fields) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from constellation.base.errors import FormatError
 from constellation.providers import answers, tags
 from constellation.providers.azure.calls import (
     API_VERSIONS,
@@ -18,6 +17,7 @@ from constellation.providers.azure.calls import (
     LIST_VMS,
 )
 from constellation.providers.calls import Caller
+from constellation.providers.listing import Listing, once_each
 from constellation.providers.protocols import Instance
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class ResourceManager:
             query = {"$expand": "instanceView"}
             listed = self.list_(LIST_VMS, {"scale_set": one.name}, query)
             found += [_machine(item, one, addresses) async for item in listed]
-        return tuple(found)
+        return once_each(found, what="Azure Resource Manager: machines")
 
     async def call(self, call: Call, parts: Mapping[str, str], body: Any = None) -> Answer:
         """Send one call below the resource group; see `Caller.call`."""
@@ -146,15 +146,17 @@ class ResourceManager:
         answer = await self._caller.call(
             call, parts=place | dict(parts), query=_version(call) | dict(query or {})
         )
-        for _ in range(_MOST_PAGES):
+        listing = Listing(call.path, most_pages=_MOST_PAGES)
+        while True:
             page = answers.parse(answer.body, what=f"Azure Resource Manager: {call.path}")
-            for item in page.items("value"):
+            items = page.items("value")
+            listing.page(len(items))
+            for item in items:
                 yield item
             next_link = page.text_or("nextLink", "", longest=8192)
             if not next_link:
                 return
             answer = await self._caller.page(call, next_link)
-        raise FormatError(f"{call.path}: more than {_MOST_PAGES} pages")
 
 
 def _version(call: Call) -> dict[str, str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from constellation.base.errors import FormatError
 from constellation.providers import answers, tags
 from constellation.providers.gcp.calls import LIST_INSTANCES
+from constellation.providers.listing import Listing, once_each
 from constellation.providers.protocols import Instance
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = ["Found", "list_instances", "pages"]
 
 _PAGE_SIZE = "500"
 _MOST_PAGES = 200
+_ENTRIES: Final = ("instances", "instanceGroupManagers")
 # Compute Engine's word -> ours
 _STATES: Final = {
     "PROVISIONING": "starting",
@@ -56,24 +57,25 @@ async def list_instances(caller: Caller, *, project: str, uid: str) -> tuple[Fou
             machine = _found(item, uid)
             if machine is not None:
                 found.append(machine)
-    return tuple(sorted(found, key=lambda f: f.instance.instance_id))
+    return once_each(found, what="Compute Engine: machines")
 
 
 async def pages(
     caller: Caller, call: Call, *, project: str, query: dict[str, str]
 ) -> AsyncIterator[Fields]:
     """Give each zone's part of each page of an aggregated list."""
-    token = ""
-    for _ in range(_MOST_PAGES):
+    token, listing = "", Listing(call.path, most_pages=_MOST_PAGES)
+    while True:
         asked = query | ({"pageToken": token} if token else {})
         answer = await caller.fields(call, parts={"project": project}, query=asked)
-        scopes = answer.fields_or_none("items")
-        for _name, scope in scopes.values() if scopes is not None else ():
+        found = answer.fields_or_none("items")
+        scopes = found.values() if found is not None else ()
+        listing.page(sum(1 + len(scope.items(key)) for _, scope in scopes for key in _ENTRIES))
+        for _name, scope in scopes:
             yield scope
         token = answer.text_or("nextPageToken", "")
         if not token:
             return
-    raise FormatError(f"{call.path}: more than {_MOST_PAGES} pages")
 
 
 def _found(item: Fields, uid: str) -> Found | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from constellation.providers.calls import Signer
     from constellation.providers.protocols import Role
 
-__all__ = ["METADATA_URL", "MetadataServer", "Self"]
+__all__ = ["METADATA_URL", "MetadataServer", "Self", "self_of"]
 
 METADATA_URL: Final = "http://169.254.169.254"
 _FLAVOR: Final = {"Metadata-Flavor": "Google"}
@@ -60,23 +60,7 @@ class MetadataServer:
             await self._get("/instance/?recursive=true"), what="metadata server: instance"
         )
         project = (await self._get("/project/project-id")).decode(errors="replace").strip()
-        if not answers.NAME.fullmatch(project.replace(":", ".")):
-            raise FormatError(f"metadata server: {project[:60]!r} is no project")
-        # labels are not among a machine's own metadata, so the template sets both
-        attributes = instance.fields("attributes")
-        interfaces = instance.items("networkInterfaces", most=16)
-        if not interfaces:
-            raise FormatError("metadata server: the machine has no network interface")
-        return Self(
-            name=instance.name("name"),
-            zone=answers.last_part(instance.text("zone"), where="metadata server: zone"),
-            machine_type=_last_or_none(instance, "machineType"),
-            project=project,
-            uid=tags.checked_uid(attributes.text(tags.UID), where=tags.UID),
-            role=answers.role_of(attributes.text(tags.ROLE), where=tags.ROLE),
-            group=tags.checked_group(attributes.text(tags.GROUP), where=tags.GROUP),
-            address=interfaces[0].address("ip"),
-        )
+        return self_of(instance, project=project)
 
     async def user_data(self) -> bytes:
         """Give the node document's bytes, 64 KiB at most. Raises Unavailable, FormatError."""
@@ -114,6 +98,27 @@ class MetadataServer:
         if answer.headers.get("metadata-flavor") != "Google":
             raise FormatError(f"metadata server: {path}: the answer is not Google's")
         return answer.body
+
+
+def self_of(instance: Fields, *, project: str) -> Self:
+    """Read what the server says about a machine. Raises FormatError."""
+    if not answers.NAME.fullmatch(project.replace(":", ".")):
+        raise FormatError(f"metadata server: {project[:60]!r} is no project")
+    # labels are not among a machine's own metadata, so the template sets both
+    attributes = instance.fields("attributes")
+    interfaces = instance.items("networkInterfaces", most=16)
+    if not interfaces:
+        raise FormatError("metadata server: the machine has no network interface")
+    return Self(
+        name=instance.name("name"),
+        zone=answers.last_part(instance.text("zone"), where="metadata server: zone"),
+        machine_type=_last_or_none(instance, "machineType"),
+        project=project,
+        uid=tags.checked_uid(attributes.text(tags.UID), where=tags.UID),
+        role=answers.role_of(attributes.text(tags.ROLE), where=tags.ROLE),
+        group=tags.checked_group(attributes.text(tags.GROUP), where=tags.GROUP),
+        address=interfaces[0].address("ip"),
+    )
 
 
 def _last_or_none(instance: Fields, key: str) -> str:

@@ -86,7 +86,8 @@ class Cloud:
         del method, body
         session = await self._current(fresh=fresh)
         if not any(url.startswith(base + "/") for base in session.endpoints.values()):
-            raise ValueError(f"no service of this cloud: {url[:80]}")
+            # the catalog came anew with the token, and names other places: ask for the caller again
+            raise Unavailable(f"{url[:80]} is no service in Keystone's catalog any more")
         return {"X-Auth-Token": session.token.value.reveal().decode()}
 
     async def _current(self, *, fresh: bool) -> _Session:
@@ -122,7 +123,7 @@ class Cloud:
             raise FormatError("Keystone: the answer has no X-Subject-Token")
         return _Session(
             token=Token.lasting(text, lifetime_s=_lifetime_s(token)),
-            endpoints=_endpoints(token, region=self._access.region),
+            endpoints=_endpoints(token, region=self._access.region, auth_url=self._access.auth_url),
             project=token.fields("project").name("id"),
         )
 
@@ -160,7 +161,7 @@ def _time(token: Fields, key: str) -> datetime:
     return found
 
 
-def _endpoints(token: Fields, *, region: str) -> dict[str, str]:
+def _endpoints(token: Fields, *, region: str, auth_url: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for service in token.items("catalog", most=_MOST_SERVICES):
         kind = service.text_or("type", "")
@@ -169,20 +170,29 @@ def _endpoints(token: Fields, *, region: str) -> dict[str, str]:
                 continue
             if endpoint.text_or("region", "") != region:
                 continue
-            base = _base(endpoint.text("url"), where=f"{endpoint.where}.url")
+            where = f"{endpoint.where}.url"
+            base = _base(endpoint.text("url"), where=where, auth_url=auth_url)
             if found.setdefault(kind, base) != base:
                 raise FormatError(f"Keystone's catalog has two public endpoints of {kind}")
     return found
 
 
-def _base(url: str, *, where: str) -> str:
-    """Give a service's address without the version that some catalogs put at its end."""
+def _base(url: str, *, where: str, auth_url: str) -> str:
+    """Give a service's address without the version that some catalogs put at its end.
+
+    By https only, unless Keystone itself is asked by plain http: then at the same place. A catalog
+    must not lead requests to what listens on this machine.
+    """
     try:
-        parts = urlsplit(url)
+        parts, keystone = urlsplit(url), urlsplit(auth_url)
+        _ = parts.port
     except ValueError:
         raise FormatError(f"{where}: {url[:80]!r} is no address") from None
-    if parts.scheme not in ("https", "http") or not parts.hostname or parts.query:
+    plain = parts.scheme == keystone.scheme == "http" and parts.netloc == keystone.netloc
+    if not (parts.scheme == "https" or plain) or not parts.hostname or parts.query:
         raise FormatError(f"{where}: {url[:80]!r} is no address of a service")
+    if parts.username is not None:
+        raise FormatError(f"{where}: an address with a user's name")
     path = [p for p in parts.path.split("/") if p]
     versions = [i for i, p in enumerate(path) if p[0] == "v" and p[1:2].isdigit()]
     if versions:

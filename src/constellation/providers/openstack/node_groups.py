@@ -185,8 +185,10 @@ class OpenStackNodeGroups:
     async def _delete_port(self, name: str) -> None:
         answer = await self._fields(calls.LIST_PORTS, query={"name": name})
         for port in answer.items("ports", most=16):
-            with suppress(Missing):
-                await self._call(calls.DELETE_PORT, {"port": port.name("id")})
+            # whether the service has filtered them is its affair; what is removed is ours
+            if port.text_or("name", "") == name:
+                with suppress(Missing):
+                    await self._call(calls.DELETE_PORT, {"port": port.name("id")})
 
     async def _leave_pools(self, address: str) -> bool:
         """Take an address out of every pool; say whether it was in one."""

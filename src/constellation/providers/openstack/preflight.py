@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from constellation.base.errors import Conflict, FormatError
 from constellation.base.rest import Denied, Missing
+from constellation.providers.listing import Listing
 from constellation.providers.openstack import calls
 from constellation.providers.preflight import Room, room_lines
 
@@ -47,9 +48,11 @@ async def list_flavors(cloud: Cloud) -> tuple[Flavor, ...]:
     compute = await cloud.caller(calls.COMPUTE)
     found: list[Flavor] = []
     query = {"limit": str(_PAGE_SIZE)}
-    for _ in range(_MOST_PAGES):
+    listing = Listing("Nova: flavors", most_pages=_MOST_PAGES)
+    while True:
         answer = await compute.fields(calls.LIST_FLAVORS, parts={}, query=query)
         page = answer.items("flavors")
+        listing.page(len(page))
         found += [
             Flavor(
                 flavor_id=f.name("id"),
@@ -62,7 +65,6 @@ async def list_flavors(cloud: Cloud) -> tuple[Flavor, ...]:
         if not answer.items("flavors_links", most=4) or not page:
             return tuple(found)
         query["marker"] = page[-1].name("id")
-    raise FormatError(f"Nova: more than {_MOST_PAGES} pages of flavors")
 
 
 def flavor_of(flavors: tuple[Flavor, ...], wanted: str) -> Flavor | None:

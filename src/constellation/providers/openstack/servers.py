@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from constellation.base.errors import FormatError
 from constellation.providers import answers, tags
+from constellation.providers.listing import Listing, once_each
 from constellation.providers.openstack.calls import LIST_SERVERS
 from constellation.providers.protocols import Instance
 
@@ -54,16 +54,17 @@ async def list_servers(compute: Caller, *, uid: str) -> tuple[Found, ...]:
     """List the servers of a cluster. Raises as `Caller.call`, and FormatError."""
     found: list[Found] = []
     query = {"tags": server_tag(uid), "limit": str(_PAGE_SIZE)}
-    for _ in range(_MOST_PAGES):
+    listing = Listing("Nova: servers", most_pages=_MOST_PAGES)
+    while True:
         answer = await compute.fields(LIST_SERVERS, parts={}, query=query)
         page = answer.items("servers")
+        listing.page(len(page))
         # the tag finds them; whether they are ours is said by their metadata
         found += [_found(s) for s in page if _uid(s) == uid]
         # not the link itself: behind proxies Nova often names an address of its own
         if not answer.items("servers_links", most=4) or not page:
-            return tuple(sorted(found, key=lambda f: f.instance.instance_id))
+            return once_each(found, what="Nova: servers")
         query["marker"] = page[-1].name("id")
-    raise FormatError(f"Nova: more than {_MOST_PAGES} pages of servers")
 
 
 def _uid(server: Fields) -> str:

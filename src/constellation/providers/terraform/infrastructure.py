@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from constellation.base import clock, decode
-from constellation.base.errors import Conflict, ConstellationError, Unavailable
+from constellation.base.errors import Conflict, ConstellationError, FormatError, Unavailable
 from constellation.base.progress import Progress
 from constellation.providers.protocols import InfrastructureState, Instance, Role
 from constellation.providers.terraform import program as programs
@@ -34,6 +35,8 @@ __all__ = ["PORTS", "Cloud", "Outputs", "TerraformInfrastructure", "grown"]
 PORTS = {"api": 6443, "init": 9000, "recovery": 9999, "verify": 30081, "policy": 30091}
 """What the load balancer leads to control planes, by the name in the configuration (`access`)."""
 
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_ENDPOINT = re.compile(rf"{_HOST.pattern}:[0-9]{{1,5}}")
 _STEP = "Machines"
 _PAUSE_S = 2.0
 _LISTED_S = 300.0
@@ -269,7 +272,7 @@ class TerraformInfrastructure:
             missing = [
                 f"{group.name} ({found} of {group.size})"
                 for group in desired.groups
-                if (found := sum(m.group == group.name for m in state.instances)) < group.size
+                if (found := _ready_in(group.name, state.instances)) < group.size
             ]
             if not missing:
                 await self._lead(outputs, state)
@@ -315,8 +318,21 @@ def grown(desired: Desired, there: tuple[Instance, ...]) -> Desired | None:
     return dataclasses.replace(desired, groups=groups) if groups else None
 
 
+def _ready_in(group: str, machines: tuple[Instance, ...]) -> int:
+    # a cloud lists some machines a while before it says their addresses
+    return sum(m.group == group and bool(m.address) for m in machines)
+
+
 def _outputs(found: Mapping[str, object]) -> Outputs:
-    return decode.load_value(Outputs, dict(found), what="outputs of the module")
+    """Read a module's outputs: what they name is reached later, and stands in a kubeconfig."""
+    outputs = decode.load_value(Outputs, dict(found), what="outputs of the module")
+    for endpoint in (outputs.endpoint, outputs.in_cluster_endpoint):
+        if not _ENDPOINT.fullmatch(endpoint):
+            raise FormatError(f"outputs of the module: {endpoint[:80]!r} is no host:port")
+    hosts = (*outputs.api_sans, *filter(None, (outputs.details.get("host"),)))
+    if bad := [h for h in hosts if not _HOST.fullmatch(h)]:
+        raise FormatError(f"outputs of the module: {bad[0][:80]!r} is no host")
+    return outputs
 
 
 def _reached(instance: Instance, host: str, *, direct: bool) -> Instance:
@@ -327,6 +343,8 @@ def _reached(instance: Instance, host: str, *, direct: bool) -> Instance:
     """
     balanced = instance.role is Role.CONTROL_PLANE and not direct
     to = host if balanced else instance.address
+    if not to:  # its machine is being made; an endpoint without a host would be this workstation
+        return instance
     return dataclasses.replace(
         instance,
         init_endpoint=f"{to}:{PORTS['init']}",

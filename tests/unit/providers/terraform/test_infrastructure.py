@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from constellation.base.errors import Conflict, ConstellationError, Unavailable, UserError
+from constellation.base.errors import (
+    Conflict,
+    ConstellationError,
+    FormatError,
+    Unavailable,
+    UserError,
+)
 from constellation.base.progress import Progress, silent
 from constellation.cli.clouds import resource_changes
 from constellation.providers.protocols import Desired, Group, Instance, Role
@@ -51,6 +57,7 @@ class SmallCloud:
     def __init__(self, *, lag: int = 0, left: tuple[str, ...] = (), missing: str = "") -> None:
         self.lag, self.left, self.missing, self.looks = lag, left, missing, 0
         self.wanted: list[dict[str, int]] = []
+        self.no_address = 0
 
     def variables(self, uid: str, desired: Desired) -> Mapping[str, object]:
         return {"uid": uid, "image": desired.image_path, "initialised": desired.initialised}
@@ -77,7 +84,7 @@ class SmallCloud:
                 instance_id="i-1",
                 group="planes",
                 role=Role.CONTROL_PLANE,
-                address="10.42.0.4",
+                address="" if self.looks <= self.no_address else "10.42.0.4",
                 state="running",
             ),
         )
@@ -344,6 +351,20 @@ async def test_machines_that_the_cloud_lists_late_are_waited_for(setting: Settin
         await late.apply(DESIRED, report=silent)
 
 
+async def test_a_machine_that_is_listed_before_its_address_is_waited_for(
+    setting: Setting,
+) -> None:
+    cloud = SmallCloud()
+    cloud.no_address = 1
+    state = await setting.infrastructure(cloud).apply(DESIRED, report=silent)
+    assert (cloud.looks, state.instances[0].address) == (2, "10.42.0.4")
+    cloud.no_address = 9
+    seen = await setting.infrastructure(cloud, direct=True).observe()
+    assert seen is not None
+    # no host: an endpoint of the port alone would be this very machine's
+    assert [i.verify_endpoint for i in seen.instances] == [""]
+
+
 async def test_what_is_left_after_a_removal_is_named(setting: Setting) -> None:
     infrastructure = setting.infrastructure(SmallCloud(left=("vol-1",)))
     await infrastructure.apply(DESIRED, report=silent)
@@ -371,6 +392,11 @@ async def test_the_folder_of_another_cluster_is_not_taken(setting: Setting) -> N
         ({"no_registry": True}, Unavailable, "Failed to query available provider"),
         ({"outputs": OUTPUTS | {"uid": "other-0a1b2c"}}, Conflict, "the state is of other-0a1b2c"),
         ({"outputs": {}}, ConstellationError, "outputs of the module"),
+        ({"outputs": OUTPUTS | {"endpoint": "lb.example.org"}}, FormatError, "no host:port"),
+        ({"outputs": OUTPUTS | {"endpoint": "x\nusers: []:6443"}}, FormatError, "no host:port"),
+        ({"outputs": OUTPUTS | {"in_cluster_endpoint": ":6443"}}, FormatError, "no host:port"),
+        ({"outputs": OUTPUTS | {"api_sans": ["*.example.org"]}}, FormatError, "is no host"),
+        ({"outputs": OUTPUTS | {"details": {"host": "a/b"}}}, FormatError, "is no host"),
     ],
 )
 async def test_what_does_not_fit_is_refused(
