@@ -87,6 +87,24 @@ class Service(JoinServiceBase):
         self.asked += 1
 
 
+class Junk(Service):
+    """Answers Introduce with bytes that no gRPC server sends: `data` after `headers`."""
+
+    def __init__(self, data: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(policy=OURS.policy(), key=OURS.join)
+        self._data, self._headers = data, headers
+
+    async def Introduce(  # noqa: N802 - the protocol's name
+        self, stream: Stream[join_pb2.IntroduceRequest, join_pb2.Introduction]
+    ) -> None:
+        await stream.recv_message()
+        raw = stream._stream
+        usual = ((":status", "200"), ("content-type", "application/grpc"))
+        await raw.send_headers([*usual, *self._headers])
+        await raw.send_data(self._data)
+        await raw.send_headers([("grpc-status", "0")], end_stream=True)
+
+
 def anybody(evidence: Evidence, _binding: Binding) -> AttestationResult:
     return AttestationResult(
         variant=evidence.variant, attester_id=bytes(32), claims={}, unchecked=(), warnings=()
@@ -208,3 +226,23 @@ async def test_a_machine_that_is_in_no_cluster_or_of_another_image_is_told_nothi
         error = await refused(Service(policy=OURS.policy(), key=OURS.join), other, joining)
         assert isinstance(error, Rejected)
         assert changed.hex() in str(error), "the event that explains it"
+
+
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        (b"\x01\x00\x00\x00\x01x", ()),  # compressed, it says
+        (b"\x00\x00", ()),  # a header that ends early
+        (b"\x00\x00\x00\x00\x09short", ()),  # a message that does
+        (b"\x00\x00\x00\x00\x03\x0a\xff\x01", ()),  # no Introduction
+        (b"", ()),  # no message at all
+        (b"", (("x-bin", "a"),)),  # metadata that is not base64
+        (b"\x00\x00\x00\x00\x00", ()),  # an empty Introduction
+    ],
+)
+async def test_what_no_server_of_ours_answers_is_a_refusal_and_no_crash(
+    tmp_path: Path, joining: Node, data: bytes, headers: tuple[tuple[str, str], ...]
+) -> None:
+    async with machine(tmp_path / "cp") as control_plane:
+        await refused(Junk(data, headers), control_plane, joining)
+        assert await join(Service(policy=OURS.policy(), key=OURS.join), control_plane, joining)

@@ -27,6 +27,7 @@ from constellation.base import clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from ssl import SSLContext
 
     from grpclib._typing import IServable
     from grpclib.utils import Wrapper
@@ -143,6 +144,16 @@ class LocalServer(OpenServer):
 class BoundedChannel(Channel):
     """A gRPC channel that reads no message above `MAX_MESSAGE_BYTES`."""
 
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        path: str | None = None,
+        ssl: SSLContext | None = None,
+    ) -> None:
+        super().__init__(host, port, path=path, ssl=ssl, codec=_StrictCodec())
+
     def _protocol_factory(self) -> H2Protocol:
         bounds = _bounds(max_calls=None)
         return _BoundedProtocol(super()._protocol_factory(), bounds)
@@ -246,12 +257,13 @@ class _BoundedConnection(Connection):
 
 
 def _is_call(event: RequestReceived) -> bool:
-    names = {name for name, _ in event.headers}
-    return names.issuperset((":method", ":path"))
+    """Say whether a request can be answered; nobody here sends metadata that has to be decoded."""
+    names = {str(name) for name, _ in event.headers}
+    return names.issuperset((":method", ":path")) and not any(n.endswith("-bin") for n in names)
 
 
 class _StrictCodec(ProtoCodec):
-    """Tells a caller that its bytes are no message; grpclib would call that a bug of ours."""
+    """Tells whose bytes are no message that they are none; grpclib calls that a bug of ours."""
 
     def decode(self, data: bytes, message_type: Any) -> Any:
         try:
@@ -261,6 +273,13 @@ class _StrictCodec(ProtoCodec):
 
 
 class _BoundedStream(Stream):
+    """Reads messages: a header of five bytes, a body, and so on (`recv_data` for each in turn).
+
+    grpclib answers a compressed message, or one that ends early, with errors of its own program.
+    """
+
+    _in_body = False
+
     async def recv_data(self, size: int) -> bytes:
         connection = self.connection
         assert isinstance(connection, _BoundedConnection)  # noqa: S101 - made there
@@ -269,4 +288,13 @@ class _BoundedStream(Stream):
                 Status.RESOURCE_EXHAUSTED,
                 f"message of {size} bytes, at most {connection.bounds.max_message_bytes} are read",
             )
-        return await super().recv_data(size)
+        try:
+            data = await super().recv_data(size)
+        except AssertionError:
+            raise GRPCError(
+                Status.INVALID_ARGUMENT, f"a message ended before its {size} bytes"
+            ) from None
+        if not self._in_body and data and data[0] != 0:
+            raise GRPCError(Status.INVALID_ARGUMENT, "a compressed message: nobody here sends one")
+        self._in_body = not self._in_body and bool(data)
+        return data

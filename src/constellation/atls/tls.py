@@ -11,7 +11,9 @@ import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import InvalidVersion
 from OpenSSL import SSL
 
 from constellation.atls.binding import EXPORTER_BYTES
@@ -28,6 +30,8 @@ __all__ = ["ALPN", "Closed", "Tls", "context"]
 
 ALPN = b"constellation-atls/1"
 _CHUNK_BYTES = 64 * 1024
+_UNREADABLE = (ValueError, TypeError, InvalidVersion, UnsupportedAlgorithm)
+"""What `cryptography` raises for a certificate or key that it does not know."""
 _LEAF_LIFETIME = timedelta(days=365)
 """Nobody checks it (clocks of nodes are claims); it only has to parse."""
 
@@ -98,8 +102,11 @@ class Tls:
             raise FormatError(f"aTLS: TLS handshake failed: {_reason(error)}") from None
         if self._connection.get_alpn_proto_negotiated() != ALPN:
             raise FormatError(f"aTLS: the peer does not speak {ALPN.decode()}")
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
-        self._peer_spki_digest = _digest(certificate)
+        try:
+            certificate = self._connection.get_peer_certificate(as_cryptography=True)
+            self._peer_spki_digest = _digest(certificate)
+        except _UNREADABLE as error:  # OpenSSL reads what cryptography does not
+            raise FormatError(f"aTLS: the peer's certificate cannot be read: {error}") from None
         return True
 
     def read(self) -> bytes:

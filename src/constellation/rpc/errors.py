@@ -7,6 +7,7 @@ Source: gRPC, doc/statuscodes.md.
 from __future__ import annotations
 
 import contextlib
+import traceback
 from typing import TYPE_CHECKING
 
 from grpclib.const import Status
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["from_status", "raise_ours", "raise_status", "to_status"]
 
 _LONGEST_TEXT = 4000
+_OF_LIBRARY = (AssertionError, LookupError, NotImplementedError, ValueError)
+"""What grpclib raises for answers that it did not think of: no message, metadata not base64."""
 _HINT = "\nhint: "
 _FINDING = "\nfinding: "
 
@@ -92,6 +95,7 @@ def raise_ours(who: str) -> Iterator[None]:
 
     Raises:
         Unavailable: the connection was lost or could not be made.
+        FormatError: what came is no answer of gRPC.
         ConstellationError: what the peer said.
     """
     try:
@@ -100,3 +104,12 @@ def raise_ours(who: str) -> Iterator[None]:
         raise from_status(error, who=who) from error
     except (StreamTerminatedError, ProtocolError, OSError, TimeoutError) as error:
         raise Unavailable(f"{who}: {str(error) or type(error).__name__}") from error
+    except _OF_LIBRARY as error:
+        if not _in_grpclib(error):
+            raise  # a bug of ours
+        raise FormatError(f"{who}: not an answer of gRPC ({type(error).__name__})") from error
+
+
+def _in_grpclib(error: Exception) -> bool:
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__", "").startswith("grpclib.") for frame, _ in frames)
