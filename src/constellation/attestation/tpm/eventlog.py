@@ -250,7 +250,8 @@ def _text(event: Event) -> str:
             tagged = TaggedEvent.parse(data)
         except FormatError:
             return ""
-        return f"tag {tagged.tag:#010x}, {len(tagged.data)} bytes"
+        name = _LINUX_TAGS.get(tagged.tag, f"tag {tagged.tag:#010x}")
+        return f"{name}, {len(tagged.data)} bytes"
     if event.type not in _TEXT_TYPES:
         return ""
     encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-8"
@@ -258,6 +259,8 @@ def _text(event: Event) -> str:
     return text[:_MAX_SHOWN] if text.isprintable() else ""
 
 
+# Linux 6.12, drivers/firmware/efi/libstub/efistub.h: what the kernel measures into PCR 9
+_LINUX_TAGS = {0x8F3B22EC: "Linux: initial RAM disk", 0x8F3B22ED: "Linux: command line"}
 _TEXT_TYPES = frozenset(
     {
         EventType.EV_ACTION,
