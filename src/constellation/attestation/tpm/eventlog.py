@@ -250,8 +250,9 @@ def _text(event: Event) -> str:
             tagged = TaggedEvent.parse(data)
         except FormatError:
             return ""
-        name = _LINUX_TAGS.get(tagged.tag, f"tag {tagged.tag:#010x}")
-        return f"{name}, {len(tagged.data)} bytes"
+        # the kernel's have a name as data: what was measured is not in the log
+        unnamed = f"tag {tagged.tag:#010x}, {len(tagged.data)} bytes"
+        return _LINUX_TAGS.get(tagged.tag, unnamed)
     if event.type not in _TEXT_TYPES:
         return ""
     encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-8"
