@@ -1,6 +1,6 @@
-"""A client of the cluster-autoscaler's protocol on a real 1+1 cluster (root).
+"""A client of the cluster-autoscaler's protocol on a real cluster with bounds from `init` on.
 
-    python -m tests.drills.autoscaling
+    python -m tests.drills.autoscaling [CONTROL_PLANES]
 
 It stands where the autoscaler's pod would: in the network of the control plane's host, with the
 files that the operator wrote there. It lets workers grow, lets the first one go, and is shut out.
@@ -97,24 +97,21 @@ def workers(workspace: Workspace) -> dict[str, str]:
     }
 
 
-def size(workspace: Workspace, count: int, *, bounds: bool) -> None:
-    """Write the conf, and bring the cluster to it."""
+def off(workspace: Workspace, count: int) -> None:
+    """Take the bounds out of the conf, and bring the cluster to it."""
     conf = workspace.folder / "constellation-conf.yaml"
-    text = conf.read_text().replace(_BOUNDS, "")
-    head, mark, tail = text.rpartition("role: worker\n")
-    conf.write_text(head + mark + (_BOUNDS if bounds else "") + tail)
+    conf.write_text(conf.read_text().replace(_BOUNDS, ""))
     done = workspace.constellation("scale", _GROUP, str(count), timeout_s=300)
     assert done.returncode == 0, done.stderr
     say(done.stdout.strip())
 
 
 def play(workspace: Workspace) -> None:
-    """Turn it on, grow, let one go, turn it off."""
+    """Find it on, grow, let one go, turn it off."""
     pid = machine(workspace, "control-plane").pid
     client, autoscaler = Path(f"/proc/{pid}/root/{_CLIENT}/cloud-config"), Autoscaler(pid)
-    assert not client.exists(), "off unless the conf turns it on"
-    size(workspace, 1, bounds=True)
     assert eventually(client.exists, seconds=30)
+    say(workspace.kubectl("get", "nodegroups", timeout_s=20).stdout)
     say("NodeGroups:", autoscaler("NodeGroups"))
     assert eventually(lambda: all(workers(workspace).values()), seconds=30)
     (first,) = workers(workspace).values()
@@ -131,7 +128,7 @@ def play(workspace: Workspace) -> None:
         seconds=120,
     ), workers(workspace)
     say(f"{first} gone after {time.monotonic() - started:.0f} s, left: {workers(workspace)}")
-    size(workspace, 1, bounds=False)
+    off(workspace, 1)
     assert eventually(lambda: not client.exists(), seconds=30)
     status = workspace.constellation("status")
     say(status.stdout)
@@ -142,14 +139,20 @@ def main() -> int:
     """Run it; 0 if all was as expected."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ask", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("words", nargs="*", help="how many control planes")
     given = parser.parse_args()
     if given.ask:
         sys.stdout.write(str(ask(Path(f"/proc/{given.ask}/root"), *given.words)))
         return 0
     workspace = Workspace(folder=Path(tempfile.mkdtemp(prefix="drill-")))
     try:
-        create(workspace, kubernetes=DEFAULT_KUBERNETES_VERSION, control_planes=1, workers=1)
+        create(
+            workspace,
+            kubernetes=DEFAULT_KUBERNETES_VERSION,
+            control_planes=int(given.words[0]) if given.words else 1,
+            workers=1,
+            of_workers=_BOUNDS,
+        )
         try:
             play(workspace)
         except BaseException:

@@ -96,15 +96,22 @@ def say(*words: object) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {' '.join(map(str, words))}\n")
 
 
-def create(workspace: Workspace, *, kubernetes: str, control_planes: int, workers: int) -> None:
-    """Make the cluster, step by step."""
+def create(
+    workspace: Workspace,
+    *,
+    kubernetes: str,
+    control_planes: int,
+    workers: int,
+    of_workers: str = "",
+) -> None:
+    """Make the cluster, step by step; `of_workers`: lines for the workers' group in the conf."""
     generated = workspace.constellation("config", "generate", "local")
     assert generated.returncode == 0, generated.stderr
     conf = workspace.folder / "constellation-conf.yaml"
     text, one = conf.read_text(), "size: 1\n"
     assert text.count(one) == 2
     first, second, third = text.split(one)
-    text = f"{first}size: {control_planes}\n{second}size: {workers}\n{third}"
+    text = f"{first}size: {control_planes}\n{second}size: {workers}\n{of_workers}{third}"
     conf.write_text(set_fields(text, {"kubernetesVersion": kubernetes}))
     for verb in ("create", "init"):
         done = workspace.constellation(verb, "--yes", timeout_s=1500)
