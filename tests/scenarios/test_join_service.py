@@ -18,12 +18,13 @@ from constellation.base.errors import FormatError, Rejected, Untrusted
 from constellation.base.secret import Secret
 from constellation.base.time_bounds import Said, TimeBounds
 from constellation.crypto.derive import MasterSecret
+from constellation.crypto.signing import dump_private_key, generate_key, spki
 from constellation.crypto.x509 import uris
 from constellation.kms.master_secret import dump_master_secret
 from constellation.kube.etcd import EtcdMember
 from constellation.kube.join_log import Kind, SignedRecord, load_record, replay
-from constellation.kube.membership import load_membership, member_by_name
-from constellation.kube.service_identity import parse_identity
+from constellation.kube.membership import NodeRole, load_membership, member_by_name
+from constellation.kube.service_identity import ServiceIdentity, dump_identity, parse_identity
 from constellation.providers.protocols import Role
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.mutual_tls import ServiceTls, channel
@@ -398,6 +399,40 @@ async def test_peers_are_told_of_a_new_node_while_they_wait(tmp_path: Path) -> N
         peers.close()
     assert told.serial == ticket.peers.serial > first.serial
     assert len(told.peers) == 2
+
+
+async def test_a_certificate_of_an_earlier_life_of_a_member_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster:
+        key, own = generate_key(), cluster.files.service_tls()
+        who = ServiceIdentity(
+            cluster_id=CLUSTER_ID, role=NodeRole.CONTROL_PLANE, name="control-plane-default-0"
+        )
+        (tmp_path / "before.pem").write_bytes(dump_private_key(key).reveal())
+        (tmp_path / "before.crt").write_bytes(
+            cluster.files.services_ca().issue(
+                spki(key.public_key()),
+                common_name=who.name,
+                ips=("127.0.0.1",),
+                uris=(dump_identity(who),),
+                usage="peer",
+                now=clock.now(),
+                lifetime=timedelta(hours=1),
+            )
+        )
+        before = ServiceTls(
+            certificate=tmp_path / "before.crt", private_key=tmp_path / "before.pem", ca=own.ca
+        )
+        for tls, refused in ((before, True), (own, False)):
+            peers = channel("127.0.0.1", cluster.peer_port, tls=tls)
+            request = join_pb2.PeersRequest(known_serial=0)
+            try:
+                if refused:
+                    with pytest.raises(GRPCError, match="another life of this name"):
+                        await PeerServiceStub(peers).Peers(request, timeout=30)
+                else:
+                    assert (await PeerServiceStub(peers).Peers(request, timeout=30)).peers
+            finally:
+                peers.close()
 
 
 async def test_two_join_services_share_one_log(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from constellation.base.errors import Rejected, Unavailable
 from constellation.kube.membership import NodeRole, member_by_name
 from constellation.kube.service_identity import parse_identity
 from constellation.rpc.errors import raise_status
-from constellation.rpc.mutual_tls import peer_uris
+from constellation.rpc.mutual_tls import peer_public_key, peer_uris
 from constellation.rpc.stubs.join_grpc import PeerServiceBase
 
 if TYPE_CHECKING:
@@ -113,6 +113,9 @@ class PeerHandlers(PeerServiceBase):
         member = member_by_name(self._ledger.membership, caller.name)
         if member is None or member.role is not caller.role:
             raise Rejected((f"{caller.name} is no member of this cluster",))
+        if member.service_public_key != peer_public_key(stream):
+            # the same machine joined anew: a certificate of before is good for hours still
+            raise Rejected((f"{caller.name}: its certificate is of another life of this name",))
         return member
 
     async def _newer_than(self, serial: int) -> None:
