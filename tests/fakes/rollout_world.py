@@ -441,7 +441,7 @@ class RolloutWorld:
         group = next(g for g in self.membership.settings.groups if g.name == machine.instance.group)
         wanted = self.groups.get(group.name)
         slots = (wanted.size if wanted else group.size) + self.slots_above
-        if members.occupied(self.membership, group.name, now=0) >= slots:
+        if members.occupied(self.membership, group.name) >= slots:
             self.refusals[machine.instance.instance_id] = "expected a free slot"
             return
         servers = self.api_servers()

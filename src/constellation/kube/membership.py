@@ -115,9 +115,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """A place that a ticket was given for, until the node is known to work or `expires_at`.
+    """A place that a ticket was given for, until the log says that it settled or lapsed.
 
-    `expires_at` is in seconds since 1970, UTC. A control plane's reservation is its lease.
+    `expires_at` (seconds since 1970, UTC) is when whoever gave it expects that at the latest; it
+    decides nothing: clocks differ (ADR 97). A control plane's reservation is its lease.
     """
 
     member: Member
@@ -190,18 +191,16 @@ def member_by_name(membership: Membership, name: str) -> Member | None:
     return next((m for m in placed if m.name == name), None)
 
 
-def occupied(membership: Membership, group: str, *, now: int) -> int:
-    """Count the slots of `group` that are taken: live nodes, and reservations not yet lapsed."""
+def occupied(membership: Membership, group: str) -> int:
+    """Count the slots of `group` that are taken: live nodes, and reservations."""
     live = sum(m.group == group for m in membership.nodes)
-    return live + sum(
-        r.member.group == group and now < r.expires_at for r in membership.reservations
-    )
+    return live + sum(r.member.group == group for r in membership.reservations)
 
 
-def lease(membership: Membership, *, now: int) -> Reservation | None:
+def lease(membership: Membership) -> Reservation | None:
     """Give the control plane that is joining right now, if one is."""
-    held = (r for r in membership.reservations if now < r.expires_at)
-    return next((r for r in held if r.member.role is NodeRole.CONTROL_PLANE), None)
+    held = (r for r in membership.reservations if r.member.role is NodeRole.CONTROL_PLANE)
+    return next(held, None)
 
 
 def reserve(membership: Membership, member: Member, *, expires_at: int) -> Membership:

@@ -119,7 +119,7 @@ def admit(
         result: its appraised evidence, by the policy that demands PCR 15 zero.
         document: this cluster's node document, which the policy demanded as well.
         instances: the provider's list.
-        now: seconds since 1970, UTC.
+        now: seconds since 1970, UTC; dates the place, and decides nothing.
 
     Raises:
         Rejected: with every finding.
@@ -135,14 +135,14 @@ def admit(
         found += unfit
     before = _earlier(membership, result.attester_id)
     if group is not None:
-        found += _no_slot(membership, group, before=before, now=now)
+        found += _no_slot(membership, group, before=before)
         if before is not None and before.group != group.name:
             found.append(f"AK of {before.name}: found group {group.name}, expected {before.group}")
     found += _taken(membership, facts, attester_id=result.attester_id, before=before)
     found += _no_place_for(membership, facts.address, role=group.role if group else None)
     if found or group is None:
         raise Rejected(tuple(found))
-    _wait_for_lease(membership, group, attester_id=result.attester_id, now=now)
+    _wait_for_lease(membership, group, attester_id=result.attester_id)
     return _place(membership, facts, group, result=result, before=before, now=now)
 
 
@@ -257,19 +257,18 @@ def _earlier(membership: Membership, attester_id: bytes) -> Member | None:
 
 
 def _no_slot(
-    membership: Membership, group: GroupSlots, *, before: Member | None, now: int
+    membership: Membership, group: GroupSlots, *, before: Member | None
 ) -> tuple[str, ...]:
-    others = members.occupied(membership, group.name, now=now)
-    if before is not None and _holds_slot(membership, before, now):
+    others = members.occupied(membership, group.name)
+    if before is not None and _holds_slot(membership, before):
         others -= 1
     if others < group.size:
         return ()
     return (f"group {group.name}: {others} of {group.size} slots are taken, expected a free one",)
 
 
-def _holds_slot(membership: Membership, member: Member, now: int) -> bool:
-    reserved = any(r.member == member and now < r.expires_at for r in membership.reservations)
-    return member in membership.nodes or reserved
+def _holds_slot(membership: Membership, member: Member) -> bool:
+    return member in membership.nodes or any(r.member == member for r in membership.reservations)
 
 
 def _taken(
@@ -330,16 +329,14 @@ def _no_place_for(
     )
 
 
-def _wait_for_lease(
-    membership: Membership, group: GroupSlots, *, attester_id: bytes, now: int
-) -> None:
+def _wait_for_lease(membership: Membership, group: GroupSlots, *, attester_id: bytes) -> None:
     if group.role is not NodeRole.CONTROL_PLANE:
         return
-    holder = members.lease(membership, now=now)
+    holder = members.lease(membership)
     if holder is not None and holder.member.attester_id != attester_id:
         raise LeaseTaken(
             f"{holder.member.name} is joining as a control plane; one joins at a time",
-            hint=f"its lease ends in {holder.expires_at - now} s at the latest",
+            hint=f"its lease ends {RESERVATION_S} s after its ticket at the latest",
         )
 
 

@@ -262,7 +262,7 @@ class JoinHandlers(JoinServiceBase):
 
     async def _write_when_free(self, decide: Callable[[Membership], Entry]) -> Membership:
         def free() -> bool:
-            return members.lease(self.ledger.membership, now=clock.seconds_for_windows()) is None
+            return members.lease(self.ledger.membership) is None
 
         try:
             return await self.ledger.write(decide, now=clock.seconds_for_windows())

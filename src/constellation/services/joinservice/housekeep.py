@@ -109,21 +109,30 @@ def next_entry(
     return None
 
 
-def stale_learner(membership: Membership, observed: Observed, *, now: int) -> EtcdMember | None:
+def stale_learner(membership: Membership, observed: Observed) -> EtcdMember | None:
     """Find an etcd learner whose control plane has no lease: it would keep the next one out."""
-    holder = lease(membership, now=now)
+    holder = lease(membership)
     joining = holder.member.address if holder is not None else ""
     return next((m for m in observed.etcd if m.learner and m.address != joining), None)
 
 
-def still_due(membership: Membership, entry: Entry) -> Entry | None:
-    """Drop an entry that another JoinService has recorded meanwhile."""
+def still_due(
+    membership: Membership, entry: Entry, *, standing: Mapping[int, float]
+) -> Entry | None:
+    """Drop an entry that another JoinService has recorded meanwhile, or that a new ticket undid.
+
+    `standing` as the entry was decided by: a node that asked again has a reservation that is not in
+    it, and has its time anew.
+    """
     placed = member_by_name(membership, entry.name)
-    reserved = any(r.member.name == entry.name for r in membership.reservations)
+    own = next((r.member for r in membership.reservations if r.member.name == entry.name), None)
+    reserved = own is not None
     retired = any(m.name == entry.name for m in membership.retired)
     match entry.kind:
-        case Kind.SETTLED | Kind.LAPSED:
+        case Kind.SETTLED:
             return entry if reserved else None
+        case Kind.LAPSED:
+            return entry if own is not None and own.joined in standing else None
         case Kind.REMOVED:
             return entry if placed is not None and not reserved else None
         case _:

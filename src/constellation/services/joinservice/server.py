@@ -230,19 +230,24 @@ class _Housekeeper:
             )
             if entry is None:
                 break
-            due = entry
-            await ledger.write(lambda m, due=due: housekeep.still_due(m, due), now=now)  # type: ignore[misc]
+            due, standing = entry, self._standing
+            await ledger.write(
+                lambda m, due=due, standing=standing: housekeep.still_due(  # type: ignore[misc]
+                    m, due, standing=standing
+                ),
+                now=now,
+            )
             _log.info("membership changed", extra={"kind": str(due.kind), "node": due.name})
         await self._server.world.publish(ledger.membership)
         await self._remove_stale_learner(observed)
 
     async def _remove_stale_learner(self, observed: Observed) -> None:
         ledger, now = self._server.ledger, clock.seconds_for_windows()
-        if housekeep.stale_learner(ledger.membership, observed, now=now) is None:
+        if housekeep.stale_learner(ledger.membership, observed) is None:
             return
         # another JoinService may have given the lease since then
         newest = await ledger.write(lambda _: None, now=now)
-        learner = housekeep.stale_learner(newest, observed, now=now)
+        learner = housekeep.stale_learner(newest, observed)
         if learner is not None:
             await self._server.world.remove_member(learner)
             _log.warning("etcd learner without a lease removed", extra={"address": learner.address})

@@ -137,11 +137,11 @@ def test_a_reservation_lapses_early_once_its_machine_is_gone() -> None:
 
 def test_a_learner_goes_when_its_control_plane_has_no_lease() -> None:
     seen = with_member(learner=True)
-    assert stale_learner(joining(), seen, now=NOW) is None
-    late = stale_learner(joining(), seen, now=NOW + RESERVATION_S)
+    assert stale_learner(joining(), seen) is None
+    late = stale_learner(members.lapse(joining(), SECOND), seen)
     assert late is not None
     assert late.address == "10.42.1.11"
-    assert stale_learner(founded(), with_member(learner=False), now=NOW) is None
+    assert stale_learner(founded(), with_member(learner=False)) is None
 
 
 @pytest.mark.parametrize("known_to", ["nodes", "instances"])
@@ -177,8 +177,19 @@ def test_what_another_join_service_recorded_is_not_recorded_again() -> None:
     }
     for kind, (before, after) in table.items():
         entry = Entry(kind=kind, time=NOW, name=NAME)
-        assert still_due(before, entry) is entry
-        assert still_due(after, entry) is None
+        standing = standing_since({}, before, now_s=0.0)
+        assert still_due(before, entry, standing=standing) is entry
+        assert still_due(after, entry, standing=standing) is None
+
+
+def test_a_node_that_asked_again_meanwhile_keeps_its_place() -> None:
+    decided_by = standing_since({}, reserved(), now_s=0.0)
+    (place,) = reserved().reservations
+    again = dataclasses.replace(place.member, joined=place.member.joined + 1)
+    newer = members.reserve(reserved(), again, expires_at=place.expires_at)
+    lapsed = Entry(kind=Kind.LAPSED, time=NOW, name=NAME)
+    assert still_due(reserved(), lapsed, standing=decided_by) is lapsed
+    assert still_due(newer, lapsed, standing=decided_by) is None
 
 
 def test_a_node_that_was_leaving_is_removed_as_soon_as_nobody_knows_it() -> None:
