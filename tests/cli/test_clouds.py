@@ -60,9 +60,9 @@ def test_a_cloud_without_a_repository_of_releases_is_refused_before_it_is_asked(
     run(tmp_path, "config", "generate", "aws")
     done = run(tmp_path, "create", "--yes")
     assert done.returncode == 3
-    assert "constellation-conf.yaml: releases: a cluster on aws follows published releases" in (
-        done.stderr
-    )
+    line = 1 + (tmp_path / "constellation-conf.yaml").read_text().splitlines().index("releases:")
+    where = f"constellation-conf.yaml:{line}: releases"
+    assert f"{where}: a cluster on aws follows published releases" in done.stderr
     assert not (tmp_path / "constellation-mastersecret.json").exists()
 
 

@@ -365,7 +365,8 @@ class CloudSupplies:
             raise UserError(
                 f"a cluster on {self.config.provider.name} follows published releases",
                 where=f"{conf}: releases",
-                hint="name the publisher's repository and root metadata",
+                hint="name the publisher's repository and root metadata: releases.repository and "
+                "releases.root (docs/how-to/publish-a-release.md makes one's own)",
             )
         pinned = await asyncio.to_thread(self._pinned_root)
         place = wanted.repository

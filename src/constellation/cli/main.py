@@ -8,13 +8,15 @@ conflict, 130 interrupted (design, section 4). Commands import what they need wh
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from constellation.base.errors import ConstellationError
+from constellation.base.errors import ConstellationError, UserError
 from constellation.cli.commands import ALL
 from constellation.cli.explain import explain
 from constellation.cli.output import show_error
@@ -22,11 +24,13 @@ from constellation.cli.run import program, settings, standard_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 __all__ = ["constellation", "main"]
 
 _INTERRUPTED = 130
+_FIELD = re.compile(
+    r"(?:constellation-conf\.yaml: )?(?P<field>[a-z][A-Za-z]*(?:\.\w+)*)(?P<value>: .*)?"
+)
 _BUG = 1
 
 
@@ -71,8 +75,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = explain(error)
         if known is None:
             raise
-        code = _failed(known, words)
+        code = _failed(_pointed(known, folder), words)
     return code
+
+
+def _pointed(error: ConstellationError, folder: Path | None) -> ConstellationError:
+    """Name file and line where an error is about a field of the configuration."""
+    match = _FIELD.fullmatch(error.where) if isinstance(error, UserError) else None
+    if match is None:
+        return error
+    from constellation.config.reader import place_of
+    from constellation.config.workspace import Workspace
+
+    workspace = Workspace(folder=(folder or Path()).absolute())
+    place = place_of(match["field"], workspace.config)
+    message = str(error).removeprefix(f"{match[0]}: ")
+    value = match["value"] or ""
+    where = f"{place}: {match['field']}{value}"
+    return UserError(message, where=where, hint=error.hint) if place else error
 
 
 def _failed(error: ConstellationError, words: Sequence[str]) -> int:

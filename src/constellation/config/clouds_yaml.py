@@ -53,7 +53,11 @@ def find_clouds_yaml(
     for place in places:
         if place.exists():
             return place
-    raise UserError("no clouds.yaml is there", where="provider.openstack.cloudsYAML")
+    raise UserError(
+        "no clouds.yaml is there",
+        where="provider.openstack.cloudsYAML",
+        hint="docs/how-to/openstack.md: two application credentials, yours and control planes'",
+    )
 
 
 def parse_login(path: Path, *, cloud: str, region: str) -> Login:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["parse_config", "read_config"]
+__all__ = ["parse_config", "place_of", "read_config"]
 
 _MAX_BYTES = 256 * 1024
 _Location = tuple[str | int, ...]
@@ -64,6 +64,27 @@ def parse_config(data: bytes, *, name: str) -> Config:
         return Config.model_validate(plain)
     except ValidationError as error:
         raise _user_error(error.errors(include_url=False), lines, name) from None
+
+
+def place_of(field: str, path: Path) -> str:
+    """Give `file:line` of a field of the configuration file, empty where it is none of it.
+
+    `field`: e.g. `provider.aws.image`, or its end (`terraform.program`) where only one place has
+    that. Where the field itself is not written down: the nearest above it that is.
+    """
+    try:
+        with path.open("rb") as file:
+            tree = _load(file.read(_MAX_BYTES + 1), path.name)
+        lines: dict[_Location, int] = {}
+        _plain(tree, (), lines, path.name)
+    except (OSError, UserError):
+        return ""
+    wanted = tuple(field.split("."))
+    ends = [at for at in lines if at[-len(wanted) :] == wanted]
+    if len(ends) == 1 and len(wanted) > 1:
+        return f"{path.name}:{lines[ends[0]]}"
+    above = [wanted[:n] for n in range(len(wanted), 0, -1) if wanted[:n] in lines]
+    return f"{path.name}:{lines[above[0]]}" if above else ""
 
 
 def _load(data: bytes, name: str) -> Any:

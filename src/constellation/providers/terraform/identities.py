@@ -52,19 +52,19 @@ class Identities:
             Unavailable: the cloud does not do it now; a first run is undone as far as it can be.
         """
         terraform = await self._terraform()
-        first = self._folder.mark() is None
         source = module_source(f"iam/{self._mark.provider}")
         self._folder.fill(
             source, mark=self._mark, variables=variables, backend=self._settings.backend
         )
         await terraform.init(report=report)
+        before = await terraform.resources()
         plan = await terraform.plan(report=report)
         if plan.changes:
             self._confirm(plan)
             try:
                 await terraform.apply(plan, report=report, step=_STEP)
             except ConstellationError:
-                if first:
+                if not before:
                     with contextlib.suppress(ConstellationError):
                         await self.destroy(report=report)
                 raise

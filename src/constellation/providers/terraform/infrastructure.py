@@ -134,12 +134,9 @@ class TerraformInfrastructure:
             Unavailable: the cloud refused; says what is left of it.
         """
         terraform = await self._terraform()
-        first = self._folder.mark() is None
-        if first:
-            report(Progress(step="Preflight"))
-            for note in await self._cloud.preflight(self._uid, desired):
-                report(Progress(step="Preflight", detail=note))
-            report(Progress(step="Preflight", finished=True))
+        new = self._folder.mark() is None
+        if new:
+            await self._preflight(desired, report=report)
         self._folder.fill(
             module_source(self._cloud.provider),
             mark=self._mark,
@@ -148,18 +145,26 @@ class TerraformInfrastructure:
         )
         await terraform.init(report=report)
         before = await terraform.resources()
+        if not before and not new:  # an earlier run was stopped before it made anything
+            await self._preflight(desired, report=report)
         plan = await terraform.plan(report=report)
         if plan.changes:
-            if not first:
+            if before:
                 await self._ask_room(terraform, desired, report=report)
             self._confirm(plan)
             try:
                 await terraform.apply(plan, report=report, step=_STEP)
             except ConstellationError as error:
-                if before or not first:
+                if before:
                     raise
                 raise await self._rolled_back(terraform, error, report=report) from error
         return await self._listed(terraform, desired, report=report)
+
+    async def _preflight(self, desired: Desired, *, report: Report) -> None:
+        report(Progress(step="Preflight"))
+        for note in await self._cloud.preflight(self._uid, desired):
+            report(Progress(step="Preflight", detail=note))
+        report(Progress(step="Preflight", finished=True))
 
     async def ask_room(self, desired: Desired, *, report: Report) -> None:
         """Ask whether groups may grow to these sizes; nothing is changed.

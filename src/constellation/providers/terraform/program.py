@@ -53,9 +53,13 @@ async def find(wanted: str, *, path: str | None = None) -> Program:
             hint="install one of them (none is downloaded for you), or name it in the "
             "configuration: terraform.program",
         )
-    file = Path(found)
-    if shutil.which(file) is None:
-        raise UserError("is no program that can be run", where=f"terraform.program: {found}")
+    if shutil.which(found) is None:
+        raise UserError(
+            "is no program that can be run",
+            where=f"terraform.program: {found}",
+            hint="the path of terraform or tofu; empty: the one that is on PATH",
+        )
+    file = _from_here(found)
     done = await proc.run(file, "version", "-json", timeout_s=_VERSION_S, env=clean_environment())
     version = parse_version(done.stdout, where=str(file))
     if version < OLDEST:
@@ -65,6 +69,11 @@ async def find(wanted: str, *, path: str | None = None) -> Program:
             hint="install a newer one, or name it in the configuration: terraform.program",
         )
     return Program(path=file, name=file.name, version=version)
+
+
+def _from_here(found: str) -> Path:
+    # it is run in a folder of its own, where a path from here would lead elsewhere
+    return Path(found).absolute()
 
 
 def parse_version(said: bytes, *, where: str) -> tuple[int, int]:

@@ -269,6 +269,19 @@ async def test_a_first_apply_that_fails_is_rolled_back(setting: Setting) -> None
     assert not setting.folder.exists()
 
 
+async def test_a_first_apply_after_a_no_is_asked_for_and_rolled_back_like_any_first(
+    setting: Setting,
+) -> None:
+    with pytest.raises(UserError, match="the answer was no"):
+        await setting.infrastructure(refuse=True).apply(DESIRED, report=silent)
+    with pytest.raises(Conflict, match="no quota"):
+        await setting.infrastructure(SmallCloud(missing="no quota")).apply(DESIRED, report=silent)
+    setting.behave(fails=GROUP, summary="creating ASG", detail="InsufficientInstanceCapacity: no")
+    with pytest.raises(Unavailable, match="everything that was made has been removed again"):
+        await setting.infrastructure().apply(DESIRED, report=silent)
+    assert not setting.folder.exists()
+
+
 async def test_what_a_roll_back_leaves_is_named_and_terminate_goes_on(setting: Setting) -> None:
     setting.behave(fails=GROUP, summary="creating ASG", stays=[NETWORK])
     with pytest.raises(Unavailable, match=r"left behind: aws_vpc\.this\[0\]"):
