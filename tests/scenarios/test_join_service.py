@@ -454,6 +454,15 @@ async def test_two_join_services_share_one_log(tmp_path: Path) -> None:
     )
 
 
+async def test_a_file_beside_the_copy_is_no_record_and_no_bug(tmp_path: Path) -> None:
+    files, log = write_control_plane(tmp_path), SharedLog()
+    one = ledger_of(files, log)
+    await one.follow(now=1)
+    for name in ("1x.json", "7.json", "0000000002.json.old"):
+        (files.state / "join-log" / name).write_bytes(b"{}")
+    assert ledger_of(files, log).membership == one.membership
+
+
 async def test_a_replaced_record_in_the_api_stops_the_ledger(tmp_path: Path) -> None:
     files, log = write_control_plane(tmp_path), SharedLog()
     one = ledger_of(files, log)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LogCopy"]
 
+_RECORDS = "[0-9]" * 10 + ".json"
 _MAX_RECORD_FILE_BYTES = 2 * 1024 * 1024
 _MAX_JOURNAL_BYTES = 16 * 1024 * 1024
 _MAX_JOURNAL_ENTRIES = 1000
@@ -48,7 +49,7 @@ class LogCopy:
             FormatError: a file is not what it must be.
             Unavailable: there is neither a copy nor a seed yet.
         """
-        paths = sorted(self._folder.glob("[0-9]*.json"))
+        paths = sorted(self._folder.glob(_RECORDS))
         oldest = int(paths[0].stem) if paths else 0
         membership = known
         if membership is None or oldest > membership.sequence + 1:
@@ -82,7 +83,7 @@ class LogCopy:
     def restart_from(self, membership: Membership) -> None:
         """Let the copy begin after `membership` (a checkpoint) and drop what lies before it."""
         write_atomic(self._folder / "base.json", decode.dump(membership), mode=0o600)
-        for path in self._folder.glob("[0-9]*.json"):
+        for path in self._folder.glob(_RECORDS):
             if int(path.stem) <= membership.sequence - join_log.CHECKPOINT_EVERY:
                 path.unlink()
 
