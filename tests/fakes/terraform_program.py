@@ -54,8 +54,9 @@ elif verb == "plan":
     if lock.exists():
         error("Error acquiring the state lock", "resource temporarily unavailable")
     if read()["version"] != 4:
-        error("Unsupported state file format",
-              "The state file does not support version 5, created by a newer Terraform.")
+        error("Error acquiring the state lock",
+              "Error message: Unsupported state file format: The state file does not support "
+              "state version 5, which is required. Terraform acquires a state lock to protect")
     wanted = [] if "-destroy" in words else behave["resources"]
     have = read()["resources"]
     for address in wanted:

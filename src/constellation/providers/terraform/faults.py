@@ -25,12 +25,7 @@ _CREDENTIALS = (
 )
 
 _KNOWN: tuple[tuple[re.Pattern[str], type[ConstellationError], str], ...] = (
-    (
-        re.compile(r"acquiring the state lock|state lock", re.IGNORECASE),
-        Conflict,
-        ("another run works on these resources: wait for it. If there is none, it was killed: "
-        "`terraform force-unlock` in constellation-terraform/ takes its lock away"),
-    ),
+    # before the lock: Terraform reads the state while it takes its lock, and says both
     (
         re.compile(
             r"state snapshot was created by|unsupported state file format|"
@@ -40,6 +35,12 @@ _KNOWN: tuple[tuple[re.Pattern[str], type[ConstellationError], str], ...] = (
         Conflict,
         ("the state is of a newer Terraform or provider: use that one (terraform.program); "
         "nothing was changed"),
+    ),
+    (
+        re.compile(r"acquiring the state lock|state lock", re.IGNORECASE),
+        Conflict,
+        ("another run works on these resources: wait for it. If there is none, it was killed: "
+        "`terraform force-unlock` in constellation-terraform/ takes its lock away"),
     ),
     (
         re.compile(

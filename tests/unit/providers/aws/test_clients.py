@@ -9,6 +9,7 @@ import pytest
 
 from constellation.base.errors import Conflict, FormatError, Unavailable, UserError
 from constellation.base.rest import Denied
+from constellation.providers.aws import calls
 from constellation.providers.aws.elements import parse_xml
 from constellation.providers.aws.imds import Imds
 from constellation.providers.aws.instances import list_instances, parse_page
@@ -111,6 +112,18 @@ async def test_a_throttled_call_waits_and_goes_on(aws: FakeAws) -> None:
     aws.refuse = [(503, "RequestLimitExceeded"), (400, "Throttling")]
     assert len(await list_instances(_client(aws), UID)) == 2
     assert len(aws.calls) == 3
+
+
+async def test_what_is_not_sent_twice_blindly_is_sent_again_after_a_pause_that_was_asked_for(
+    aws: FakeAws,
+) -> None:
+    """A throttled call did nothing, also one that must not be done twice."""
+    aws.refuse = [(400, "Throttling")]
+    (machine,) = (m for m in aws.machines.values() if m.role == "worker")
+    wanted = {"InstanceId": machine.instance_id, "ShouldDecrementDesiredCapacity": "true"}
+    await _client(aws).call(calls.TERMINATE, wanted)
+    assert aws.calls.count("TerminateInstanceInAutoScalingGroup") == 2
+    assert aws.terminated == [machine.instance_id]
 
 
 async def test_throttling_without_end_is_unavailable_after_the_deadline(aws: FakeAws) -> None:
