@@ -24,8 +24,9 @@ from constellation.cluster import policy_hand_over, roll_out, scale
 from constellation.cluster import upgrade as upgrades
 from constellation.cluster.context import Context, KubernetesNode
 from constellation.cluster.current_policy import current_policy
-from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade, demand_way_back, rollback_to
+from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade
 from constellation.cluster.verify import Verified
+from constellation.cluster.way_back import demand_way_back, rollback_to
 from constellation.config.schema import Autoscaling, Config, NodeGroup
 from constellation.config.state import State, read_state, write_state
 from constellation.kube.cluster_release import NodeStatus, Phase, ReleaseStatus
@@ -75,6 +76,7 @@ class Cloud:
     bounds: Bounds | None = None
     node_access: Callable[[str, Desired], Awaitable[Secret]] | None = None
     cut_at: str = ""
+    begun: list[str] = field(default_factory=list)
     asked: list[tuple[str, int]] = field(default_factory=list)
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -220,6 +222,7 @@ class Cloud:
         return await self._move(to, back=True)
 
     async def _move(self, to: Versions, *, back: bool = False) -> State:
+        self.begun = []
         maker = self.owned.upgrades.maker
         found = await upgrades.find(
             self.context,
@@ -228,7 +231,14 @@ class Cloud:
             pinned_root=maker.pinned_root,
         )
         goal = Goal(release=to.release, kubernetes=to.kubernetes)
-        return await apply_upgrade(self.context, found, goal, eyes=self.eyes, back=back)
+        return await apply_upgrade(
+            self.context,
+            found,
+            goal,
+            eyes=self.eyes,
+            back=back,
+            begun=lambda: self.begun.append(to.release),
+        )
 
     @property
     def state(self) -> State:
@@ -460,6 +470,41 @@ async def test_a_stopped_roll_out_says_why_and_rollback_leads_back(cloud: Cloud)
     policy = upgrades.current_policy(state)
     assert policy.release is not None
     assert (policy.release.version, policy.serial) == ("0.2.0", 6)
+
+
+async def test_a_rollback_that_was_interrupted_goes_on_and_does_not_turn_round(
+    cloud: Cloud,
+) -> None:
+    await cloud.upgrade("0.2.0")
+    cloud.owned.upgrades.publish("0.3.0", b"b" * 32)
+    await cloud.upgrade("0.3.0")
+    cloud.works = False
+    with pytest.raises(Unavailable, match="nothing went on"):
+        await cloud.back()
+    assert cloud.begun == ["0.2.0"], "the conf says so from now on"
+    serial = cloud.policy.serial
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="nothing went on"):
+            await cloud.back()
+        assert (cloud.policy.serial, cloud.told) == (serial, NEXT)
+    cloud.works = True
+    await cloud.back()
+    assert names(cloud.policy) == {"0.2.0": False}
+    # once it has ended, the release before is the one that it came from
+    await cloud.back()
+    assert names(cloud.policy) == {"0.3.0": False}
+
+
+async def test_a_refused_way_back_leaves_the_conf_alone(cloud: Cloud) -> None:
+    await cloud.upgrade("0.2.0")
+    cloud.owned.upgrades.publish("0.3.0", b"b" * 32)
+    await cloud.upgrade("0.3.0")
+    for plane in cloud.owned.planes:
+        await plane.stop()
+    cloud.works = False
+    with pytest.raises(Unavailable):
+        await cloud.back()
+    assert cloud.begun == []
 
 
 async def test_kubernetes_does_not_go_back(cloud: Cloud) -> None:

@@ -33,13 +33,13 @@ from constellation.cluster.steps.machines import desired
 from constellation.cluster.upgrade import target
 from constellation.config.state import Image, write_state
 from constellation.kube.cluster_release import Phase
-from constellation.kube.rollout import version_order
 from constellation.trust import artifact_list
 from constellation.trust.cluster_policy import is_rolling, sign_policy
 from constellation.trust.node_image import wanted_image
 from constellation.trust.release_rules import finish_policy, next_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from constellation.cluster.context import Context, KubernetesNode
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from constellation.config.schema import Config
     from constellation.config.state import State
     from constellation.kube.cluster_release import ReleaseStatus
-    from constellation.trust.cluster_policy import ClusterPolicy, Versions
+    from constellation.trust.cluster_policy import ClusterPolicy
 
 __all__ = [
     "Eyes",
@@ -56,8 +56,6 @@ __all__ = [
     "Prove",
     "ReadStatus",
     "apply_upgrade",
-    "demand_way_back",
-    "rollback_to",
     "watch",
 ]
 
@@ -102,55 +100,19 @@ class Goal:
     ends_at: int | None = None
 
 
-def rollback_to(policy: ClusterPolicy) -> Versions:
-    """Give where `upgrade rollback` goes.
-
-    Raises:
-        Conflict: there is nothing to go back to.
-    """
-    if policy.release is None:
-        raise Conflict("the cluster follows no release: there is none to go back to")
-    if policy.release.before is None:
-        raise Conflict(
-            f"release {policy.release.version} is the first that the cluster follows: the images "
-            "before it were of no release, and no release says that they are genuine",
-        )
-    return policy.release.before
-
-
-async def demand_way_back(context: Context, to: Versions, *, status: ReadStatus) -> None:
-    """Refuse to go back where Kubernetes cannot: API servers never get older.
-
-    Raises:
-        Conflict: an API server is newer; says which.
-        Unavailable: the operator's report cannot be read now, or there is none.
-    """
-    seen = await status(context.workspace.kubeconfig)
-    if seen is None:
-        raise Unavailable(
-            f"whether Kubernetes can go back to {to.kubernetes} is not known: the operator has not "
-            "reported which API servers run",
-            hint="the same command again, once `constellation status --watch` shows its report",
-        )
-    newer = [
-        node
-        for node in seen.nodes
-        if node.apiServer and version_order(node.apiServer) > version_order(to.kubernetes)
-    ]
-    if newer:
-        raise Conflict(
-            f"the API server of {newer[0].name} has {newer[0].apiServer} already: Kubernetes and "
-            f"etcd do not go back to {to.kubernetes}",
-            hint="go on with `constellation upgrade apply`",
-        )
-
-
 async def apply_upgrade(
-    context: Context, found: Found, goal: Goal, *, eyes: Eyes, back: bool = False
+    context: Context,
+    found: Found,
+    goal: Goal,
+    *,
+    eyes: Eyes,
+    back: bool = False,
+    begun: Callable[[], None] = lambda: None,
 ) -> State:
     """Bring the cluster to the goal, and stay until every node proves that it is there.
 
-    `back`: the cluster need not be whole, since what is left may be what does not work.
+    `back`: the cluster need not be whole, since what is left may be what does not work. `begun` is
+    called once the control planes obey the policy that leads there.
 
     Raises:
         Conflict: the cluster's state does not allow it, or the operator has stopped; says why.
@@ -178,6 +140,7 @@ async def apply_upgrade(
         context.report(Progress(step=_TITLE, detail="nothing to do", finished=True))
         kubectl.follow(context, state)
         return state
+    begun()
     await watch(context, eyes=eyes)
     state = await _finish(context, require_state(context), policy)
     kubectl.follow(context, state)

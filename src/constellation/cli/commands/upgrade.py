@@ -10,6 +10,8 @@ from constellation.cli.output import Steps, result
 from constellation.cli.run import run, settings, standard_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from constellation.base.progress import Report
     from constellation.cli.releases import Source
     from constellation.cli.run import Settings
@@ -139,7 +141,7 @@ def rollback(context: click.Context, /, wait_s: float, **chosen: Any) -> None:
     from constellation.base.files import write_atomic
     from constellation.cluster.apply import require_state
     from constellation.cluster.current_policy import current_policy
-    from constellation.cluster.roll_out import rollback_to
+    from constellation.cluster.way_back import rollback_to
     from constellation.config.writer import set_fields
 
     chosen_settings = settings(context, chosen)
@@ -148,10 +150,14 @@ def rollback(context: click.Context, /, wait_s: float, **chosen: Any) -> None:
     with Steps() as steps, workspace.locked():
         engine = _engine(chosen_settings, report=steps.report, wait_s=wait_s)
         to = rollback_to(current_policy(require_state(engine)))
-        state = run(_back(engine, to))
-        fields = {"release": to.release, "kubernetesVersion": to.kubernetes}
-        text = set_fields(workspace.config.read_text(), fields)
-        write_atomic(workspace.config, text.encode())
+
+        def begun() -> None:
+            # now, not at the end: whoever is interrupted comes back to it with `upgrade apply` too
+            fields = {"release": to.release, "kubernetesVersion": to.kubernetes}
+            text = set_fields(workspace.config.read_text(), fields)
+            write_atomic(workspace.config, text.encode())
+
+        state = run(_back(engine, to, begun=begun))
     _tell(chosen_settings, state)
 
 
@@ -195,18 +201,19 @@ async def _apply(engine: Context, *, ends_hours: float) -> State:
     return await apply_upgrade(engine, found, goal, eyes=Eyes(status=read_status, prove=verify))
 
 
-async def _back(engine: Context, to: Versions) -> State:
+async def _back(engine: Context, to: Versions, *, begun: Callable[[], None]) -> State:
     from constellation.cluster.kubernetes import read_status
-    from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade, demand_way_back
+    from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade
     from constellation.cluster.upgrade import find
     from constellation.cluster.verify import verify
+    from constellation.cluster.way_back import demand_way_back
 
     await demand_way_back(engine, to, status=read_status)
     source = await _source(engine)
     found = await find(engine, source.site, to.release, pinned_root=source.pinned_root)
     goal = Goal(release=to.release, kubernetes=to.kubernetes)
     eyes = Eyes(status=read_status, prove=verify)
-    return await apply_upgrade(engine, found, goal, eyes=eyes, back=True)
+    return await apply_upgrade(engine, found, goal, eyes=eyes, back=True, begun=begun)
 
 
 async def _source(engine: Context) -> Source:
