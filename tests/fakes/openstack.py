@@ -6,6 +6,7 @@ cloud.revoked = True              # every application credential is gone
 cloud.gone.add("cred")            # that one alone is
 cloud.no_host = True              # the next server goes to ERROR
 cloud.quota = 2                   # a third server is refused at once
+cloud.most_members = 1            # the load balancer's quota
 cloud.balancer_busy = 2           # two changes are refused as "immutable"
 cloud.build_looks = 2             # a new server is in BUILD for two looks
 cloud.elsewhere["compute"] = url  # what the catalog says instead
@@ -88,6 +89,7 @@ class FakeOpenStack:
     no_host: bool = False
     quota: int = 1000
     balancer_busy: int = 0
+    most_members: int = 1000
     pools: dict[str, int] = field(default_factory=lambda: {_API_POOL: 6443})
     build_looks: int = 0
     page_size: int = 500
@@ -415,6 +417,8 @@ class _Services(RestService):
             raise Refusal(400, "Invalid input")
         if not member["subnet_id"]:
             raise Refusal(400, "Invalid input")
+        if len(self._cloud.members) >= self._cloud.most_members:
+            raise Refusal(403, "Quota exceeded for resources: ['Member']")
         self._cloud.made += 1
         made = f"member-{self._cloud.made + 50}"
         self._cloud.members[made] = member["address"]

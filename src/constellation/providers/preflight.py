@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Room", "refuse", "right_lines", "room_lines"]
 
 _HINT: Final = "nothing was made"
-_RIGHTS_HINT: Final = (
-    "nothing was made; docs/reference/infrastructure.md lists what Terraform needs, by resource"
-)
+_RIGHTS_SAID: Final = "docs/reference/infrastructure.md lists what Terraform needs, by resource"
 _SHOWN = 4
 
 
@@ -60,12 +58,20 @@ def right_lines(
     )
 
 
-def refuse(where: str, *, rights: tuple[str, ...], others: tuple[str, ...]) -> None:
+def refuse(
+    where: str,
+    *,
+    rights: tuple[str, ...],
+    others: tuple[str, ...],
+    rights_said: str = _RIGHTS_SAID,
+) -> None:
     """Refuse with everything that was found; nothing found: nothing happens.
+
+    `rights_said`: where a person reads which rights are needed.
 
     Raises:
         Conflict: with a line for each finding.
     """
     if rights or others:
         lines = "\n".join(f"  {line}" for line in (*rights, *others))
-        raise Conflict(f"{where}:\n{lines}", hint=_RIGHTS_HINT if rights else _HINT)
+        raise Conflict(f"{where}:\n{lines}", hint=f"{_HINT}; {rights_said}" if rights else _HINT)

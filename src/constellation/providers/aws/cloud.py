@@ -130,7 +130,12 @@ class AwsCloud:
         rights, untried = await preflight.right_lines(
             client, desired, own_network=not own.vpc, marks={**own.tags, tags.UID: uid}
         )
-        refuse(f"AWS, {own.region}", rights=rights, others=tuple(others))
+        refuse(
+            f"AWS, {own.region}",
+            rights=rights,
+            others=tuple(others),
+            rights_said="docs/how-to/aws.md says which rights of yours Terraform needs",
+        )
         return (*untold, *untried)
 
     async def room(self, more: Desired) -> tuple[str, ...]:

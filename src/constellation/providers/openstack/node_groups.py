@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constellation.base.clock import monotonic_s
-from constellation.base.errors import Conflict, Unavailable
+from constellation.base.errors import Conflict, ConstellationError, Unavailable
 from constellation.base.rest import Missing, Refused
 from constellation.providers import tags
 from constellation.providers.openstack import calls
@@ -83,22 +83,27 @@ class OpenStackNodeGroups:
             raise
         if made.address != address:
             raise Unavailable(f"{name}: Nova says {made.address!r}, its port is {address}")
+        try:
+            await self._lead_to(name, address, template)
+        except ConstellationError:
+            # a control plane to which nothing leads would count as one: it is taken back
+            with suppress(ConstellationError):
+                await self.delete(made.instance_id)
+            raise
+        return made
+
+    async def _lead_to(self, name: str, address: str, template: Template) -> None:
+        """Let the load balancer lead to a new control plane, and tell all machines of it."""
         for pool in template.pools:
-            await self._settled(
-                calls.ADD_MEMBER,
-                {"pool": pool.pool_id},
-                {
-                    "member": {
-                        "name": name,
-                        "address": address,
-                        "protocol_port": pool.port,
-                        "subnet_id": template.subnet_id,
-                    }
-                },
-            )
+            member = {
+                "name": name,
+                "address": address,
+                "protocol_port": pool.port,
+                "subnet_id": template.subnet_id,
+            }
+            await self._settled(calls.ADD_MEMBER, {"pool": pool.pool_id}, {"member": member})
         if template.role is Role.CONTROL_PLANE:
             await self._tell_addresses()
-        return made
 
     async def delete(self, instance_id: str) -> None:
         """Take a machine out of the load balancer and remove it; done already is no error."""

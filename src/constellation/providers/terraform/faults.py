@@ -59,7 +59,7 @@ _KNOWN: tuple[tuple[re.Pattern[str], type[ConstellationError], str], ...] = (
             re.IGNORECASE,
         ),
         UserError,
-        "these credentials may not do that; docs/reference lists the permissions by cloud",
+        "these credentials may not do that; the cloud's page in docs/how-to says what they need",
     ),
     (
         re.compile(r"LimitExceeded|quota|InsufficientInstanceCapacity", re.IGNORECASE),

@@ -139,6 +139,18 @@ async def test_a_new_control_plane_is_balanced_and_told_to_all(cloud: FakeOpenSt
     assert told == {f"10.42.1.10,{made.address}"}
 
 
+async def test_nothing_is_left_of_a_control_plane_to_which_nothing_would_lead(
+    cloud: FakeOpenStack,
+) -> None:
+    cloud.most_members = 1
+    before = dict(cloud.servers), dict(cloud.ports), dict(cloud.members)
+    with pytest.raises(Conflict, match="Quota exceeded for resources"):
+        await groups(cloud).create("control_plane_default")
+    assert (cloud.servers, cloud.ports, cloud.members) == before
+    told = {s.metadata["constellation-control-planes"] for s in cloud.servers.values()}
+    assert told == {"10.42.1.10"}
+
+
 async def test_nothing_is_left_of_a_machine_that_could_not_be_made(cloud: FakeOpenStack) -> None:
     cloud.no_host = True
     before = dict(cloud.servers), dict(cloud.ports)

@@ -75,7 +75,7 @@ def test_no_junk_stops_the_reader(text: str) -> None:
     ("detail", "kind", "hint"),
     [
         ("response error StatusCode: 400, ExpiredTokenException", Unavailable, "log in"),
-        ("UnauthorizedOperation: You are not authorized", UserError, "permissions by cloud"),
+        ("UnauthorizedOperation: You are not authorized", UserError, "docs/how-to"),
         ("Error acquiring the state lock", Conflict, "force-unlock"),
         ("VcpuLimitExceeded: You have requested more", Unavailable, "another zone"),
         ("something else", Unavailable, "goes on where this one stopped"),
