@@ -257,9 +257,14 @@ class _BoundedConnection(Connection):
 
 
 def _is_call(event: RequestReceived) -> bool:
-    """Say whether a request can be answered; nobody here sends metadata that has to be decoded."""
+    """Say whether a request can be answered; nobody here sends metadata that has to be decoded.
+
+    gRPC's own (`grpc-…`) is left alone: Go's clients trace with it, and grpclib does not read it.
+    """
     names = {str(name) for name, _ in event.headers}
-    return names.issuperset((":method", ":path")) and not any(n.endswith("-bin") for n in names)
+    return names.issuperset((":method", ":path")) and not any(
+        n.endswith("-bin") and not n.startswith("grpc-") for n in names
+    )
 
 
 class _StrictCodec(ProtoCodec):

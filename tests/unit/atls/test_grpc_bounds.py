@@ -71,3 +71,13 @@ async def test_metadata_that_would_have_to_be_decoded_ends_the_connection(
         await stub.Status(StatusRequest(), timeout=5, metadata={"x-bin": b"x"})
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert (await stub.Status(StatusRequest(), timeout=5)).healthz == "ok"
+    protocol = await channel.__connect__()
+    raw = protocol.processor.connection.create_stream()
+    path = "/v2.KeyManagementService/Status"
+    names = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x"}
+    usual = {"te": "trailers", "content-type": "application/grpc"}
+    trace = {"grpc-trace-bin": "not base64"}  # of gRPC itself, which nobody here reads
+    await raw.send_request(list((names | usual | trace).items()), _processor=protocol.processor)
+    await raw.send_data(bytes(5), end_stream=True)
+    assert dict(await raw.recv_headers())[":status"] == "200"
+    assert dict(await raw.recv_trailers())["grpc-status"] == "0"
