@@ -20,6 +20,9 @@ from constellation.base.errors import Conflict, Unavailable, UserError
 from constellation.base.secret import Secret
 from constellation.cluster.apply import create, initialise
 from constellation.cluster.context import Context
+from constellation.cluster.current_policy import current_policy
+from constellation.cluster.node_access import with_access
+from constellation.cluster.secrets import read_secrets
 from constellation.cluster.terminate import terminate
 from constellation.config.cloud_settings import openstack_settings
 from constellation.config.clouds_yaml import parse_login
@@ -31,6 +34,7 @@ from constellation.providers.openstack.node_groups import OpenStackNodeGroups
 from constellation.providers.protocols import Role
 from constellation.providers.terraform.infrastructure import TerraformInfrastructure
 from constellation.providers.terraform.run import TerraformSettings
+from constellation.trust.sealed_access import unseal_access
 from tests.fakes.cloud_confs import clouds_yaml, conf
 from tests.fakes.cloud_node import CloudNode
 from tests.fakes.clouds import NOW, Machine
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
 
     from constellation.base.progress import Progress, Report
     from constellation.config.schema import Config
+    from constellation.config.state import State
     from constellation.providers.protocols import Desired, InfrastructureState
 
 
@@ -191,6 +196,7 @@ async def test_a_control_plane_admits_and_makes_machines_with_what_init_gave_it(
         "worker_default": Role.WORKER,
     }
     _nothing_else_has_it(stack)
+    await _apply_would_give_the_same(stack, state)
 
     (tmp_path / "access.json").write_bytes(stack.first.access)
     stack.fake.me = stack.named(Role.WORKER)
@@ -208,6 +214,23 @@ async def test_a_control_plane_admits_and_makes_machines_with_what_init_gave_it(
     assert stack.fake.servers[made.instance_id].user_data == state.node_document
     await terminate(stack.context())
     assert stack.fake.servers == {}
+
+
+async def _apply_would_give_the_same(stack: Stack, state: State) -> None:
+    """The policy of a later `apply` has, sealed, what `init` gave; another credential differs."""
+    policy = await with_access(stack.context(), state, current_policy(state))
+    owner = read_secrets(stack.workspace, cluster_id=state.cluster_id)
+    sealed = policy.provider_access
+    there = unseal_access(sealed, master=owner.master, cluster_id=state.cluster_id)
+    assert there == Secret(stack.first.access)
+    assert await with_access(stack.context(), state, policy) == policy
+    path = stack.workspace.folder / "clouds.yaml"
+    text = path.read_text()
+    path.write_text(text.replace(": cred\n", ": cred2\n").replace(": sesame\n", ": open sesame\n"))
+    other = await with_access(stack.context(), state, policy)
+    path.write_text(text)
+    there = unseal_access(other.provider_access, master=owner.master, cluster_id=state.cluster_id)
+    assert load_access(there).credential_id == "cred2"
 
 
 async def test_access_is_sent_once_and_never_to_a_node_that_was_given_to_its_cluster(

@@ -82,3 +82,14 @@ def test_resources_that_differ_are_a_step_of_the_plan_with_every_line() -> None:
     differs = Observed(infrastructure=machines, has_kubeconfig=False, nodes=(), resources=lines)
     (step,) = (p for p in plan(config, None, differs) if p.step is Step.MACHINES)
     assert (step.why, step.details) == ("2 resources differ", lines)
+
+
+def test_another_access_for_control_planes_is_a_step_of_the_plan() -> None:
+    same, other = (
+        Observed(infrastructure=None, has_kubeconfig=False, nodes=(), access_differs=differs)
+        for differs in (False, True)
+    )
+    config = conf("openstack")
+    assert Step.ACCESS not in {p.step for p in plan(config, None, same)}
+    (step,) = (p for p in plan(config, None, other) if p.step is Step.ACCESS)
+    assert "another credential" in step.why
