@@ -92,5 +92,17 @@ def test_a_plan_is_told_with_machines_and_cost_class() -> None:
         "  1 aws_autoscaling_group, 1 aws_lb\n"
         "  control_plane_default: 3 machines m6a.xlarge, state disks of 30 GiB gp3, in eu-west-1a\n"
         "  worker_default: 2 machines m6a.xlarge, state disks of 30 GiB gp3, in eu-west-1a\n"
+        "  Open to every network: api, init, recovery, verify, policy (provider.aws.access narrows "
+        "that)\n"
         "  Cost class: medium; prices are the provider's"
     )
+    assert config.provider.aws is not None
+    for changed in (
+        {"internal": True},
+        dict.fromkeys(("api", "init", "recovery", "verify", "policy"), ("192.0.2.0/24",)),
+    ):
+        access = config.provider.aws.access.model_copy(update=changed)
+        block = config.provider.aws.model_copy(update={"access": access})
+        provider = config.provider.model_copy(update={"aws": block})
+        narrow = config.model_copy(update={"provider": provider})
+        assert "Open to" not in describe_plan(plan, narrow)

@@ -67,5 +67,24 @@ def describe_plan(plan: Plan, config: Config) -> str:
             f"  {group.name}: {group.size} machines {group.instance_type}, state disks of "
             f"{group.state_disk_gb} GiB {group.state_disk_type}, in {', '.join(group.zones)}"
         )
+    if names := _open_to_all(config):
+        where = f"provider.{config.provider.name}.access"
+        lines.append(f"  Open to every network: {', '.join(names)} ({where} narrows that)")
     lines.append(f"  Cost class: {cost_class(tuple(machines))}; prices are the provider's")
     return "\n".join(lines)
+
+
+def _open_to_all(config: Config) -> tuple[str, ...]:
+    """Name what anybody may reach, as the configuration calls it."""
+    access = getattr(getattr(config.provider, config.provider.name), "access", None)
+    if access is None or access.internal:
+        return ()
+    lists = {
+        "api": access.api,
+        "init": access.init,
+        "recovery": access.recovery,
+        "verify": access.verify,
+        "policy": access.policy,
+        "nodePorts": access.node_ports,
+    }
+    return tuple(n for n, networks in lists.items() if any(w.endswith("/0") for w in networks))
