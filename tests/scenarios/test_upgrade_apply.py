@@ -393,6 +393,9 @@ async def test_who_turns_back_before_a_policy_was_signed_gets_the_providers_imag
     with pytest.raises(Cut):
         await cloud.upgrade("0.3.0")
     assert (cloud.told, cloud.policy.serial) == (b"3" * 32, 3)
+    to = Versions(release="0.1.0", kubernetes=KUBERNETES)
+    with pytest.raises(Conflict, match=r"to 0\.3\.0 was cut off .* has release 0\.2\.0 still"):
+        await demand_way_back(cloud.context, to, status=cloud.status)
     await cloud.upgrade("0.2.0")  # the conf says so again
     assert cloud.told == NEXT
     assert cloud.state.image is not None

@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Conflict, Unavailable
+from constellation.cluster.apply import require_state
+from constellation.cluster.current_policy import current_policy
 from constellation.kube.rollout import version_order
 from constellation.trust.cluster_policy import Versions, is_rolling
+from constellation.trust.node_image import wanted_image
 from constellation.trust.release import version_order as release_order
 
 if TYPE_CHECKING:
@@ -44,12 +47,27 @@ def _order(versions: Versions) -> tuple[object, ...]:
 
 
 async def demand_way_back(context: Context, to: Versions, *, status: ReadStatus) -> None:
-    """Refuse to go back where Kubernetes cannot: API servers never get older.
+    """Refuse to go back where Kubernetes cannot (API servers never get older), or nothing began.
 
     Raises:
-        Conflict: an API server is newer; says which.
+        Conflict: an API server is newer; says which. Or the last upgrade was cut off before there
+            was a policy for it: the release before is then the one before the cluster's own.
         Unavailable: the operator's report cannot be read now, or there is none.
     """
+    state = require_state(context)
+    policy = current_policy(state)
+    image = state.image
+    if (
+        image is not None
+        and not is_rolling(policy)
+        and image.release.image_digest != wanted_image(policy)
+    ):
+        own = policy.release.version if policy.release is not None else "none"
+        raise Conflict(
+            f"an upgrade to {image.release.name} was cut off before any control plane heard of it: "
+            f"the cluster has release {own} still",
+            hint=f"`release: {own}` in the conf and `upgrade apply` take it back",
+        )
     seen = await status(context.workspace.kubeconfig)
     if seen is None:
         raise Unavailable(
