@@ -613,6 +613,32 @@ async def test_a_group_for_which_the_cloud_has_no_room_changes_nothing(cloud: Cl
     assert (written, cloud.size) == ([1], 3)
 
 
+async def test_apply_finds_groups_of_another_size_and_no_others(cloud: Cloud) -> None:
+    def conf(**sizes: int) -> None:
+        roles = {GROUP: Role.CONTROL_PLANE, WORK: Role.WORKER}
+        groups = {n: NodeGroup(role=roles[n], size=size) for n, size in sizes.items()}
+        cloud.config = Config(name="test", node_groups=groups)
+
+    assert scale.resized(cloud.context) == ()
+    conf(**{GROUP: 3, WORK: 1})  # the workers are new: they are made first
+    assert scale.resized(cloud.context) == (GROUP,)
+    conf(**{GROUP: 3})
+    await scale.scale(cloud.context, GROUP, ask=cloud.set_size, write=nothing)
+    assert scale.resized(cloud.context) == ()
+    cloud.size = 2  # one was lost: the operator's affair
+    assert scale.resized(cloud.context) == ()
+    cloud.size = 3
+    conf(**{GROUP: 1})
+    assert scale.resized(cloud.context) == (GROUP,)
+    await scale.scale(cloud.context, GROUP, ask=cloud.set_size, write=nothing)
+    assert (scale.resized(cloud.context), cloud.size) == ((), 1)
+    cloud.works = False
+    with pytest.raises(Unavailable):
+        await cloud.upgrade("0.2.0")
+    conf(**{GROUP: 3})
+    assert scale.resized(cloud.context) == ()  # a roll-out goes on: upgrade first
+
+
 def test_a_size_outside_the_bounds_is_refused() -> None:
     bounds = Autoscaling(min=2, max=4)
     workers = NodeGroup(role=Role.WORKER, size=2, autoscaling=bounds)

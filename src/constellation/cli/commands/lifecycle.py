@@ -95,6 +95,8 @@ def apply(
         )
         return
     log, own = terraform_log or "", "infrastructure" in skip
+    if not own:
+        _resize(chosen_settings)
     _create(chosen_settings, log=log, own_machines=own)
     state = _initialise(chosen_settings, abandon=False, log=log, own_machines=own)
     if not own:
@@ -212,6 +214,24 @@ def _initialise(
             context = with_own_machines(context)
         state, _ = run(initialise(context))
     return state
+
+
+def _resize(chosen: Settings) -> None:
+    """Give groups of a cluster that runs the sizes that the configuration has now: as `scale`."""
+    from constellation.cli.world import real_context
+    from constellation.cluster.kubernetes import set_group_size
+    from constellation.cluster.scale import check_size, resized, scale
+    from constellation.config.reader import read_config
+
+    workspace = chosen.workspace()
+    conf = read_config(workspace.config)
+    if conf.provider.baremetal is not None:
+        return  # groups of hosts keep their size
+    with Steps() as steps, workspace.locked():
+        engine = real_context(workspace, conf, report=steps.report)
+        for group in resized(engine):
+            check_size(conf, group, conf.node_groups[group].size)
+            run(scale(engine, group, ask=set_group_size, write=lambda: None))
 
 
 def _follow_access(chosen: Settings, state: State) -> State:
