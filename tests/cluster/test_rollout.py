@@ -96,28 +96,18 @@ def test_the_upgrade_agent_runs_kubeadm_on_a_real_control_plane(changing: Worksp
     assert not names & {"kubeadm:kubelet-bootstrap", "kubeadm:node-autoapprove-bootstrap"}
 
 
-def test_a_group_grows_and_shrinks_as_its_object_says(changing: Workspace) -> None:
-    group = next(
-        str(g["metadata"]["name"])  # type: ignore[index] # JSON
-        for g in changing.objects("nodegroups")
-        if g["spec"]["role"] == "worker"  # type: ignore[index] # JSON
-    )
-
-    def ready() -> int:
-        return sum(
-            any(c["type"] == "Ready" and c["status"] == "True" for c in n["status"]["conditions"])  # type: ignore[index] # JSON
-            for n in changing.objects("nodes")
-        )
-
+def test_a_group_grows_and_shrinks_by_scale_and_no_request_fails(changing: Workspace) -> None:
     with ApiProbe(changing) as probe:
-        for size, nodes in ((2, 3), (1, 2)):
-            patched = changing.kubectl(
-                *("patch", "nodegroup", group, "--type=merge", "-p"),
-                json.dumps({"spec": {"size": size}}),
-            )
-            assert patched.returncode == 0, patched.stderr
-            assert eventually(
-                lambda nodes=nodes: ready() == nodes == len(changing.objects("nodes")),  # type: ignore[misc] # bound here
-                seconds=120,
-            ), release(changing)
+        for size in (2, 1):
+            done = changing.constellation("scale", "worker_default", str(size), timeout_s=400)
+            assert done.returncode == 0, done.stderr
+            assert f"Group worker_default has {size} nodes." in done.stdout
+            assert ready(changing) == len(changing.objects("nodes")) == 1 + size
     assert probe.failed == []
+
+
+def ready(workspace: Workspace) -> int:
+    return sum(
+        any(c["type"] == "Ready" and c["status"] == "True" for c in n["status"]["conditions"])  # type: ignore[index] # JSON
+        for n in workspace.objects("nodes")
+    )
