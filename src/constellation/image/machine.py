@@ -50,13 +50,15 @@ _ESP_SLACK_BYTES = 4 * 1024 * 1024
 _LEAST_ESP_BYTES = 36 * 1024 * 1024  # 65,525 clusters of 512 bytes: below that it is no FAT32
 _FAT_TIMEOUT_S = 60.0
 # what else could tell a node what to do, and is closed by the measured line: credentials from the
-# machine's maker (systemd.import_credentials), EFI variables (efi=noruntime)
+# machine's maker (systemd.import_credentials), EFI variables (efi=noruntime), partitions that
+# systemd mounts for their type alone (systemd.gpt_auto)
 _ALWAYS = (
     "console=ttyS0",
     "loglevel=4",
     "panic=10",
     "efi=noruntime",
     "systemd.import_credentials=no",
+    "systemd.gpt_auto=no",
 )
 
 

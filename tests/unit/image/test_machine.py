@@ -23,7 +23,9 @@ def test_the_line_says_whose_machine_it_is_and_how_it_attests() -> None:
     assert (found.provider, found.variant) == ("baremetal", Variant.QEMU_VTPM)
 
 
-@pytest.mark.parametrize("word", ["efi=noruntime", "systemd.import_credentials=no"])
+@pytest.mark.parametrize(
+    "word", ["efi=noruntime", "systemd.import_credentials=no", "systemd.gpt_auto=no"]
+)
 def test_the_line_closes_the_other_ways_to_tell_systemd_what_to_do(word: str) -> None:
     assert word in command_line(OURS)
 
