@@ -43,6 +43,15 @@ def test_any_other_flipped_bit_is_another_digest_or_no_program(source: st.DataOb
     assert (changed == whole) is same
 
 
+@pytest.mark.parametrize(("place", "size"), [(512, 0), (0, 8), (4096, 8)])
+def test_a_certificate_table_is_at_the_end_of_the_file_or_not_there(place: int, size: int) -> None:
+    data = bytearray(efi_program())
+    entry = place.to_bytes(4, "little") + size.to_bytes(4, "little")
+    data[_CERTIFICATES_ENTRY : _CERTIFICATES_ENTRY + 8] = entry
+    with pytest.raises(FormatError, match="certificates end outside"):
+        pe.parse(bytes(data))
+
+
 def test_added_sections_are_read_back_and_lie_where_the_rules_want_them() -> None:
     stub = pe.parse(efi_program())
     data = pe.add_sections(stub, ((".cmdline", b"a=1"), (".linux", b"k" * 5000)))
