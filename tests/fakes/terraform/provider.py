@@ -42,6 +42,7 @@ _FILLED_IN = frozenset(
         ("openstack_lb_loadbalancer_v2", "vip_port_id"),
     }
 )
+_ADDRESSES = frozenset({"address", "ip_address", "private_ip_address", "vip_address", "dns_name"})
 _MANY = 1 << 20
 
 
@@ -51,6 +52,11 @@ class Resource:
 
     kind: str
     values: dict[str, Any]
+
+
+def _filled(kind: str, attribute: str) -> str:
+    """Give an address where the cloud gives one: ours takes no other text for a host."""
+    return "192.0.2.10" if attribute in _ADDRESSES else f"{kind}-{attribute}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +71,7 @@ class Provider:
     resources: dict[str, Resource] = field(default_factory=dict)
     fail: dict[str, str] = field(default_factory=dict)
     fill: Callable[[str, str, dict[str, Any]], Any] = field(
-        default=lambda kind, attribute, _values: f"{kind}-{attribute}"
+        default=lambda kind, attribute, _values: _filled(kind, attribute)
     )
     on_change: Callable[[str, Resource], None] = field(default=lambda _action, _resource: None)
     _made: int = 0
