@@ -277,6 +277,9 @@ class _Services(RestService):
             for kind, end in versions.items()
             if kind in self._cloud.services
         ]
+        # as a real one does, Keystone names itself, maybe where nobody of ours would ask
+        own = {"interface": "public", "region": _REGION, "url": "http://192.0.2.5:5000/v3"}
+        catalog.append({"type": "identity", "endpoints": [own]})
         for service in catalog:
             if (url := self._cloud.elsewhere.get(str(service["type"]))) is not None:
                 service["endpoints"] = [{"interface": "public", "region": _REGION, "url": url}]

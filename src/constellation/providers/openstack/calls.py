@@ -14,6 +14,7 @@ from constellation.providers.calls import Call
 
 __all__ = [
     "ADD_MEMBER",
+    "ASKED",
     "AUTHENTICATE",
     "BALANCER",
     "COMPUTE",
@@ -45,6 +46,8 @@ BALANCER: Final = "load-balancer"
 IMAGE: Final = "image"
 VOLUME: Final = "volumev3"
 """As catalogs name it; the service types authority calls it block-storage."""
+ASKED: Final = frozenset({COMPUTE, NETWORK, BALANCER, IMAGE, VOLUME})
+"""All services that are asked with a token."""
 
 # no rule: whoever has the credential's secret may ask for its token
 AUTHENTICATE = Call(

@@ -16,7 +16,7 @@ from constellation.base.errors import FormatError, Unavailable
 from constellation.base.rest import Denied, Missing
 from constellation.providers import answers
 from constellation.providers.calls import MOST_LIFETIME_S, Caller, Token
-from constellation.providers.openstack.calls import AUTHENTICATE
+from constellation.providers.openstack.calls import ASKED, AUTHENTICATE
 
 if TYPE_CHECKING:
     import ssl
@@ -162,9 +162,12 @@ def _time(token: Fields, key: str) -> datetime:
 
 
 def _endpoints(token: Fields, *, region: str, auth_url: str) -> dict[str, str]:
+    """Give the address of each service that we ask; what else the catalog names is its own."""
     found: dict[str, str] = {}
     for service in token.items("catalog", most=_MOST_SERVICES):
         kind = service.text_or("type", "")
+        if kind not in ASKED:
+            continue
         for endpoint in service.items("endpoints", most=_MOST_SERVICES):
             if endpoint.text_or("interface", "") != "public":
                 continue
