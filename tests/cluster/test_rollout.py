@@ -15,6 +15,7 @@ from constellation.providers.protocols import Role
 from tests.cluster.conftest import eventually
 from tests.cluster.new_image import node_roots
 from tests.cluster.probes import ApiProbe
+from tests.cluster.test_three_control_planes import ready
 
 if TYPE_CHECKING:
     from tests.cluster.conftest import Workspace
@@ -104,10 +105,3 @@ def test_a_group_grows_and_shrinks_by_scale_and_no_request_fails(changing: Works
             assert f"Group worker_default has {size} nodes." in done.stdout
             assert ready(changing) == len(changing.objects("nodes")) == 1 + size
     assert probe.failed == []
-
-
-def ready(workspace: Workspace) -> int:
-    return sum(
-        any(c["type"] == "Ready" and c["status"] == "True" for c in n["status"]["conditions"])  # type: ignore[index] # JSON
-        for n in workspace.objects("nodes")
-    )
