@@ -76,6 +76,10 @@ class SharedLog:
         await self._answer()
         self.records.pop(sequence, None)
 
+    async def oldest(self) -> int | None:
+        await self._answer()
+        return min(self.records, default=None)
+
     async def _answer(self) -> None:
         if self.answers is not None:
             await self.answers.wait()

@@ -20,7 +20,7 @@ from constellation.cluster.apply import require_state
 from constellation.cluster.secrets import read_secrets
 from constellation.config.state import write_state
 from constellation.kube import client as kubernetes
-from constellation.kube.join_log import SignedRecord, load_record, replay
+from constellation.kube.join_log import Kind, SignedRecord, load_record, replay
 from constellation.kube.join_records import GROUP, VERSION
 from constellation.trust.cluster_policy import verify_policy
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from constellation.config.state import State
     from constellation.kube.join_log import Record
 
-__all__ = ["JoinLog", "check_successor", "parse_spec", "read_log"]
+__all__ = ["JoinLog", "check_successor", "from_checkpoint", "parse_spec", "read_log"]
 
 _JoinRecord = create_global_resource(GROUP, VERSION, "JoinRecord", "joinrecords")
 
@@ -64,7 +64,7 @@ async def read_log(context: Context, *, accept_rollback: bool) -> JoinLog:
         cluster_id=state.cluster_id,
         minimum_serial=state.policy_serial,
     )
-    signed = await _fetch(context)
+    signed = from_checkpoint(await _fetch(context))
     membership = replay(signed, join_public_key=policy.join_public_key, cluster_id=state.cluster_id)
     if not accept_rollback:
         check_successor(state, signed)
@@ -94,6 +94,19 @@ def check_successor(state: State, signed: tuple[SignedRecord, ...]) -> None:
         (f"join log: {seen_before}, seen before, is not part of it",),
         hint="the cluster was set back or replaced; `--accept-rollback` if you did that yourself",
     )
+
+
+def from_checkpoint(signed: tuple[SignedRecord, ...]) -> tuple[SignedRecord, ...]:
+    """Leave out what a checkpoint made superfluous and is not removed yet, or not any more whole.
+
+    All records in their order; gives them as they are where they begin as a log does, or where no
+    checkpoint is (`replay` says what is missing). Nothing is believed for it: whoever may remove
+    records could remove these, too.
+    """
+    kinds = [load_record(s).entry.kind for s in signed]
+    if not kinds or kinds[0] is Kind.FOUNDED or Kind.CHECKPOINT not in kinds:
+        return signed
+    return signed[kinds.index(Kind.CHECKPOINT) :]
 
 
 async def _fetch(context: Context) -> tuple[SignedRecord, ...]:

@@ -8,6 +8,7 @@ believed by nobody: `join_log.advance` verifies it.
 from __future__ import annotations
 
 import base64
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUP", "VERSION", "KubernetesRecords"]
 
+_A_FEW = 20
+_NAME = re.compile(r"record-([0-9]{10})")
 JoinRecord = create_global_resource(GROUP, VERSION, "JoinRecord", "joinrecords")
 
 
@@ -78,6 +81,21 @@ class KubernetesRecords:
             except ApiError as error:
                 if not _absent(error):
                     raise
+
+    async def oldest(self) -> int | None:
+        """Give the lowest number of those at the beginning of the API's list; None: no record.
+
+        The API lists by name. An object that is not named as a record is none.
+
+        Raises:
+            Unavailable: the API does not answer.
+        """
+        with raise_ours():
+            async for item in self._client.list(JoinRecord, chunk_size=_A_FEW):
+                found = _NAME.fullmatch((item.metadata and item.metadata.name) or "")
+                if found is not None:
+                    return int(found[1])
+        return None
 
 
 def _name(sequence: int) -> str:

@@ -15,7 +15,7 @@ from constellation.base import decode
 from constellation.base.errors import FormatError, Unavailable
 from constellation.base.files import write_atomic
 from constellation.kube import join_log
-from constellation.kube.join_log import Entry, SignedRecord
+from constellation.kube.join_log import Entry, Kind, SignedRecord
 from constellation.kube.membership import Membership, load_membership
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _RECORDS = "[0-9]" * 10 + ".json"
 _MAX_RECORD_FILE_BYTES = 2 * 1024 * 1024
 _MAX_JOURNAL_BYTES = 16 * 1024 * 1024
 _MAX_JOURNAL_ENTRIES = 1000
+_OF_ANYBODY = (Kind.REFUSED, Kind.REFUSED_MORE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +51,8 @@ class LogCopy:
             Unavailable: there is neither a copy nor a seed yet.
         """
         paths = sorted(self._folder.glob(_RECORDS))
-        oldest = int(paths[0].stem) if paths else 0
         membership = known
-        if membership is None or oldest > membership.sequence + 1:
+        if membership is None or _next(paths, membership) not in (None, membership.sequence + 1):
             membership = self._start()
         for path in paths:
             if int(path.stem) <= membership.sequence:
@@ -81,10 +81,13 @@ class LogCopy:
         write_atomic(self._path(sequence), decode.dump(record), mode=0o600)
 
     def restart_from(self, membership: Membership) -> None:
-        """Let the copy begin after `membership` (a checkpoint) and drop what lies before it."""
+        """Let the copy begin after `membership` (a checkpoint) and drop what lies before it.
+
+        The records from the checkpoint before it on stay, so that the API can have them back.
+        """
         write_atomic(self._folder / "base.json", decode.dump(membership), mode=0o600)
         for path in self._folder.glob(_RECORDS):
-            if int(path.stem) <= membership.sequence - join_log.CHECKPOINT_EVERY:
+            if int(path.stem) < membership.sequence - join_log.CHECKPOINT_EVERY:
                 path.unlink()
 
     def load_journal(self) -> tuple[Entry, ...]:
@@ -101,8 +104,14 @@ class LogCopy:
         ).entries
 
     def save_journal(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        """Keep the newest 1000 entries; give those that were kept."""
-        kept = entries[-_MAX_JOURNAL_ENTRIES:]
+        """Keep 1000 entries, rather those that tell of secrets given; give those that were kept.
+
+        Anybody can have refusals written: they must not push out who got the key of a disk.
+        """
+        surplus = len(entries) - _MAX_JOURNAL_ENTRIES
+        refused = [e for e in entries if e.kind in _OF_ANYBODY][: max(surplus, 0)]
+        dropped = {id(e) for e in refused}
+        kept = tuple(e for e in entries if id(e) not in dropped)[-_MAX_JOURNAL_ENTRIES:]
         write_atomic(self._folder / "journal.json", decode.dump(_Journal(entries=kept)), mode=0o600)
         return kept
 
@@ -115,3 +124,8 @@ class LogCopy:
         except OSError as error:
             raise FormatError(f"{path}: {error}") from error
         return decode.load(SignedRecord, data, what=str(path), max_bytes=_MAX_RECORD_FILE_BYTES)
+
+
+def _next(paths: list[Path], membership: Membership) -> int | None:
+    """Give the first record after a membership that is there."""
+    return next((n for n in (int(p.stem) for p in paths) if n > membership.sequence), None)

@@ -44,7 +44,7 @@ class Rule:
 
 
 _JOINSERVICE: Final = (
-    Rule(verbs=("get", "create", "delete"), group=GROUP, resource="joinrecords"),
+    Rule(verbs=("get", "list", "create", "delete"), group=GROUP, resource="joinrecords"),
     Rule(verbs=("list",), group="", resource="nodes"),
     Rule(verbs=("create",), group="", resource="configmaps", namespace=_SYSTEM),
     Rule(

@@ -3,6 +3,11 @@
 Several JoinServices share one log in the Kubernetes API. Creating the record named by the next
 sequence number is the atomic step: who fails to create it reads what is there, verifies it, and
 decides again from the new membership (design, section 10, "Join log").
+
+Every record whose number divides by 500 is a checkpoint, whoever writes it: nothing else can take
+that number, so that the log is bounded however fast others write. The log begins with the
+checkpoint before the newest one. Who was away while it was cut goes on from a checkpoint: writing
+after a head that the others have left behind would be a second log (ADR 110).
 """
 
 from __future__ import annotations
@@ -34,6 +39,9 @@ _TRIES = 20
 _SOON_S = 2.0
 """Seconds that a decision which needs no API may wait for it."""
 
+_DELETED_AT_ONCE = 100
+"""Superfluous records that are removed in one turn: the log is followed every second."""
+
 
 class Records(Protocol):
     """The shared log: records by sequence number, each written once."""
@@ -48,6 +56,10 @@ class Records(Protocol):
 
     async def delete(self, sequence: int) -> None:
         """Remove a record that a checkpoint made superfluous; absent is fine."""
+        ...
+
+    async def oldest(self) -> int | None:
+        """Give the number of the first record that is there; None if none is. Unavailable."""
         ...
 
 
@@ -71,6 +83,7 @@ class Ledger:
         self._key = join_private_key
         self._public = spki(join_private_key.public_key())
         self._journal = journal
+        self._cut = 0  # below this number this run has removed what was there
         self._lock = asyncio.Lock()
         self.changed = asyncio.Condition()
 
@@ -169,12 +182,12 @@ class Ledger:
                 if await self._take_next(oldest):
                     rest = tuple(e for e in self._journal if e is not oldest)
                     self._journal = self._copy.save_journal(rest)
-                else:
-                    await self._catch_up(now=now)
-            await self._checkpoint_if_due(now=now)
+                await self._catch_up(now=now)
         await self._announce()
+        await self._remove_superfluous()
 
     async def _catch_up(self, *, now: int) -> None:
+        """Take over what is there; afterwards the next record is none that must be a checkpoint."""
         if self._membership.sequence == 0 and await self._records.get(1) is None:
             (first,) = self._membership.nodes
             founding = Entry(
@@ -187,11 +200,62 @@ class Ledger:
                 state=self._membership,
             )
             await self._take_next(founding)
+        await self._meet()
+        for _ in range(_TRIES):
+            while (record := await self._records.get(self._membership.sequence + 1)) is not None:
+                self._keep(
+                    record,
+                    join_log.advance(self._membership, record, join_public_key=self._public),
+                )
+            if (self._membership.sequence + 1) % CHECKPOINT_EVERY:
+                return
+            checkpoint = Entry(kind=Kind.CHECKPOINT, time=now, state=self._membership)
+            await self._take_next(checkpoint)
+        raise Unavailable(f"join log: {_TRIES} checkpoints in a row were written by others")
+
+    async def _meet(self) -> None:
+        """Find this copy's end in the shared log, give back what is lost there, or go on later.
+
+        Raises:
+            Untrusted: the shared log has something else there, or begins after this copy's end
+                and has no checkpoint to go on from.
+        """
+        sequence = self._membership.sequence
+        if sequence > 0 and await self._records.get(sequence) is None:
+            oldest = await self._records.oldest()
+            if oldest == sequence + 1:
+                return  # cut off right behind this copy's end
+            if oldest is not None and oldest > sequence:
+                await self._go_on_from_checkpoint(oldest)
+                return
         await self._republish()
-        while (record := await self._records.get(self._membership.sequence + 1)) is not None:
-            after = join_log.advance(self._membership, record, join_public_key=self._public)
-            self._copy.add(after.sequence, record)
-            self._membership = after
+
+    async def _go_on_from_checkpoint(self, oldest: int) -> None:
+        """Take the first checkpoint of a log that was cut while this JoinService was away."""
+        ends = self._membership.sequence
+        first = -(-oldest // CHECKPOINT_EVERY) * CHECKPOINT_EVERY
+        for number in (first, first + CHECKPOINT_EVERY):
+            record = await self._records.get(number)
+            if record is None or not _is_checkpoint(record):
+                continue
+            after = join_log.replay(
+                (record,),
+                join_public_key=self._public,
+                cluster_id=self._membership.settings.cluster_id,
+            )
+            if after.sequence != number:
+                raise Untrusted(f"join log: record {after.sequence} stands as {number} in the API")
+            _log.warning(
+                "this copy ends before the log begins, it goes on from a checkpoint",
+                extra={"ended": ends, "checkpoint": number},
+            )
+            self._keep(record, after)
+            return
+        raise Untrusted(
+            f"join log: this copy ends with record {ends}, the one in the Kubernetes API begins "
+            f"with {oldest}, and no checkpoint leads from one to the other",
+            hint="compare the copies in /var/lib/constellation/join-log",
+        )
 
     async def _republish(self) -> None:
         """Give back to the API what it lost (a restored etcd); refuse what it exchanged."""
@@ -223,20 +287,43 @@ class Ledger:
             raise Conflict(f"join log: {entry.kind} does not fit any more: {error}") from error
         if not await self._records.create(after.sequence, record):
             return False
-        self._copy.add(after.sequence, record)
-        self._membership = after
+        self._keep(record, after)
         return True
 
-    async def _checkpoint_if_due(self, *, now: int) -> None:
-        sequence = self._membership.sequence
-        if sequence == 0 or (sequence + 1) % CHECKPOINT_EVERY:
+    def _keep(self, record: SignedRecord, after: Membership) -> None:
+        """Go on from a verified record: on the disk first."""
+        if _is_checkpoint(record):
+            self._copy.restart_from(after)
+        self._copy.add(after.sequence, record)
+        self._membership = after
+
+    async def _remove_superfluous(self) -> None:
+        """Let the shared log begin with the checkpoint before the newest one.
+
+        From below, so that what is left always reaches up to it, also if this is cut off; needs
+        no lock, since nobody reads or writes there any more.
+        """
+        begin = (self._membership.sequence // CHECKPOINT_EVERY - 1) * CHECKPOINT_EVERY
+        if begin <= self._cut:
             return
-        entry = Entry(kind=Kind.CHECKPOINT, time=now, state=self._membership)
-        if await self._take_next(entry):
-            self._copy.restart_from(self._membership)
-            for old in range(max(1, sequence - 2 * CHECKPOINT_EVERY), sequence - CHECKPOINT_EVERY):
-                await self._records.delete(old)
+        kept = self._copy.record(begin)
+        if kept is None or not _is_checkpoint(kept):
+            return  # of a JoinService that did not know this rule
+        if await self._records.get(begin - 1) is None:  # another JoinService was faster
+            self._cut = begin
+            return
+        if self._cut == 0:
+            self._cut = begin
+            while self._cut > 1 and await self._records.get(self._cut - 1) is not None:
+                self._cut = max(1, self._cut - CHECKPOINT_EVERY)
+        for number in range(self._cut, min(begin, self._cut + _DELETED_AT_ONCE)):
+            await self._records.delete(number)
+            self._cut = number + 1
 
     async def _announce(self) -> None:
         async with self.changed:
             self.changed.notify_all()
+
+
+def _is_checkpoint(record: SignedRecord) -> bool:
+    return join_log.load_record(record).entry.kind is Kind.CHECKPOINT

@@ -82,6 +82,10 @@ class KubernetesLog:
         """Remove a record. Raises Unavailable."""
         await self._records().delete(sequence)
 
+    async def oldest(self) -> int | None:
+        """Give the number of the first record. Raises Unavailable."""
+        return await self._records().oldest()
+
     def client(self) -> AsyncClient:
         """Give the client. Raises Unavailable while there is no kubeconfig."""
         if self._client is None:
