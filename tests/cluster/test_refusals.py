@@ -36,6 +36,11 @@ def test_tamper_shows_the_refusal_and_the_event_and_the_join_log_keeps_it(mini: 
 
 
 def test_after_tamper_every_node_is_whole_again(mini: Workspace) -> None:
+    nodes = asyncio.run(LocalInfrastructure(mini.uid).nodes())
+    # the changed one is gone, and the others have one image: the one that `verify` demands
+    assert len(nodes) == len(mini.objects("nodes")) == 2
+    assert len({n.image for n in nodes}) == 1
+    assert not list(mini.folder.glob(".tampered*"))
     verified = mini.constellation("verify")
     assert verified.returncode == 0, verified.stderr
 
