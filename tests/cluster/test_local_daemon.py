@@ -43,7 +43,7 @@ from constellation.trust.node_document import NodeDocument, dump_node_document
 from tests.cluster.traces import control_groups
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 pytestmark = [
     pytest.mark.cluster,
@@ -174,6 +174,11 @@ def _in_node(pid: int, *argv: str) -> subprocess.CompletedProcess[str]:
     return _run("nsenter", "-t", str(pid), "-a", *argv)
 
 
+def _document() -> bytes:
+    """Ask the metadata API for the node document, as a node does."""
+    return asyncio.run(LocalMetadata().user_data())
+
+
 async def _booted(pid: int) -> str:
     state = ""
     for _ in range(300):
@@ -194,11 +199,8 @@ async def test_both_nodes_boot_and_reach_metadata_and_each_other(cloud: Running)
     assert await _booted(control) in ("running", "degraded")
     assert await _booted(worker) in ("running", "degraded")
 
-    def of_worker() -> bytes:
-        return asyncio.run(LocalMetadata().user_data())
-
     net = Path(f"/proc/{worker}/ns/net")
-    assert await kernel.inside(of_worker, net=net) == DOCUMENT
+    assert await kernel.inside(_document, net=net) == DOCUMENT
     me = await kernel.inside(lambda: asyncio.run(LocalMetadata().self_()), net=net)
     assert me.role is Role.WORKER
     peers = await kernel.inside(lambda: asyncio.run(LocalMetadata().peers()), net=net)
@@ -314,16 +316,30 @@ async def test_a_control_plane_scales_a_group_and_a_worker_may_not(cloud: Runnin
             await kernel.inside(partial(create, token_of), net=where)
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[loops.LoopDevice]:
+    """Give a disk of this machine that its root can read: not every machine's own one is."""
+    (tmp_path / "disk").write_bytes(b"theirs\n" * 1024)
+    with (tmp_path / "disk").open("rb") as file:
+        device = loops.attach(file.fileno(), name="theirs", read_only=True)
+    try:
+        with device.path.open("rb") as opened:
+            assert opened.read(6) == b"theirs"
+        yield device
+    finally:
+        device.close()
+
+
 async def test_a_privileged_container_may_ask_for_all_devices_and_gets_no_more(
-    cloud: Running,
+    cloud: Running, disk: loops.LoopDevice
 ) -> None:
     # what runc writes on cgroup v1, below the node's own group
-    script = """
+    script = f"""
         group=/sys/fs/cgroup/devices$(sed -n s/.*devices://p /proc/self/cgroup)
         test -d "$group" || exit 0
         echo a >"$group/devices.allow" || exit 1
-        mknod /dev/memory c 1 1
-        head -c 1 /dev/memory && exit 2
+        mknod /dev/asked b {disk.major} {disk.minor}
+        head -c 1 /dev/asked && exit 2
         head -c 1 /dev/zero
     """
     done = _in_node(
@@ -338,10 +354,11 @@ async def test_the_host_itself_has_no_way_in(cloud: Running) -> None:
     assert _routes() == cloud.routes
 
 
-async def test_a_node_cannot_read_the_machines_disks(cloud: Running) -> None:
+async def test_a_node_cannot_read_the_machines_disks(
+    cloud: Running, disk: loops.LoopDevice
+) -> None:
     pid = await _pid(cloud, "workers")
-    root = os.stat("/").st_dev  # noqa: PTH116 - the number, not the path
-    script = f"mknod /dev/theirs b {os.major(root)} {os.minor(root)} && head -c 512 /dev/theirs"
+    script = f"mknod /dev/theirs b {disk.major} {disk.minor} && head -c 512 /dev/theirs"
     # as a unit: only what systemd starts is in the node's cgroup
     refused = _in_node(pid, "systemd-run", "--wait", "--pipe", "--quiet", "sh", "-c", script)
     assert refused.returncode != 0
@@ -393,6 +410,10 @@ async def test_a_killed_daemon_is_replaced_and_the_nodes_never_notice(cloud: Run
     (node,) = [n for n in await cloud.infrastructure.nodes() if n.group == "control"]
     await cloud.infrastructure.power(node.instance_id, "cycle")
     assert await _pid(cloud, "control") != control
+    # and both reach it: the one that it switched, and the one that went on
+    for group in ("control", "workers"):
+        net = Path(f"/proc/{await _pid(cloud, group)}/ns/net")
+        assert await kernel.inside(_document, net=net) == DOCUMENT
 
 
 async def test_a_node_that_reboots_itself_comes_back(cloud: Running) -> None:
