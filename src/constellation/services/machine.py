@@ -20,7 +20,7 @@ __all__ = [
     "TpmPlaces",
     "machine_settings",
     "parse_settings",
-    "reboot",
+    "reboot_soon",
     "tpm_places",
 ]
 
@@ -29,6 +29,7 @@ EVENT_LOG = Path("/run/constellation/event-log")
 
 _COMMAND_LINES = (Path("/proc/cmdline"), Path("/proc/1/cmdline"))
 _PREFIX = "constellation."
+_REBOOT_PAUSE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +74,12 @@ def machine_settings() -> MachineSettings:
     return parse_settings(tuple(words))
 
 
-async def reboot(*, pause_s: float) -> None:
-    """Start this machine again, `pause_s` from now: a fault that stays must not spin it.
+async def reboot_soon() -> None:
+    """Start this machine again, in 10 seconds: a fault that stays must not spin it.
 
     There is no logind to ask, so the target is started directly.
     """
-    await asyncio.sleep(pause_s)
+    await asyncio.sleep(_REBOOT_PAUSE_S)
     words = ("--job-mode=replace-irreversibly", "--no-block", "reboot.target")
     await run("systemctl", "start", *words, timeout_s=30)
 

@@ -12,17 +12,17 @@ import logging
 from typing import TYPE_CHECKING
 
 from constellation.base import clock
-from constellation.base.errors import ConstellationError, Unavailable
+from constellation.base.errors import ConstellationError
 from constellation.disk import state_disk
-from constellation.disk.superblock import State
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import join_pb2
 from constellation.services.bootstrapper.first_policy import first_policy
 from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
 from constellation.services.bootstrapper.node_keys import fresh_keys
+from constellation.services.bootstrapper.spent import leave_spent_boot
 from constellation.services.join_addresses import join_servers
 from constellation.services.join_channel import judged_channel
-from constellation.services.machine import reboot
+from constellation.services.machine import reboot_soon
 from constellation.services.release_root import PINNED_ROOT
 from constellation.services.steps import StepBook, run_steps
 
@@ -43,7 +43,6 @@ _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 1.0
 _JOIN_CALL_S = 60.0
 _SETTLED_S = 20.0
-_REBOOT_PAUSE_S = 10.0
 
 
 async def join_until_done(
@@ -171,17 +170,13 @@ class _Joiner:
                 await run_steps(joining.steps(), book=book, notify=_log_step)
             except ConstellationError as error:
                 _log.exception("a step of joining failed", extra={"reason": str(error)})
-                if state_disk.read_record().state is not State.OPEN:
-                    await self._reboot_if_given()
+                await leave_spent_boot(
+                    state_disk.read_record().state, agent=self._agent, reboot=reboot_soon
+                )
                 await asyncio.sleep(_LONGEST_PAUSE_S)
             else:
                 _log.info("this node has joined", extra={"node": joining.node_name})
                 return
-
-    async def _reboot_if_given(self) -> None:
-        if await self._agent.given_to_cluster():
-            await reboot(pause_s=_REBOOT_PAUSE_S)
-            raise Unavailable("rebooting: PCR 15 is extended and the state disk did not open")
 
 
 async def _settle(join_server: JoinServer, node_name: str) -> None:

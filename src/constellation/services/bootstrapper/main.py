@@ -27,7 +27,8 @@ from constellation.services.bootstrapper.init_server import InitServer
 from constellation.services.bootstrapper.join_loop import join_until_done
 from constellation.services.bootstrapper.node_lock import NodeLock
 from constellation.services.bootstrapper.paths import REAL
-from constellation.services.machine import NODE_DOCUMENT, machine_settings
+from constellation.services.bootstrapper.spent import leave_spent_boot
+from constellation.services.machine import NODE_DOCUMENT, machine_settings, reboot_soon
 from constellation.services.node_time import REAL_TIME
 from constellation.services.steps import Step, StepBook, kind_of, run_steps
 from constellation.trust.node_document import parse_node_document
@@ -74,6 +75,7 @@ async def _run() -> None:
     placement = await _placement(paths.provider)
     agent = await AgentClient.connect(agent_socket("bootstrapper"))
     disk = state_disk.read_record()
+    await leave_spent_boot(disk.state, agent=agent, reboot=reboot_soon)
     kind = kind_of(REAL.steps) if disk.state is State.OPEN else ""
     lock = NodeLock(held_by=kind)
     if (record_file := REAL.state / "node.json").exists():

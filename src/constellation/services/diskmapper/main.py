@@ -40,7 +40,7 @@ from constellation.services.machine import (
     EVENT_LOG,
     NODE_DOCUMENT,
     machine_settings,
-    reboot,
+    reboot_soon,
     tpm_places,
 )
 from constellation.services.node_time import REAL_TIME
@@ -60,7 +60,6 @@ _log = logging.getLogger(__name__)
 _STATE = Path("/var/lib/constellation")
 _RECOVERY_PORT = 9999
 _REJOIN_DEADLINE_S = 20.0
-_REBOOT_PAUSE_S = 10.0
 _ANSWER_IS_READ_S = 2.0
 """Below what `open_disk` waits for its listener."""
 
@@ -112,7 +111,7 @@ async def _open() -> None:
         _log.info("state disk", extra={"state": state})
     except NeedsReboot as error:
         _log.exception("rebooting, since PCR 15 is extended", extra={"reason": str(error)})
-        await reboot(pause_s=_REBOOT_PAUSE_S)
+        await reboot_soon()
         raise
     finally:
         agent.close()

@@ -2,7 +2,9 @@
 
 Order: key, then PCR 15, then the first byte of the disk, then a look at what the disk has seen: a
 JoinService that showed an older policy than that is none to follow. After PCR 15 there is no way
-back but a reboot, since nobody gives a key to a node that was given to its cluster before.
+back but a reboot, since nobody gives a key to a node that was given to its cluster before: whatever
+ends the opening then (an error of the disk, this program killed) leads to one, and who brought the
+key and hangs up ends nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _LAST_ANSWER_S = 3.0
 
 
 class NeedsReboot(Unavailable):
-    """PCR 15 holds the cluster and the disk did not open: only a reboot helps."""
+    """PCR 15 holds the cluster and the disk is not open: only a reboot helps."""
 
 
 class Agent(Protocol):
@@ -106,6 +108,7 @@ class Opener:
         self._agent, self._door = agent, door
         self._cluster_id, self._uuid = cluster_id, uuid
         self._once = asyncio.Lock()
+        self._running: set[asyncio.Task[str]] = set()
         self.opened = asyncio.Event()
         self.failed: NeedsReboot | None = None
 
@@ -116,22 +119,45 @@ class Opener:
             NeedsReboot: the disk did not open with this key, or has seen a newer policy: then
                 nothing is started from it, and another JoinService is asked after the reboot.
         """
+        # a caller that hangs up cancels its call: the disk would stay as far as it came
+        task = asyncio.create_task(self._open(unlock, shown))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[str]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # `failed` has it, also where nobody waits for it any more
+
+    async def _open(self, unlock: Unlock, shown: Shown | None) -> str:
         async with self._once:
             if self.opened.is_set():
                 raise Unavailable("the state disk has been opened already")
-            await self._agent.give_to_cluster(self._cluster_id)
+            await self._give()
             try:
                 name = await self._door.open(self._uuid, unlock.key)
                 if shown is not None:
                     self._door.compare(shown)
-            except ConstellationError as error:
-                self.failed = NeedsReboot(f"the state disk did not open: {error}", hint=error.hint)
-                self.opened.set()
-                raise self.failed from error
+            except (ConstellationError, OSError) as error:
+                raise self._fail(f"the state disk did not open: {error}") from error
             self._door.told_time(unlock.time)
             self._door.record(DiskRecord(state=State.OPEN, uuid=self._uuid.hex()))
             self.opened.set()
             return name
+
+    async def _give(self) -> None:
+        try:
+            await self._agent.give_to_cluster(self._cluster_id)
+        except ConstellationError as error:
+            if await self._agent.given_to_cluster():  # by a call whose answer was lost
+                raise self._fail(f"PCR 15 was extended, but: {error}") from error
+            raise
+
+    def _fail(self, why: str) -> NeedsReboot:
+        self.failed = NeedsReboot(why)
+        self.opened.set()
+        return self.failed
 
 
 async def open_disk(
@@ -154,13 +180,14 @@ async def open_disk(
         listen: serves recovery for a disk uuid until the disk is open and its answer is sent.
 
     Raises:
-        NeedsReboot: PCR 15 was extended, and the disk did not open.
-        Rejected: the disk is neither new nor ours, or this boot is spent.
+        NeedsReboot: PCR 15 was extended, by this run or an earlier one, and the disk is not open.
+        Rejected: the disk is neither new nor ours.
     """
     disk = await door.inspect()
-    given = await agent.given_to_cluster()
+    if disk.state is not State.NEW and await agent.given_to_cluster():
+        raise NeedsReboot("an earlier run extended PCR 15 and did not open the state disk")
     own = await metadata.self_()
-    todo = plan(disk, role=own.role, given_to_cluster=given)
+    todo = plan(disk, role=own.role)
     if disk.state is State.NEW:
         door.record(DiskRecord(state=State.NEW, uuid=door.new_uuid().hex()))
         return State.NEW

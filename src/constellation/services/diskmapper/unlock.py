@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from constellation.base.errors import Rejected
 from constellation.disk.superblock import DiskState, State
 from constellation.providers.protocols import Role
 
@@ -35,17 +34,8 @@ class Plan:
     listen: bool
 
 
-def plan(disk: DiskState, *, role: Role, given_to_cluster: bool) -> Plan:
-    """Decide. `role` is the provider's claim: it chooses where to look for a key, no more.
-
-    Raises:
-        Rejected: this boot belongs to a cluster already, so nobody would give it a key.
-    """
+def plan(disk: DiskState, *, role: Role) -> Plan:
+    """Decide. `role` is the provider's claim: it chooses where to look for a key, no more."""
     if disk.state is State.NEW:
         return Plan(rejoin=False, listen=False)
-    if given_to_cluster:
-        raise Rejected(
-            ("PCR 15 was extended since power-on, and the state disk is not open",),
-            hint="reboot the node: only a freshly booted one gets a key",
-        )
     return Plan(rejoin=True, listen=role is Role.CONTROL_PLANE)

@@ -64,12 +64,18 @@ class FakeMachine:
         self.disk, self.given, self.good_key = disk, given, good_key
         self.events: list[str] = []
         self.records: list[DiskRecord] = []
+        self.slow: asyncio.Event | None = None
+        self.fault: OSError | None = None
+        self.lost = self.given_if_lost = False
 
     async def given_to_cluster(self) -> bool:
         return self.given
 
     async def give_to_cluster(self, cluster_id: bytes) -> None:
         assert cluster_id == CLUSTER_ID
+        if self.lost:
+            self.given = self.given_if_lost
+            raise Unavailable("no answer")
         self.events.append("given")
 
     async def inspect(self) -> DiskState:
@@ -85,6 +91,10 @@ class FakeMachine:
         assert uuid == UUID
         if key != self.good_key:
             raise Rejected(("wrong key",))
+        if self.slow is not None:
+            await self.slow.wait()
+        if self.fault is not None:
+            raise self.fault
         self.events.append("opened")
         return "control-plane-0"
 
@@ -189,12 +199,13 @@ async def test_an_older_policy_than_the_disk_has_seen_starts_nothing_and_reboots
     assert all(r.state is not State.OPEN for r in machine.records)
 
 
+async def nobody(address: str, own: Instance, uuid: bytes) -> Rejoined:
+    del address, own, uuid
+    raise Unavailable("nobody")
+
+
 async def test_the_owner_opens_the_last_control_plane() -> None:
     machine = FakeMachine(KNOWN)
-
-    async def nobody(address: str, own: Instance, uuid: bytes) -> Rejoined:
-        del address, own, uuid
-        raise Unavailable("nobody")
 
     async def listen(uuid: bytes, opener: Opener) -> None:
         assert uuid == UUID
@@ -215,8 +226,47 @@ async def test_a_wrong_key_after_pcr_15_asks_for_a_reboot() -> None:
 
 
 async def test_a_boot_that_is_spent_asks_nobody() -> None:
-    with pytest.raises(Rejected, match="PCR 15"):
+    with pytest.raises(NeedsReboot, match="PCR 15"):
         await run(FakeMachine(KNOWN, given=True), FakeCloud(WORKER, PLANE))
+    assert await run(FakeMachine(NEW, given=True), FakeCloud(WORKER, PLANE)) is State.NEW
+
+
+async def test_an_owner_who_hangs_up_leaves_no_disk_half_open() -> None:
+    machine = FakeMachine(KNOWN)
+    machine.slow = asyncio.Event()
+
+    async def listen(uuid: bytes, opener: Opener) -> None:
+        del uuid
+        call = asyncio.create_task(opener.open(Unlock(key=KEY, time=0)))
+        await asyncio.sleep(0.01)
+        assert machine.events == ["given"]
+        call.cancel()  # as grpclib does with a handler whose peer has gone
+        await asyncio.sleep(0)
+        assert machine.slow is not None
+        machine.slow.set()
+
+    found = await asyncio.wait_for(
+        run(machine, FakeCloud(PLANE, OTHER_PLANE), ask=nobody, listen=listen), 5
+    )
+    assert found is State.OPEN
+    assert machine.events == ["given", "opened", "told 0"]
+
+
+async def test_a_fault_of_the_disk_reboots_too() -> None:
+    machine = FakeMachine(KNOWN)
+    machine.fault = OSError(5, "Input/output error")
+    with pytest.raises(NeedsReboot, match="Input/output"):
+        await run(machine, FakeCloud(WORKER, PLANE), ask=ticket)
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_whether_pcr_15_was_extended_is_asked_where_the_answer_was_lost(given: bool) -> None:
+    machine = FakeMachine(KNOWN)
+    machine.lost, machine.given_if_lost = True, given
+    with pytest.raises(NeedsReboot if given else Unavailable) as raised:
+        await run(machine, FakeCloud(WORKER, PLANE), ask=ticket)
+    assert isinstance(raised.value, NeedsReboot) is given
+    assert machine.events == []
 
 
 async def test_refusals_are_tried_again_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
