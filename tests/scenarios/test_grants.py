@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from constellation.atls import client
 from constellation.atls import server as atls_server
 from constellation.atls.limits import USUAL
 from constellation.attestation.model import AttestationResult, Variant
 from constellation.base import clock
-from constellation.base.errors import ConstellationError, FormatError, Rejected, Untrusted
+from constellation.base.errors import (
+    ConstellationError,
+    FormatError,
+    Rejected,
+    Unavailable,
+    Untrusted,
+)
 from constellation.base.time_bounds import Said, TimeBounds
 from constellation.crypto.signing import dump_private_key, generate_key, load_private_key, spki
 from constellation.kube.join_log import Entry, Kind, SignedRecord, append, load_record
@@ -26,11 +33,12 @@ from constellation.providers.openstack.access import dump_access
 from constellation.providers.protocols import Role
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.mutual_tls import channel
-from constellation.rpc.stubs.key_grpc import GrantServiceBase, KeyServiceStub
+from constellation.rpc.stubs.key_grpc import GrantServiceBase, GrantServiceStub, KeyServiceStub
 from constellation.rpc.stubs.key_pb2 import GetDataKeyRequest, RedeemReply, RedeemRequest
 from constellation.services.bootstrapper.redeem import ControlPlaneSecrets, redeem
 from constellation.services.joinservice import admit, entries
 from constellation.services.joinservice.admit import LeaseTaken
+from constellation.services.keyservice.grant_service import joined_node
 from constellation.services.keyservice.server import KeyServer
 from constellation.trust.cluster_policy import parse_policy
 from tests.fakes.cluster_machines import OTHER, OURS, Cluster, Node, machine
@@ -223,6 +231,29 @@ async def test_it_gets_what_the_owner_gave_for_the_clouds_api_and_judges_it(
     path.write_bytes(b"{}")
     with pytest.raises(FormatError, match="OpenStack access"):
         await giver.redeem(await giver.reserve(joining), joining, provider="openstack")
+
+
+async def test_evidence_that_is_old_redeems_nothing(giver: Giver, joining: Node) -> None:
+    grant = await giver.reserve(joining)
+    request = RedeemRequest(record=grant.data, signature=grant.signature)
+    held = await client.connect(
+        "127.0.0.1",
+        giver.port,
+        purpose="grant-client",
+        server_purpose="grant-server",
+        attester=joining,
+        appraise=joined_node(giver.files.kept_policy()),
+        deadline_s=10,
+    )
+    try:
+        with pytest.raises(ConstellationError, match="signature"), raise_ours("KeyService"):
+            await GrantServiceStub(held.grpc).Redeem(RedeemRequest(), timeout=10)
+        giver.passed_s = 61
+        with pytest.raises(Unavailable, match=r"evidence of 6\d s ago"), raise_ours("KeyService"):
+            await GrantServiceStub(held.grpc).Redeem(request, timeout=10)
+    finally:
+        held.close()
+    assert ours(await giver.redeem(grant, joining))
 
 
 async def test_another_machine_gets_nothing_for_it(

@@ -364,6 +364,36 @@ async def test_a_node_settles_on_its_channel_and_only_itself(tmp_path: Path) -> 
         assert [m.name for m in cluster.ledger.membership.nodes][1:] == [name]
 
 
+async def test_a_channel_that_is_held_open_gives_no_ticket_on_old_evidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot_s, held_s = clock.boot_s, 0.0
+    monkeypatch.setattr(clock, "boot_s", lambda: boot_s() + held_s)
+    async with running(tmp_path) as cluster:
+        chip = Chip(name=ALL[0].instance_id)
+        async with channel_to(cluster.port, chip, purpose="join-client") as (_, stub):
+            ticket = await stub.Join(request_of(asks(ALL[0])), timeout=10)
+            held_s = 61.0
+            before = cluster.kinds()
+            with pytest.raises(GRPCError, match=r"evidence of 6\d s ago"):
+                await stub.Join(request_of(asks(ALL[0])), timeout=10)
+            assert cluster.kinds() == before
+            await stub.Settled(join_pb2.SettledRequest(node_name=ticket.node_name), timeout=10)
+        async with channel_to(cluster.port, chip, purpose="rejoin-client") as (_, stub):
+            await stub.Introduce(join_pb2.IntroduceRequest(), timeout=10)
+            held_s += 61.0
+            own = asks(ALL[0])
+            again = join_pb2.RejoinRequest(
+                instance_id=own.instance_id,
+                disk_uuid=own.disk_uuid,
+                address=own.address,
+                time=NODE_TIME,
+            )
+            with pytest.raises(GRPCError, match=r"evidence of 6\d s ago"):
+                await stub.Rejoin(again, timeout=10)
+        assert (await cluster.rejoin(ALL[0])).disk_key == ticket.disk_key
+
+
 async def test_a_ready_node_settles_by_itself(tmp_path: Path) -> None:
     async with running(tmp_path) as cluster:
         name = (await cluster.join(ALL[0])).node_name

@@ -326,6 +326,24 @@ async def test_a_node_renews_at_half_of_a_day_and_the_log_tells(
     assert len(cluster.entries(Kind.RENEWED)) == 2, "judged by another policy"
 
 
+async def test_a_channel_that_is_held_open_renews_nothing_on_old_evidence(
+    cluster: Cluster, worker: _Enrolled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else root on a node whose image is withdrawn would get certificates for ever."""
+    boot_s, held_s = clock.boot_s, 0.0
+    monkeypatch.setattr(clock, "boot_s", lambda: boot_s() + held_s)
+    async with cluster.channel(worker.node, purpose="renew-client") as stub:
+        with raise_ours("JoinService"):
+            assert (await stub.Renew(worker.request, timeout=10)).service_certificate
+        held_s = 61.0
+        with (
+            pytest.raises(Unavailable, match=r"evidence of 6\d s ago"),
+            raise_ours("JoinService"),
+        ):
+            await stub.Renew(worker.request, timeout=10)
+    await worker.renews()
+
+
 async def test_a_laptop_that_slept_for_eight_days_gets_kubelet_s_client_certificate_too(
     cluster: Cluster, worker: _Enrolled, tmp_path: Path
 ) -> None:

@@ -24,7 +24,8 @@ from constellation.atls.handshake import (
 )
 from constellation.atls.tls import Closed, Tls
 from constellation.attestation.model import AttestationResult, Binding, Evidence
-from constellation.base.errors import ConstellationError, FormatError, Unavailable
+from constellation.base import clock
+from constellation.base.errors import ConstellationError, FormatError, Rejected, Unavailable
 
 if TYPE_CHECKING:
     from OpenSSL import SSL
@@ -64,13 +65,34 @@ class ChannelAttester(Protocol):
 class Peer:
     """What this side knows about the other: `result` is None only for a peer that need not attest.
 
-    `remote_address` is the IP address that the connection came from or went to.
+    `remote_address` is the IP address that the connection came from or went to; `since_s` (seconds
+    since boot, sleep included) is when its evidence was accepted.
     """
 
     result: AttestationResult | None
     purpose: str
     remote_address: str
     tls: Tls
+    since_s: float
+
+    def attested(self, *, purpose: str, within_s: float, now_s: float) -> AttestationResult:
+        """Give what its evidence showed, if it is of this purpose and not older than `within_s`.
+
+        Evidence speaks for the moment in which it was made. A channel can be held open for longer
+        than its peer is what it was: given to a cluster, or of an image that is still accepted.
+
+        Raises:
+            Rejected: no evidence, or for another purpose.
+            Unavailable: it is too old; a new channel brings new evidence.
+        """
+        if self.result is None or self.purpose != purpose:
+            raise Rejected((f"channel's purpose: found {self.purpose!r}, expected {purpose!r}",))
+        if now_s - self.since_s > within_s:
+            raise Unavailable(
+                f"evidence of {now_s - self.since_s:.0f} s ago, expected {within_s:.0f} s at most",
+                hint="connect anew",
+            )
+        return self.result
 
     def exporter(self, label: str) -> bytes:
         """Give 32 bytes of this channel for a signature; each use has a label of its own.
@@ -184,6 +206,7 @@ class Connection(asyncio.Protocol, asyncio.Transport):
             purpose=self.claimed_purpose,
             remote_address=self.remote_address,
             tls=self._tls,
+            since_s=clock.boot_s(),
         )
         self._peer = peer
         app = application()

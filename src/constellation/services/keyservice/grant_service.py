@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from constellation.atls.server import peer_of
 from constellation.base import clock
-from constellation.base.errors import Rejected
+from constellation.base.errors import Unavailable
 from constellation.crypto.signing import dump_private_key, load_private_key
 from constellation.kube.join_log import SignedRecord, verify_record
 from constellation.rpc.errors import raise_status
@@ -48,6 +48,7 @@ __all__ = [
 
 GRANT_PORT = 9092
 GRANT_CLIENT, GRANT_SERVER = "grant-client", "grant-server"
+_EVIDENCE_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -105,8 +106,9 @@ class GrantHandlers(GrantServiceBase):
         with raise_status():
             request = await stream.recv_message()
             peer = peer_of(stream)
-            if request is None or peer.result is None:
-                raise Rejected(("grant: the peer showed no evidence",))
+            if request is None:
+                raise Unavailable("the caller ended the call before its request")
+            result = peer.attested(purpose=GRANT_CLIENT, within_s=_EVIDENCE_S, now_s=clock.boot_s())
             record = verify_record(
                 SignedRecord(data=request.record, signature=request.signature),
                 join_public_key=self._kept.verified().join_public_key,
@@ -115,7 +117,7 @@ class GrantHandlers(GrantServiceBase):
             membership = self._membership()
             member = judge_grant(
                 record,
-                attester_id=peer.result.attester_id,
+                attester_id=result.attester_id,
                 own_name=self._own_name,
                 membership=membership,
                 grants=self._known.look(membership),
