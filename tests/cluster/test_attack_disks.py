@@ -19,7 +19,7 @@ import pytest
 
 from constellation.base.secret import Secret
 from constellation.disk import fscrypt
-from constellation.disk.state_disk import inspect
+from constellation.disk.native import inspect
 from constellation.disk.superblock import State
 from tests.cluster.conftest import eventually
 from tests.cluster.machines import (

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from constellation.base.secret import Secret
 from constellation.crypto.derive import MasterSecret, derive_key
-from constellation.disk.state_disk import inspect
+from constellation.disk.native import inspect
 from constellation.providers.local.daemon.layout import RUN_ROOT, STATE_ROOT
 from constellation.providers.local.infrastructure import LocalInfrastructure
 from tests.cluster.machines import disk_of, machine

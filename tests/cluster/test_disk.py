@@ -12,7 +12,7 @@ import pytest
 from constellation.base.errors import Rejected
 from constellation.base.secret import Secret
 from constellation.disk import fscrypt
-from constellation.disk.state_disk import finish, format_and_open, inspect, open_known
+from constellation.disk.native import finish, format_and_open, inspect, open_known
 from constellation.disk.superblock import State
 
 if TYPE_CHECKING:

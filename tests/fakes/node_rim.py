@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from constellation.attestation.model import Variant
     from constellation.base.secret import Secret
 
 __all__ = ["NodeRim", "PowerCut", "cut_at"]
@@ -61,6 +62,7 @@ class NodeRim:
     known: bool = False
     given: bool = False
     formatted: int = 0
+    way: state_disk.Way | None = None
     on: set[str] = field(default_factory=set)
     record: DiskRecord = field(default_factory=_new_disk)
     attester_id: bytes = bytes(32)
@@ -130,18 +132,20 @@ class NodeRim:
     def _write_record(self, record: DiskRecord) -> None:
         self.record = record
 
-    async def _format(self, device: Path, uuid: bytes, key: Secret) -> None:
+    async def _format(self, device: Path, uuid: bytes, key: Secret, *, variant: Variant) -> None:
         del device, key
         assert self.given, "PCR 15 comes before the first byte of the disk"
         assert not self.known, "a known disk is never formatted"
         assert uuid.hex() == self.record.uuid
         self.formatted += 1
+        self.way = state_disk.way_of(variant)
 
     async def _bind(self) -> None:
         for path in (self.paths.state, self.paths.kubernetes, self.paths.kubelet):
             path.mkdir(parents=True)
 
-    async def _finish(self) -> None:
+    async def _finish(self, *, variant: Variant) -> None:
+        assert state_disk.way_of(variant) is self.way
         self.known = True
 
     def _starts(self, name: str) -> object:

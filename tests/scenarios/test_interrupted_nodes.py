@@ -19,6 +19,7 @@ from constellation.base.errors import FormatError, Rejected
 from constellation.base.secret import Secret
 from constellation.crypto.signing import dump_private_key
 from constellation.crypto.x509 import CertificateAuthority
+from constellation.disk import luks, native
 from constellation.disk.superblock import State
 from constellation.kube import cluster_release, kubeadm
 from constellation.kube.node_record import load_node_record
@@ -313,16 +314,17 @@ GROUPS = SETTINGS.groups
 
 
 @pytest.mark.parametrize("kind", ["init", "join"])
-async def test_a_machine_outside_the_local_cloud_gets_no_disk_that_is_not_authentic(
-    rim: NodeRim, kind: str
+@pytest.mark.parametrize("variant", Variant)
+async def test_a_machine_outside_the_local_cloud_gets_a_disk_that_is_authentic(
+    rim: NodeRim, kind: str, variant: Variant
 ) -> None:
     run = Founding(rim) if kind == "init" else Joining(rim, Role.WORKER)
-    run.document = dataclasses.replace(OURS.document, variant=Variant.QEMU_VTPM)
+    run.document = dataclasses.replace(OURS.document, variant=variant)
     steps = run.steps() if isinstance(run, Joining) else run.run().steps()
-    with pytest.raises(Rejected, match="qemu-vtpm demands"):
-        await run.go(steps)
-    assert not rim.given
-    assert rim.record.state is State.NEW
+    disk = next(i for i, step in enumerate(steps) if step.name == "state disk")
+    with pytest.raises(PowerCut):
+        await run.go(cut_at(steps, disk, after=True))
+    assert rim.way is (native if variant is Variant.LOCAL_VTPM else luks)
 
 
 async def test_kubelet_registers_a_node_with_its_place(rim: NodeRim) -> None:

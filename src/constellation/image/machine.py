@@ -44,7 +44,7 @@ __all__ = ["VARIANTS", "MachineFlavour", "command_line", "ensure_machine_image",
 VARIANTS = (Variant.QEMU_VTPM,)
 """What a VM's image is built for: the other variants' images were never started anywhere."""
 
-_RECIPE = b"1"
+_RECIPE = b"2"
 _PROGRAM = "EFI/BOOT/BOOTX64.EFI"
 _ESP_SLACK_BYTES = 4 * 1024 * 1024
 _LEAST_ESP_BYTES = 36 * 1024 * 1024  # 65,525 clusters of 512 bytes: below that it is no FAT32

@@ -51,6 +51,13 @@ _UDEV = ("usr/bin/udevadm", "usr/lib/systemd/systemd-udevd", "usr/lib/udev", "et
          "usr/lib/systemd/system/systemd-udevd-control.socket",
          "usr/lib/systemd/system/systemd-udevd-kernel.socket")  # fmt: skip
 
+# what opens the state disk, and its libraries that the local cloud's root does not have
+_STATE_DISK = (
+    *("usr/sbin/cryptsetup", "usr/sbin/dmsetup"),
+    *(f"{_LIBRARIES}/{name}" for name in ("libcryptsetup.so.12", "libpopt.so.0",
+      "libjson-c.so.5", "libdevmapper.so.1.02.1")),
+)  # fmt: skip
+
 # dmsetup, and the libraries that ld.so finds for it without a cache
 _INITRD_LIBRARIES = ("libdevmapper.so.1.02.1", "libc.so.6", "libselinux.so.1", "libudev.so.1",
                      "libm.so.6", "libpcre2-8.so.0", "libcap.so.2")  # fmt: skip
@@ -78,7 +85,7 @@ class MachineFiles:
         return self.root / "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 
     async def entries(self) -> tuple[Entry, ...]:
-        """Give what is laid into the node's root: modules with their index, and udev."""
+        """Give what is laid into the node's root: modules with their index, udev, cryptsetup."""
         with tempfile.TemporaryDirectory(dir=self.root.parent, prefix=".modules-") as work:
             place = Path(work, "lib/modules", self.release)
             source = self.root / _MODULES / self.release
@@ -91,10 +98,13 @@ class MachineFiles:
             modules = await asyncio.to_thread(
                 linked_entries, place, below=f"{_MODULES}/{self.release}"
             )
-        udev: list[Entry] = []
+        found: list[Entry] = []
         for name in _UDEV:
-            udev += await asyncio.to_thread(linked_entries, self.root / name, below=name)
-        return (*modules, *(e for e in udev if "/hwdb.d/" not in e.path))
+            found += await asyncio.to_thread(linked_entries, self.root / name, below=name)
+        for name in _STATE_DISK:
+            data = await asyncio.to_thread((self.root / name).read_bytes)  # a library's link, too
+            found.append(Entry(path=name, data=data, executable=True))
+        return (*modules, *(e for e in found if "/hwdb.d/" not in e.path))
 
 
 async def machine_files(cache: Path, base: tuple[Deb, ...], report: Report) -> MachineFiles:

@@ -128,11 +128,12 @@ class InitRun:
                 "this node was given to its cluster, but its disk is not open",
                 hint="`constellation init` again, after the node was rebooted",
             )
-        state_disk.require_enough_for(self._document.variant)
+        variant = self._document.variant
         uuid, device = bytes.fromhex(record.uuid), state_disk.DEVICE
         if not await self._agent.given_to_cluster():
             await self._agent.give_to_cluster(self._document.cluster_id)
-        await state_disk.format_and_open(device, uuid, disk_key(self._master, uuid))
+        key = disk_key(self._master, uuid)
+        await state_disk.format_and_open(device, uuid, key, variant=variant)
         await state_disk.bind_folders()
         self._paths.keys.mkdir(mode=0o700, exist_ok=True)
         node_keys.private(
@@ -145,7 +146,7 @@ class InitRun:
             self._plan.SerializeToString(deterministic=True),
             mode=0o600,
         )
-        await state_disk.finish()
+        await state_disk.finish(variant=variant)
         state_disk.write_record(state_disk.DiskRecord(state=State.OPEN, uuid=record.uuid))
 
     async def _check_artifacts(self) -> None:

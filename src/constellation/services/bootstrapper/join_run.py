@@ -166,13 +166,13 @@ class JoinRun:
         if record.state is State.OPEN:
             return
         assert self._new is not None  # noqa: S101 - a new disk means a new ticket
-        state_disk.require_enough_for(self._document.variant)
+        variant = self._document.variant
         uuid, key = bytes.fromhex(record.uuid), Secret(self._ticket.disk_key)
         if not await self._agent.given_to_cluster():
             await self._agent.give_to_cluster(self._document.cluster_id)
         # before the disk: without them this node starts again and asks for another ticket
         secrets = await self._redeem(self._new) if self._role is NodeRole.CONTROL_PLANE else None
-        await state_disk.format_and_open(state_disk.DEVICE, uuid, key)
+        await state_disk.format_and_open(state_disk.DEVICE, uuid, key, variant=variant)
         await state_disk.bind_folders()
         self._paths.keys.mkdir(mode=0o700, exist_ok=True)
         node_keys.keep(self._new.keys, paths=self._paths)
@@ -181,7 +181,7 @@ class JoinRun:
         self._paths.kept_policy(self._document).keep(self._new.policy)
         kept = without_secrets(self._ticket).SerializeToString()
         write_atomic(self._paths.ticket, kept, mode=0o600)
-        await state_disk.finish()
+        await state_disk.finish(variant=variant)
         state_disk.write_record(state_disk.DiskRecord(state=State.OPEN, uuid=record.uuid))
 
     async def _redeem(self, new: NewPlace) -> ControlPlaneSecrets:

@@ -125,7 +125,9 @@ class _RealDoor:
         self._device = state_disk.device_from_host()
 
     async def inspect(self) -> DiskState:
-        return await asyncio.to_thread(state_disk.inspect, self._device)
+        return await asyncio.to_thread(
+            state_disk.inspect, self._device, variant=self._document.variant
+        )
 
     def new_uuid(self) -> bytes:
         return secrets.token_bytes(16)
@@ -134,7 +136,7 @@ class _RealDoor:
         state_disk.write_record(record)
 
     async def open(self, uuid: bytes, key: Secret) -> str:
-        await state_disk.open_known(self._device, uuid, key)
+        await state_disk.open_known(self._device, uuid, key, variant=self._document.variant)
         await state_disk.bind_folders()
         with contextlib.suppress(FileNotFoundError):
             return load_node_record(NODE_JSON.read_bytes()).name
