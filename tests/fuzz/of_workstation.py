@@ -19,6 +19,7 @@ from constellation.config.schema import Config
 from constellation.config.state import dump_state, parse_state
 from constellation.config.writer import dump_example
 from constellation.crypto.derive import MasterSecret
+from constellation.disk.luks_header import HEADER_BYTES, judge_luks
 from constellation.disk.superblock import SUPERBLOCK_END, judge
 from constellation.kms.master_secret import dump_master_secret, load_master_secret
 from constellation.providers.local import metadata
@@ -34,6 +35,7 @@ from tests.unit.config.test_state import STATE
 from tests.unit.disk.test_superblock import ext4
 from tests.unit.providers.local import test_image_archive as made
 from tests.unit.releases.test_lock import LOCK
+from tests.vectors.luks2_header import made_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,6 +121,20 @@ def _superblocks() -> Iterable[bytes]:
     yield ext4()[:SUPERBLOCK_END]
 
 
+def _luks(data: bytes) -> object:
+    header = data[:HEADER_BYTES].ljust(HEADER_BYTES, b"\0")
+    return judge_luks(header, blank=not any(data))
+
+
+def _luks_long(size: int) -> bytes:
+    """Give both copies with as many key slots as fit: the longest JSON that is read."""
+    start = made_header()
+    text = start[4096:16384].rstrip(b"\0")
+    slots = b"".join(b'"%d":{},' % number for number in range(size // 10))
+    area = text.replace(b'"keyslots":{', b'"keyslots":{' + slots, 1)[:12288].ljust(12288, b"\0")
+    return start[:4096] + area + start[16384:20480] + area
+
+
 _KUBECONFIG = (
     b"apiVersion: v1\nkind: Config\nclusters:\n- name: c\n"
     b"  cluster: {server: 'https://10.42.0.1:6443'}\n"
@@ -159,6 +175,14 @@ TARGETS = (
         seeds=_superblocks,
         allowed=(FormatError, Rejected),
         max_bytes=SUPERBLOCK_END,
+    ),
+    Target(
+        name="luks-header",
+        run=_luks,
+        seeds=lambda: [made_header()],
+        allowed=(FormatError, Rejected),
+        long=_luks_long,
+        max_bytes=32768,
     ),
     Target(
         name="config-file",

@@ -65,6 +65,7 @@ class Hosts:
             endpoint=block.endpoint,
             trust_roots=tuple(sorted(roots)),
             folder=self.workspace.hosts,
+            state_disk=block.state_disk,
             ports=self.ports,
             answers=_on_this_machine,
         )

@@ -60,6 +60,7 @@ def infrastructure_of(
         endpoint=block.endpoint,
         trust_roots=read_trust_roots(workspace.folder, block.trust_roots),
         folder=workspace.hosts,
+        state_disk=block.state_disk,
     )
 
 

@@ -33,6 +33,13 @@ class BaremetalProvider(Section):
     """File (PEM, from here) with the authorities that certify attestation keys of the hosts' vTPMs.
     For "qemu-vtpm" only: chips have their makers' authorities."""
 
+    state_disk: Annotated[str, Field(pattern=r"^[A-Za-z0-9_:+=@-][A-Za-z0-9_.:+=@-]{0,127}$")] = (
+        "virtio-state-disk"
+    )
+    """Name of each host's state disk, as udev lists it in /dev/disk/by-id: of a virtio disk it is
+    `virtio-` and its serial number. A node formats it if it is blank, and refuses it if it is
+    another's."""
+
     endpoint: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}:\d{1,5}$")]
     """Address of the API server as users and nodes reach it (host:port): a load balancer before the
     control planes, or the one control plane's own."""

@@ -22,10 +22,21 @@ if TYPE_CHECKING:
 
     from constellation.providers.protocols import Group
 
-__all__ = ["HOSTS_FILE", "USER_DATA_FILE", "Host", "Hosts", "dump_hosts", "hosts_of", "parse_hosts"]
+__all__ = [
+    "HOSTS_FILE",
+    "STATE_DISK_FILE",
+    "USER_DATA_FILE",
+    "Host",
+    "Hosts",
+    "dump_hosts",
+    "hosts_of",
+    "parse_hosts",
+]
 
 HOSTS_FILE: Final = "hosts.json"
 USER_DATA_FILE: Final = "user-data"
+STATE_DISK_FILE: Final = "state-disk"
+"""The state disk's name below /dev/disk/by-id (`disk.state_disk.device_from_host`)."""
 _MAX_BYTES = 256 * 1024
 _MOST = 500
 

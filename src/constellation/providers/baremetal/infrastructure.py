@@ -17,6 +17,7 @@ from constellation.base.files import write_atomic
 from constellation.base.progress import Progress
 from constellation.providers.baremetal.hosts import (
     HOSTS_FILE,
+    STATE_DISK_FILE,
     USER_DATA_FILE,
     Hosts,
     dump_hosts,
@@ -44,7 +45,8 @@ class BaremetalInfrastructure:
     """The hosts of one cluster; `folder` is for what they read, one folder each within.
 
     `addresses` by node group; `endpoint` host:port of the API server; `trust_roots` (DER) certify
-    the hosts' attestation keys where no vendor does; `ports` and `answers` are other ones in tests.
+    the hosts' attestation keys where no vendor does; `state_disk` is the name that each host's disk
+    has below /dev/disk/by-id; `ports` and `answers` are other ones in tests.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class BaremetalInfrastructure:
         endpoint: str,
         trust_roots: tuple[bytes, ...],
         folder: Path,
+        state_disk: str,
         ports: Mapping[str, int] = PORTS,
         answers: Callable[[str, int], Awaitable[bool]] | None = None,
     ) -> None:
         self._uid, self._addresses, self._endpoint = uid, addresses, endpoint
         self._trust_roots, self._folder, self._ports = trust_roots, folder, ports
+        self._state_disk = state_disk
         self._answers = answers or takes_connections
 
     async def apply(self, desired: Desired, *, report: Report) -> InfrastructureState:
@@ -85,6 +89,7 @@ class BaremetalInfrastructure:
             place.mkdir(parents=True, exist_ok=True)
             write_atomic(place / HOSTS_FILE, dump_hosts(own))
             write_atomic(place / USER_DATA_FILE, desired.node_document)
+            write_atomic(place / STATE_DISK_FILE, self._state_disk.encode())
         report(Progress(step=_STEP, detail=f"each one reads its folder in {self._folder}"))
         state = await self._state(tuple(hosts))
         silent = [i.instance_id for i in state.instances if i.state == "off"]

@@ -118,7 +118,12 @@ async def test_a_folder_of_another_cluster_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / WORKER.name / HOSTS_FILE).write_bytes(dump_hosts(HOSTS))
     assert written_for(tmp_path) == (HOSTS.uid,)
     other = BaremetalInfrastructure(
-        "other-00ffff", addresses={}, endpoint="192.0.2.1:6443", trust_roots=(), folder=tmp_path
+        "other-00ffff",
+        addresses={},
+        endpoint="192.0.2.1:6443",
+        trust_roots=(),
+        folder=tmp_path,
+        state_disk="virtio-state-disk",
     )
     with pytest.raises(Conflict, match="is of constell-0a1b2c"):
         await other.observe()
