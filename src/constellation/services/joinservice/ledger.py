@@ -7,7 +7,8 @@ decides again from the new membership (design, section 10, "Join log").
 Every record whose number divides by 500 is a checkpoint, whoever writes it: nothing else can take
 that number, so that the log is bounded however fast others write. The log begins with the
 checkpoint before the newest one. Who was away while it was cut goes on from a checkpoint: writing
-after a head that the others have left behind would be a second log (ADR 110).
+after a head that the others have left behind would be a second log (ADR 110). What stands under a
+record's name and was not signed as that record is taken away: it must not keep nodes out.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ class Ledger:
             await self._take_next(founding)
         await self._meet()
         for _ in range(_TRIES):
-            while (record := await self._records.get(self._membership.sequence + 1)) is not None:
+            while (record := await self._shared(self._membership.sequence + 1)) is not None:
                 self._keep(
                     record,
                     join_log.advance(self._membership, record, join_public_key=self._public),
@@ -221,7 +222,7 @@ class Ledger:
                 and has no checkpoint to go on from.
         """
         sequence = self._membership.sequence
-        if sequence > 0 and await self._records.get(sequence) is None:
+        if sequence > 0 and await self._shared(sequence) is None:
             oldest = await self._records.oldest()
             if oldest == sequence + 1:
                 return  # cut off right behind this copy's end
@@ -235,7 +236,7 @@ class Ledger:
         ends = self._membership.sequence
         first = -(-oldest // CHECKPOINT_EVERY) * CHECKPOINT_EVERY
         for number in (first, first + CHECKPOINT_EVERY):
-            record = await self._records.get(number)
+            record = await self._shared(number)
             if record is None or not _is_checkpoint(record):
                 continue
             after = join_log.replay(
@@ -243,8 +244,6 @@ class Ledger:
                 join_public_key=self._public,
                 cluster_id=self._membership.settings.cluster_id,
             )
-            if after.sequence != number:
-                raise Untrusted(f"join log: record {after.sequence} stands as {number} in the API")
             _log.warning(
                 "this copy ends before the log begins, it goes on from a checkpoint",
                 extra={"ended": ends, "checkpoint": number},
@@ -257,6 +256,40 @@ class Ledger:
             hint="compare the copies in /var/lib/constellation/join-log",
         )
 
+    async def _shared(self, sequence: int) -> SignedRecord | None:
+        """Give what the shared log has under this number, if a holder of the join key wrote it.
+
+        Raises:
+            FormatError: signed, and not to be read: by a JoinService of a later release.
+        """
+        try:
+            record = await self._records.get(sequence)
+        except FormatError as error:
+            await self._take_away(sequence, why=str(error))
+            return None
+        if record is None:
+            return None
+        try:
+            found = join_log.verify_record(
+                record,
+                join_public_key=self._public,
+                cluster_id=self._membership.settings.cluster_id,
+            )
+        except Untrusted as error:
+            await self._take_away(sequence, why=str(error))
+            return None
+        if found.sequence != sequence:
+            await self._take_away(sequence, why=f"it is record {found.sequence}")
+            return None
+        return record
+
+    async def _take_away(self, sequence: int, *, why: str) -> None:
+        _log.error(
+            "somebody else's object stood in the join log, it is removed",
+            extra={"sequence": sequence, "reason": why},
+        )
+        await self._records.delete(sequence)
+
     async def _republish(self) -> None:
         """Give back to the API what it lost (a restored etcd); refuse what it exchanged."""
         sequence, missing = self._membership.sequence, []
@@ -264,7 +297,7 @@ class Ledger:
             kept = self._copy.record(sequence)
             if kept is None:
                 break
-            shared = await self._records.get(sequence)
+            shared = await self._shared(sequence)
             if shared == kept:
                 break
             if shared is not None:

@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from constellation.base.errors import Unavailable, Untrusted
+from constellation.base.errors import FormatError, Unavailable, Untrusted
 from constellation.cluster.log import from_checkpoint
-from constellation.kube.join_log import CHECKPOINT_EVERY, Entry, Kind, load_record, replay
+from constellation.crypto import signing
+from constellation.kube.join_log import (
+    CHECKPOINT_EVERY,
+    Entry,
+    Kind,
+    SignedRecord,
+    load_record,
+    replay,
+)
 from constellation.kube.log_copy import LogCopy
 from tests.fakes.join_world import SharedLog, ledger_of, write_control_plane
 from tests.fakes.members import CLUSTER_ID
@@ -21,10 +29,19 @@ if TYPE_CHECKING:
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
 
 
+NO_RECORD = SignedRecord(data=b"", signature=b"")
+
+
 class Log(SharedLog):
     """One that stops answering after so many removals."""
 
     removals: int = 1 << 30
+
+    async def get(self, sequence: int) -> SignedRecord | None:
+        record = await super().get(sequence)
+        if record == NO_RECORD:
+            raise FormatError("JoinRecord: record or signature is missing")
+        return record
 
     async def delete(self, sequence: int) -> None:
         self.removals -= 1
@@ -137,6 +154,48 @@ async def test_a_log_that_begins_after_the_copy_and_has_no_checkpoint_is_untrust
     log.records[2] = one.record(2)
     await away.write(lambda _: junk(2), now=2)
     assert away.membership.sequence == 6, "the control case: cut off right behind the copy"
+
+
+@pytest.mark.parametrize("what", ["no record", "another key's", "an older record"])
+async def test_what_somebody_writes_into_the_log_keeps_nobody_out(
+    tmp_path: Path, what: str
+) -> None:
+    files, log = write_control_plane(tmp_path), Log()
+    one = ledger_of(files, log)
+    await one.follow(now=1)
+    await grow(one, to=4)
+    genuine = log.records[4]
+    junk_ = {
+        "no record": NO_RECORD,
+        "another key's": SignedRecord(data=genuine.data, signature=bytes(64)),
+        "an older record": log.records[3],
+    }[what]
+    log.records[5] = junk_
+    log.records[2] = log.records[4] = junk_  # also where the verified ones stood
+    await one.write(lambda _: junk(2), now=2)
+    await one.follow(now=2)
+    assert one.membership.sequence == 5
+    assert log.records[4] == genuine
+    assert load_record(log.records[5]).entry.time == 2
+
+
+async def test_a_record_of_a_later_release_is_not_taken_away(tmp_path: Path) -> None:
+    files, log = write_control_plane(tmp_path), Log()
+    one = ledger_of(files, log)
+    await one.follow(now=1)
+    data = log.records[1].data.replace(b'"version":1', b'"version":2')
+    signature = signing.sign(
+        files.join_key(),
+        data,
+        label="constellation-join-log-v1",
+        cluster_id=CLUSTER_ID,
+        purpose="record",
+    )
+    later = SignedRecord(data=data, signature=signature)
+    log.records[2] = later
+    with pytest.raises(FormatError, match="version 2"):
+        await one.follow(now=2)
+    assert log.records[2] == later
 
 
 def test_refusals_do_not_push_a_given_key_out_of_the_journal(tmp_path: Path) -> None:
