@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-__all__ = ["Answer", "Denied", "Missing", "Refused", "Throttled", "accept", "send", "trusting"]
+__all__ = [
+    "Answer",
+    "Denied",
+    "Missing",
+    "Refused",
+    "Throttled",
+    "accept",
+    "retry_after_s",
+    "send",
+    "trusting",
+]
 
 _PLAIN: Final = ("127.0.0.1", "169.254.169.254")
 _SUCCESS = range(200, 300)
@@ -148,7 +158,7 @@ def accept(answer: Answer, *, what: str) -> Answer:
         raise Denied(message, status=status)
     if status in (_NOT_FOUND, _GONE):
         raise Missing(message)
-    after = _retry_after(answer.headers.get("retry-after"))
+    after = retry_after_s(answer.headers.get("retry-after"))
     if status == _MANY or (status == _UNAVAILABLE and after is not None):
         asks = "" if after is None else f"; it asks for a pause of {after:g} s"
         raise Throttled(message + asks, retry_after_s=after)
@@ -157,7 +167,8 @@ def accept(answer: Answer, *, what: str) -> Answer:
     raise Refused(message, status=status)
 
 
-def _retry_after(text: str | None) -> float | None:
+def retry_after_s(text: str | None) -> float | None:
+    """Read the header Retry-After, a day at most; None: there is none, or no count of seconds."""
     # RFC 9110, section 10.2.3: seconds; a date is what no cloud's API sends, and means "unsaid"
     if text is None or not text.isascii() or not text.isdigit():
         return None
