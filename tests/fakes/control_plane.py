@@ -132,14 +132,20 @@ class Host:
         return Paths(
             state=self.home / "state",
             kubernetes=self.home / "kubernetes",
-            store=self.home / "store",
+            host=self.home / "host",
+            disk=self.home / "disk",
             run=self.home / "run",
         )
+
+    @property
+    def store(self) -> Path:
+        """Where the machine gives files by digest."""
+        return self.paths.host / "artifacts/sha256"
 
     def install(self, patch: pytest.MonkeyPatch) -> Policies:
         """Write programs, manifests of `OLD` and artifacts of `NEW`; gives the policy of `NEW`."""
         programs = self.home / "bin"
-        for folder in (programs, self.paths.manifests, self.paths.pki, self.paths.store / "sha256"):
+        for folder in (programs, self.paths.manifests, self.paths.pki, self.store):
             folder.mkdir(parents=True)
         words = {"python": sys.executable, "home": str(self.home)}
         for name, text in (("ctr", _CTR), ("kubectl", _KUBECTL)):
@@ -165,7 +171,7 @@ class Host:
 
     def artifact(self, name: str, data: bytes, kind: ArtifactKind) -> Artifact:
         digest = hashlib.sha256(data).hexdigest()
-        path = self.paths.store / "sha256" / digest
+        path = self.store / digest
         path.write_bytes(data)
         path.chmod(0o755)
         return Artifact(name=name, kind=kind, sha256=digest, size_bytes=len(data))

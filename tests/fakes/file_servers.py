@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from constellation.base import clock
-from constellation.base.file_server import NEVER_ASKED, Door, Pace
+from constellation.base.file_server import Door, Pace
 from constellation.crypto.signing import dump_private_key, generate_key, spki
 from constellation.crypto.x509 import CertificateAuthority
 from constellation.trust.artifact_list import Artifact, ArtifactKind
+from constellation.trust.artifact_sources import NEVER_ASKED
 
 if TYPE_CHECKING:
     from pathlib import Path

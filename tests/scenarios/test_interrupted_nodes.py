@@ -31,6 +31,7 @@ from constellation.providers.placement import Placement
 from constellation.providers.protocols import Instance, Role
 from constellation.rpc.stubs import init_pb2, join_pb2
 from constellation.services.api_identities import api_kubeconfig
+from constellation.services.artifact_shelf import GivenShelf
 from constellation.services.bootstrapper import join_run
 from constellation.services.bootstrapper.init_run import InitRun
 from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
@@ -162,6 +163,7 @@ class Joining:
             new=new,
             policy=parse_policy(signed.policy),
             placement=PLACEMENT,
+            shelf=GivenShelf(rim.paths.host),
         ).steps()
 
     async def go(self, steps: tuple[Step, ...]) -> None:
@@ -298,6 +300,7 @@ class Founding:
             master=None if self.rim.given else OURS.master,
             access=None if self.rim.given else self.access,
             placement=PLACEMENT,
+            shelf=GivenShelf(self.rim.paths.host),
             ask_policy=self._sign,
         )
 

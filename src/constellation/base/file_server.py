@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = [
-    "NEVER_ASKED",
     "PARTIAL",
     "USUAL_PACE",
     "Door",
@@ -45,19 +44,6 @@ __all__ = [
     "fetch_file",
     "lookup",
 ]
-
-NEVER_ASKED = tuple(
-    ipaddress.IPv4Network(network)
-    for network in (
-        "0.0.0.0/8",  # this host: Linux takes it for 127.0.0.1
-        "127.0.0.0/8",  # loopback
-        "169.254.0.0/16",  # link-local: every cloud's metadata service
-        "168.63.129.16/32",  # Azure's wire server
-        "224.0.0.0/4",  # multicast
-        "240.0.0.0/4",  # reserved, and broadcast
-    )
-)
-"""Where no file server of other people's is."""
 
 PARTIAL = ".part"
 """End of the names of files that are not whole; they begin with a dot."""
@@ -94,7 +80,10 @@ async def lookup(host: str, port: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """Where requests may go: to none of the networks `closed`, by addresses that `ask` gives."""
+    """Where requests may go: to none of the networks `closed`, by addresses that `ask` gives.
+
+    Usually closed: `trust.artifact_sources.NEVER_ASKED`, and where the caller has services.
+    """
 
     closed: tuple[ipaddress.IPv4Network, ...]
     ask: Lookup = lookup

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from constellation.attestation.model import Variant
 from constellation.base.errors import Conflict
+from constellation.config.artifacts import Artifacts
 from constellation.config.machines import check_group
 from constellation.config.providers.aws import AwsProvider
 from constellation.config.providers.azure import AzureProvider
@@ -231,6 +232,9 @@ class Config(Section):
     releases: Releases = Releases()
     """Where releases come from."""
 
+    artifacts: Artifacts = Artifacts()
+    """Where nodes fetch Kubernetes, its images and the services from."""
+
     attestation: Attestation = Attestation()
     """How nodes prove what they run."""
 
@@ -250,6 +254,14 @@ class Config(Section):
             return found
         variant = str(catalogue(_provider_of(found.get("provider"))).strongest.variant)
         return {**found, "attestation": {"variant": variant, **attestation}}
+
+    @field_validator("artifacts")
+    @classmethod
+    def _local_has_its_own(cls, artifacts: Artifacts, info: ValidationInfo) -> Artifacts:
+        provider = info.data.get("provider")
+        if provider is not None and provider.local is not None and artifacts.sources:
+            raise ValueError("expected none on the local provider: nodes get this machine's files")
+        return artifacts
 
     @field_validator("attestation")
     @classmethod

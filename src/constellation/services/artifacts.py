@@ -1,6 +1,7 @@
 """Artifacts are checked against the list, again at each boot, and only then linked to be run.
 
-For the local cloud they are hashed where they lie (design, section 10, "Disks": local only).
+Files are hashed where they lie: on the local cloud's workstation, or on a state disk with integrity
+(design, section 10, "Disks"; `artifact_shelf` says which).
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ if TYPE_CHECKING:
 
     from constellation.trust.artifact_list import Artifact, ArtifactList
 
-__all__ = ["check", "check_all", "link_programs", "mounted", "read_checked"]
+__all__ = ["check_all", "link_programs", "mounted", "read_checked", "used_by_nodes"]
 
 _NODE_KINDS = (ArtifactKind.BINARY, ArtifactKind.CONTENT, ArtifactKind.ARCHIVE)
 """Images come inside the content; their own archives are for a cache that has none yet."""
 _AT_ONCE = 2
 
 
-async def check(artifacts: ArtifactList, *, store: Path) -> None:
-    """Hash every file that this node uses, below `store`/sha256.
+def used_by_nodes(artifacts: ArtifactList) -> tuple[Artifact, ...]:
+    """Give the files that every node uses, at each boot."""
+    return tuple(a for a in artifacts.artifacts if a.kind in _NODE_KINDS)
+
+
+async def check_all(wanted: Iterable[Artifact], *, store: Path) -> None:
+    """Hash these files below `store`/sha256.
 
     Raises:
         Rejected: names each artifact whose digest or size is another one, found and expected.
         Unavailable: a file is not there.
     """
-    await check_all((a for a in artifacts.artifacts if a.kind in _NODE_KINDS), store=store)
-
-
-async def check_all(wanted: Iterable[Artifact], *, store: Path) -> None:
-    """Hash these files below `store`/sha256. Raises as `check` does."""
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(artifact: Artifact) -> str:

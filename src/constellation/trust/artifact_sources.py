@@ -14,10 +14,24 @@ from dataclasses import dataclass
 
 from constellation.base.errors import FormatError
 
-__all__ = ["MAX_SOURCES", "Source", "parse_source", "parse_sources"]
+__all__ = ["MAX_SOURCES", "NEVER_ASKED", "Source", "parse_source", "parse_sources"]
 
 MAX_SOURCES = 4
 """A node asks one after the other, each within its deadline."""
+
+NEVER_ASKED = tuple(
+    ipaddress.IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this host: Linux takes it for 127.0.0.1
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local: every cloud's metadata service
+        "168.63.129.16/32",  # Azure's wire server
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+    )
+)
+"""Where no file server of other people's is."""
+
 
 _LONGEST = 256
 _PORTS = {"http": 80, "https": 443}

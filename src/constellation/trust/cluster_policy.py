@@ -17,6 +17,7 @@ from constellation.base import decode
 from constellation.base.errors import FormatError, Untrusted
 from constellation.crypto import signing
 from constellation.crypto.derive import CLUSTER_ID_BYTES
+from constellation.trust.artifact_sources import parse_sources
 from constellation.trust.sealed_access import MAX_SEALED_BYTES
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ class ClusterPolicy:
     published of them. `platform`: what the owner demands of chips and clouds; None where the
     variant has neither. `slots`: how many nodes of a group may live at once; a group that is not
     named has what `init` said. `provider_access`: what control planes ask the provider's API with
-    from now on, sealed for them (`trust.sealed_access`); empty: what they have. For the three the
+    from now on, sealed for them (`trust.sealed_access`); empty: what they have. `artifact_sources`:
+    where nodes may fetch what the lists name, in turn (`trust.artifact_sources`). For the four the
     owner alone speaks.
     """
 
@@ -137,6 +139,7 @@ class ClusterPolicy:
     platform: PlatformDemands | None = None
     slots: dict[str, int] = field(default_factory=dict)
     provider_access: bytes = b""
+    artifact_sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.cluster_id) != CLUSTER_ID_BYTES:
@@ -159,6 +162,7 @@ class ClusterPolicy:
                 f"cluster policy: provider access of {len(self.provider_access)} bytes, at most "
                 f"{MAX_SEALED_BYTES}"
             )
+        parse_sources(self.artifact_sources)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from constellation.base.digest import WrongDigest
-from constellation.base.file_server import NEVER_ASKED, Door, NotServed, Wanted, fetch_file
+from constellation.base.file_server import Door, NotServed, Wanted, fetch_file
+from constellation.trust.artifact_sources import NEVER_ASKED
 from tests.fakes import file_servers
 from tests.fakes.file_servers import BRISK, NAME, FileServer, door_to, file_server
 

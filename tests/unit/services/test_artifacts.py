@@ -42,7 +42,7 @@ def listed() -> ArtifactList:
 async def test_programs_and_plugins_are_linked_after_they_were_checked(
     store: Path, tmp_path: Path
 ) -> None:
-    await artifacts.check(listed(), store=store)
+    await artifacts.check_all(artifacts.used_by_nodes(listed()), store=store)
     programs, plugins = tmp_path / "bin", tmp_path / "cni"
     for _ in range(2):
         artifacts.link_programs(listed(), store=store, programs=programs, plugins=plugins)
@@ -56,13 +56,13 @@ async def test_a_changed_artifact_is_refused_by_name(store: Path, damaged: bytes
     wanted = hashlib.sha256(FILES["kubelet"]).hexdigest()
     (store / "sha256" / wanted).write_bytes(damaged)
     with pytest.raises(Rejected, match=f"artifact kubelet: found SHA-256 .*expected {wanted}"):
-        await artifacts.check(listed(), store=store)
+        await artifacts.check_all(artifacts.used_by_nodes(listed()), store=store)
 
 
 async def test_a_missing_artifact_is_named(store: Path) -> None:
     (store / "sha256" / hashlib.sha256(FILES["ptp"]).hexdigest()).unlink()
     with pytest.raises(Unavailable, match="artifact ptp"):
-        await artifacts.check(listed(), store=store)
+        await artifacts.check_all(artifacts.used_by_nodes(listed()), store=store)
 
 
 def test_a_bundle_that_the_machine_did_not_mount_is_not_read_from_somewhere_else(

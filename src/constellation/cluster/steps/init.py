@@ -171,6 +171,7 @@ async def _start(
         owner_signature=signature,
         plan=_plan(context, state),
         time=int(context.now().timestamp()),
+        artifact_sources=context.config.artifacts.sources,
     )
     if not reach.is_given_to_cluster(state, channel.peer):
         start.master_key = secrets.master.key.reveal()
@@ -236,6 +237,7 @@ def _with_policy(
         join_public_key=join_public_key,
         platform=state.platform,
         slots={name: group.most for name, group in context.config.node_groups.items()},
+        artifact_sources=context.config.artifacts.sources,
     )
     return dataclasses.replace(
         state, policy=sign_policy(policy, secrets.owner_key), policy_serial=policy.serial

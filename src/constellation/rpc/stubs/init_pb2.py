@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\ninit.proto\x12\x15\x63onstellation.init.v1\"u\n\x0bInitRequest\x12-\n\x05start\x18\x01 \x01(\x0b\x32\x1c.constellation.init.v1.StartH\x00\x12/\n\x06policy\x18\x02 \x01(\x0b\x32\x1d.constellation.init.v1.PolicyH\x00\x42\x06\n\x04kind\"\xa2\x01\n\x05Start\x12\x17\n\x0fowner_signature\x18\x01 \x01(\x0c\x12\x12\n\nmaster_key\x18\x02 \x01(\x0c\x12\x13\n\x0bmaster_salt\x18\x03 \x01(\x0c\x12\x30\n\x04plan\x18\x04 \x01(\x0b\x32\".constellation.init.v1.ClusterPlan\x12\x0c\n\x04time\x18\x05 \x01(\x03\x12\x17\n\x0fprovider_access\x18\x06 \x01(\x0c\"\xab\x02\n\x0b\x43lusterPlan\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\x12kubernetes_version\x18\x02 \x01(\t\x12\x15\n\rartifact_list\x18\x03 \x01(\x0c\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\x15\n\ruser_endpoint\x18\x05 \x01(\t\x12\x10\n\x08\x61pi_sans\x18\x06 \x03(\t\x12\x14\n\x0cservice_cidr\x18\x07 \x01(\t\x12\x10\n\x08pod_cidr\x18\x08 \x01(\t\x12\x11\n\tmesh_cidr\x18\t \x01(\t\x12\x35\n\x0bnode_groups\x18\n \x03(\x0b\x32 .constellation.init.v1.NodeGroup\x12\x13\n\x0binstance_id\x18\x0b \x01(\t\x12\x19\n\x11\x63loud_integration\x18\x0c \x01(\x08\"O\n\tNodeGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x0b\n\x03min\x18\x04 \x01(\r\x12\x0b\n\x03max\x18\x05 \x01(\r\"+\n\x06Policy\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xc5\x02\n\tInitEvent\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.constellation.init.v1.StepH\x00\x12/\n\x08progress\x18\x02 \x01(\x0b\x32\x1b.constellation.init.v1.StepH\x00\x12+\n\x04\x64one\x18\x03 \x01(\x0b\x32\x1b.constellation.init.v1.StepH\x00\x12<\n\rpolicy_needed\x18\x04 \x01(\x0b\x32#.constellation.init.v1.PolicyNeededH\x00\x12\x33\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1f.constellation.init.v1.FinishedH\x00\x12/\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32\x1d.constellation.init.v1.FailedH\x00\x42\x06\n\x04kind\"A\n\x04Step\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x04\x12\r\n\x05total\x18\x04 \x01(\x04\"\'\n\x0cPolicyNeeded\x12\x17\n\x0fjoin_public_key\x18\x01 \x01(\x0c\">\n\x08\x46inished\x12\x12\n\nkubeconfig\x18\x01 \x01(\x0c\x12\x1e\n\x16\x63luster_ca_certificate\x18\x02 \x01(\x0c\"K\n\x06\x46\x61iled\x12\x11\n\texit_code\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\x12\x0f\n\x07journal\x18\x04 \x01(\x0c\x32_\n\x0bInitService\x12P\n\x04Init\x12\".constellation.init.v1.InitRequest\x1a .constellation.init.v1.InitEvent(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\ninit.proto\x12\x15\x63onstellation.init.v1\"u\n\x0bInitRequest\x12-\n\x05start\x18\x01 \x01(\x0b\x32\x1c.constellation.init.v1.StartH\x00\x12/\n\x06policy\x18\x02 \x01(\x0b\x32\x1d.constellation.init.v1.PolicyH\x00\x42\x06\n\x04kind\"\xbc\x01\n\x05Start\x12\x17\n\x0fowner_signature\x18\x01 \x01(\x0c\x12\x12\n\nmaster_key\x18\x02 \x01(\x0c\x12\x13\n\x0bmaster_salt\x18\x03 \x01(\x0c\x12\x30\n\x04plan\x18\x04 \x01(\x0b\x32\".constellation.init.v1.ClusterPlan\x12\x0c\n\x04time\x18\x05 \x01(\x03\x12\x17\n\x0fprovider_access\x18\x06 \x01(\x0c\x12\x18\n\x10\x61rtifact_sources\x18\x07 \x03(\t\"\xab\x02\n\x0b\x43lusterPlan\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\x12kubernetes_version\x18\x02 \x01(\t\x12\x15\n\rartifact_list\x18\x03 \x01(\x0c\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\x15\n\ruser_endpoint\x18\x05 \x01(\t\x12\x10\n\x08\x61pi_sans\x18\x06 \x03(\t\x12\x14\n\x0cservice_cidr\x18\x07 \x01(\t\x12\x10\n\x08pod_cidr\x18\x08 \x01(\t\x12\x11\n\tmesh_cidr\x18\t \x01(\t\x12\x35\n\x0bnode_groups\x18\n \x03(\x0b\x32 .constellation.init.v1.NodeGroup\x12\x13\n\x0binstance_id\x18\x0b \x01(\t\x12\x19\n\x11\x63loud_integration\x18\x0c \x01(\x08\"O\n\tNodeGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x0b\n\x03min\x18\x04 \x01(\r\x12\x0b\n\x03max\x18\x05 \x01(\r\"+\n\x06Policy\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xc5\x02\n\tInitEvent\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.constellation.init.v1.StepH\x00\x12/\n\x08progress\x18\x02 \x01(\x0b\x32\x1b.constellation.init.v1.StepH\x00\x12+\n\x04\x64one\x18\x03 \x01(\x0b\x32\x1b.constellation.init.v1.StepH\x00\x12<\n\rpolicy_needed\x18\x04 \x01(\x0b\x32#.constellation.init.v1.PolicyNeededH\x00\x12\x33\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1f.constellation.init.v1.FinishedH\x00\x12/\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32\x1d.constellation.init.v1.FailedH\x00\x42\x06\n\x04kind\"A\n\x04Step\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x04\x12\r\n\x05total\x18\x04 \x01(\x04\"\'\n\x0cPolicyNeeded\x12\x17\n\x0fjoin_public_key\x18\x01 \x01(\x0c\">\n\x08\x46inished\x12\x12\n\nkubeconfig\x18\x01 \x01(\x0c\x12\x1e\n\x16\x63luster_ca_certificate\x18\x02 \x01(\x0c\"K\n\x06\x46\x61iled\x12\x11\n\texit_code\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\x12\x0f\n\x07journal\x18\x04 \x01(\x0c\x32_\n\x0bInitService\x12P\n\x04Init\x12\".constellation.init.v1.InitRequest\x1a .constellation.init.v1.InitEvent(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,23 +34,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INITREQUEST']._serialized_start=37
   _globals['_INITREQUEST']._serialized_end=154
   _globals['_START']._serialized_start=157
-  _globals['_START']._serialized_end=319
-  _globals['_CLUSTERPLAN']._serialized_start=322
-  _globals['_CLUSTERPLAN']._serialized_end=621
-  _globals['_NODEGROUP']._serialized_start=623
-  _globals['_NODEGROUP']._serialized_end=702
-  _globals['_POLICY']._serialized_start=704
-  _globals['_POLICY']._serialized_end=747
-  _globals['_INITEVENT']._serialized_start=750
-  _globals['_INITEVENT']._serialized_end=1075
-  _globals['_STEP']._serialized_start=1077
-  _globals['_STEP']._serialized_end=1142
-  _globals['_POLICYNEEDED']._serialized_start=1144
-  _globals['_POLICYNEEDED']._serialized_end=1183
-  _globals['_FINISHED']._serialized_start=1185
-  _globals['_FINISHED']._serialized_end=1247
-  _globals['_FAILED']._serialized_start=1249
-  _globals['_FAILED']._serialized_end=1324
-  _globals['_INITSERVICE']._serialized_start=1326
-  _globals['_INITSERVICE']._serialized_end=1421
+  _globals['_START']._serialized_end=345
+  _globals['_CLUSTERPLAN']._serialized_start=348
+  _globals['_CLUSTERPLAN']._serialized_end=647
+  _globals['_NODEGROUP']._serialized_start=649
+  _globals['_NODEGROUP']._serialized_end=728
+  _globals['_POLICY']._serialized_start=730
+  _globals['_POLICY']._serialized_end=773
+  _globals['_INITEVENT']._serialized_start=776
+  _globals['_INITEVENT']._serialized_end=1101
+  _globals['_STEP']._serialized_start=1103
+  _globals['_STEP']._serialized_end=1168
+  _globals['_POLICYNEEDED']._serialized_start=1170
+  _globals['_POLICYNEEDED']._serialized_end=1209
+  _globals['_FINISHED']._serialized_start=1211
+  _globals['_FINISHED']._serialized_end=1273
+  _globals['_FAILED']._serialized_start=1275
+  _globals['_FAILED']._serialized_end=1350
+  _globals['_INITSERVICE']._serialized_start=1352
+  _globals['_INITSERVICE']._serialized_end=1447
 # @@protoc_insertion_point(module_scope)

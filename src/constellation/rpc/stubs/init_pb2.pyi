@@ -15,20 +15,22 @@ class InitRequest(_message.Message):
     def __init__(self, start: _Optional[_Union[Start, _Mapping]] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("owner_signature", "master_key", "master_salt", "plan", "time", "provider_access")
+    __slots__ = ("owner_signature", "master_key", "master_salt", "plan", "time", "provider_access", "artifact_sources")
     OWNER_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     MASTER_KEY_FIELD_NUMBER: _ClassVar[int]
     MASTER_SALT_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_ACCESS_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_SOURCES_FIELD_NUMBER: _ClassVar[int]
     owner_signature: bytes
     master_key: bytes
     master_salt: bytes
     plan: ClusterPlan
     time: int
     provider_access: bytes
-    def __init__(self, owner_signature: _Optional[bytes] = ..., master_key: _Optional[bytes] = ..., master_salt: _Optional[bytes] = ..., plan: _Optional[_Union[ClusterPlan, _Mapping]] = ..., time: _Optional[int] = ..., provider_access: _Optional[bytes] = ...) -> None: ...
+    artifact_sources: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, owner_signature: _Optional[bytes] = ..., master_key: _Optional[bytes] = ..., master_salt: _Optional[bytes] = ..., plan: _Optional[_Union[ClusterPlan, _Mapping]] = ..., time: _Optional[int] = ..., provider_access: _Optional[bytes] = ..., artifact_sources: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ClusterPlan(_message.Message):
     __slots__ = ("name", "kubernetes_version", "artifact_list", "endpoint", "user_endpoint", "api_sans", "service_cidr", "pod_cidr", "mesh_cidr", "node_groups", "instance_id", "cloud_integration")

@@ -11,23 +11,24 @@ from constellation.trust import artifact_list
 
 if TYPE_CHECKING:
     from constellation.kube.node_record import NodeRecord
+    from constellation.services.artifact_shelf import Shelf
     from constellation.services.bootstrapper.paths import Paths
 
 __all__ = ["boot_steps"]
 
 
-def boot_steps(record: NodeRecord, *, paths: Paths) -> tuple[Step, ...]:
+def boot_steps(record: NodeRecord, *, shelf: Shelf, paths: Paths) -> tuple[Step, ...]:
     """Give the steps of a later boot; all of them hold until the next one only."""
     artifacts = artifact_list.parse(record.artifact_list)
 
     async def check() -> None:
-        await runtime.check_programs(artifacts, paths=paths)
+        await runtime.check_programs(artifacts, shelf=shelf)
 
     async def containerd() -> None:
-        await runtime.start_containerd(artifacts, paths=paths)
+        await runtime.start_containerd(artifacts, shelf=shelf)
 
     async def services() -> None:
-        await runtime.mount_services(artifacts, paths=paths)
+        await runtime.mount_services(artifacts, shelf=shelf, paths=paths)
         if record.role is NodeRole.CONTROL_PLANE:
             await runtime.start_keyservice(paths=paths)
             await runtime.start_upgrade_agent()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from constellation.providers.protocols import Instance
     from constellation.rpc.agent_client import AgentClient
     from constellation.rpc.stubs import init_pb2
+    from constellation.services.artifact_shelf import Shelf
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.artifact_list import ArtifactList
     from constellation.trust.cluster_policy import SignedPolicy
@@ -59,11 +60,13 @@ class InitRun:
         master: MasterSecret | None,
         access: Secret | None,
         placement: Placement | None,
+        shelf: Shelf,
         ask_policy: Callable[[bytes], Awaitable[SignedPolicy]],
     ) -> None:
         self._paths, self._agent, self._document = paths, agent, document
         self._own, self._plan, self._master = own, plan, master
         self._access, self._placement, self._ask_policy = access, placement, ask_policy
+        self._shelf = shelf
         if access is not None:
             check_access(paths.provider, access)
         self._artifacts: ArtifactList = artifact_list.parse(plan.artifact_list)
@@ -150,10 +153,10 @@ class InitRun:
         state_disk.write_record(state_disk.DiskRecord(state=State.OPEN, uuid=record.uuid))
 
     async def _check_artifacts(self) -> None:
-        await runtime.check_programs(self._artifacts, paths=self._paths)
+        await runtime.check_programs(self._artifacts, shelf=self._shelf)
 
     async def _start_containerd(self) -> None:
-        await runtime.start_containerd(self._artifacts, paths=self._paths)
+        await runtime.start_containerd(self._artifacts, shelf=self._shelf)
 
     async def _make_identity(self) -> None:
         keys = self._paths.keys
@@ -192,7 +195,7 @@ class InitRun:
         self._paths.kept_policy(self._document).keep_first(signed)
 
     async def _start_keyservice(self) -> None:
-        await runtime.mount_services(self._artifacts, paths=self._paths)
+        await runtime.mount_services(self._artifacts, shelf=self._shelf, paths=self._paths)
         await runtime.start_keyservice(paths=self._paths)
 
     async def _configure(self) -> None:
@@ -263,7 +266,7 @@ class InitRun:
             return ()
 
         async def apply() -> None:
-            await kubernetes.apply_cloud_objects(cloud, paths=self._paths)
+            await kubernetes.apply_cloud_objects(cloud, shelf=self._shelf, paths=self._paths)
 
         return (Step(name="cloud integration", do=apply),)
 

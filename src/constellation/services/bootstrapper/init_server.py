@@ -62,6 +62,7 @@ class Prepare(Protocol):
         *,
         master: MasterSecret | None,
         access: Secret | None,
+        sources: tuple[str, ...],
         time: int,
         ask_policy: Callable[[bytes], Awaitable[SignedPolicy]],
     ) -> Prepared:
@@ -69,7 +70,7 @@ class Prepare(Protocol):
 
         Raises:
             Conflict: an earlier run had another plan.
-            FormatError: plan or access are not what they must be.
+            FormatError: plan, access or sources of artifacts are not what they must be.
         """
         ...
 
@@ -132,6 +133,7 @@ class InitServer(InitServiceBase):
             start.plan,
             master=master,
             access=Secret(start.provider_access) if start.provider_access else None,
+            sources=tuple(start.artifact_sources),
             time=start.time,
             ask_policy=self._ask_policy,
         )

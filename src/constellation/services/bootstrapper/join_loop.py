@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from constellation.providers.placement import Placement
     from constellation.providers.protocols import Instance, Metadata
     from constellation.rpc.agent_client import AgentClient
+    from constellation.services.artifact_shelf import Shelf
     from constellation.services.bootstrapper.node_lock import NodeLock
     from constellation.services.bootstrapper.paths import Paths
     from constellation.services.join_channel import JoinServer
     from constellation.services.node_time import NodeTime
+    from constellation.trust.cluster_policy import ClusterPolicy
     from constellation.trust.node_document import NodeDocument
 
 __all__ = ["join_until_done"]
@@ -131,23 +133,34 @@ class _Joiner:
                 ),
                 policy=join_server.judged.policy,
                 placement=self._placement,
+                shelf=self._shelf(ticket, join_server.judged.policy),
             )
             await self._use(joining)
             await _settle(join_server, joining.node_name)
 
     async def go_on(self) -> None:
         """Use the ticket that an interrupted run kept."""
+        ticket = join_pb2.JoinTicket.FromString(self._paths.ticket.read_bytes())
+        policy = self._paths.kept_policy(self._document).verified()
         joining = JoinRun(
             paths=self._paths,
             agent=self._agent,
             document=self._document,
             own=self._own,
-            ticket=join_pb2.JoinTicket.FromString(self._paths.ticket.read_bytes()),
+            ticket=ticket,
             new=None,
-            policy=self._paths.kept_policy(self._document).verified(),
+            policy=policy,
             placement=self._placement,
+            shelf=self._shelf(ticket, policy),
         )
         await self._use(joining)
+
+    def _shelf(self, ticket: join_pb2.JoinTicket, policy: ClusterPolicy) -> Shelf:
+        return self._paths.shelf(
+            policy.artifact_sources,
+            own_address=self._own.address,
+            inner=(ticket.pod_network, ticket.service_cidr, ticket.mesh_cidr),
+        )
 
     def _request(self) -> join_pb2.JoinRequest:
         keys = self._keys.public

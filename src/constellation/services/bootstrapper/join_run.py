@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from constellation.providers.placement import Placement
     from constellation.providers.protocols import Instance
     from constellation.rpc.agent_client import AgentClient
+    from constellation.services.artifact_shelf import Shelf
     from constellation.services.bootstrapper.node_keys import FreshKeys
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.artifact_list import ArtifactList
@@ -114,10 +115,11 @@ class JoinRun:
         new: NewPlace | None,
         policy: ClusterPolicy,
         placement: Placement | None,
+        shelf: Shelf,
     ) -> None:
         self._paths, self._agent, self._document = paths, agent, document
         self._own, self._ticket, self._new = own, ticket, new
-        self._policy, self._placement = policy, placement
+        self._policy, self._placement, self._shelf = policy, placement, shelf
         self._artifacts = check_ticket(ticket, policy=policy)
         self._role = NodeRole.CONTROL_PLANE if ticket.HasField("control_plane") else NodeRole.WORKER
         self._peers = verified_peer_list(ticket.peers, policy=policy, minimum_serial=0)
@@ -197,10 +199,10 @@ class JoinRun:
         )
 
     async def _check_artifacts(self) -> None:
-        await runtime.check_programs(self._artifacts, paths=self._paths)
+        await runtime.check_programs(self._artifacts, shelf=self._shelf)
 
     async def _start_containerd(self) -> None:
-        await runtime.start_containerd(self._artifacts, paths=self._paths)
+        await runtime.start_containerd(self._artifacts, shelf=self._shelf)
 
     async def _install(self) -> None:
         ticket, keys = self._ticket, self._paths.keys
@@ -245,7 +247,7 @@ class JoinRun:
             node_keys.private(self._paths.access, secrets.access)
 
     async def _mount_services(self) -> None:
-        await runtime.mount_services(self._artifacts, paths=self._paths)
+        await runtime.mount_services(self._artifacts, shelf=self._shelf, paths=self._paths)
 
     async def _start_keyservice(self) -> None:
         await runtime.start_keyservice(paths=self._paths)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from constellation.kube.node_record import NodeRecord
     from constellation.kube.rollout import NodeGroup
     from constellation.providers.placement import Placement
+    from constellation.services.artifact_shelf import Shelf
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.artifact_list import Artifact
 
@@ -183,16 +184,18 @@ async def apply_groups(groups: tuple[NodeGroup, ...], *, paths: Paths) -> None:
     await node_tools.apply_objects(cluster_release.group_objects(groups), kubeconfig=paths.admin)
 
 
-async def apply_cloud_objects(artifact: Artifact, *, paths: Paths) -> None:
+async def apply_cloud_objects(artifact: Artifact, *, shelf: Shelf, paths: Paths) -> None:
     """Create the components of this cloud, of the file that was hashed and checked.
 
     Raises:
         Rejected: it is another file, or has what may not be (`cloud_objects.check_objects`).
+        FalseArtifact, Unavailable: as `Shelf.have` does.
     """
+    await shelf.have((artifact,))
     data = await asyncio.to_thread(
         artifacts.read_checked,
         artifact,
-        store=paths.host / "artifacts",
+        store=shelf.store,
         max_bytes=cloud_objects.MAX_BYTES,
     )
     cloud_objects.check_objects(data)

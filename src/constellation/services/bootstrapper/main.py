@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from constellation.attestation.model import AttestationResult
     from constellation.base.secret import Secret
     from constellation.crypto.derive import MasterSecret
+    from constellation.kube.node_record import NodeRecord
     from constellation.providers.placement import Placement
     from constellation.providers.protocols import Instance
     from constellation.rpc.stubs import init_pb2
+    from constellation.services.artifact_shelf import Shelf
     from constellation.services.bootstrapper.init_server import Prepared
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.cluster_policy import SignedPolicy
@@ -80,7 +82,7 @@ async def _run() -> None:
     lock = NodeLock(held_by=kind)
     if (record_file := REAL.state / "node.json").exists():
         record = load_node_record(record_file.read_bytes())
-        steps = boot_steps(record, paths=REAL)
+        steps = boot_steps(record, shelf=_shelf_of_boot(record, document, paths), paths=paths)
         await run_steps(steps, book=StepBook(REAL.steps, kind=kind), notify=_log_step)
         REAL.ticket.unlink(missing_ok=True)  # of a join that was cut off after its node record
         _log.info("this node is up", extra={"node": record.name, "role": str(record.role)})
@@ -105,6 +107,14 @@ async def _run() -> None:
                 )
     finally:
         agent.close()
+
+
+def _shelf_of_boot(record: NodeRecord, document: NodeDocument, paths: Paths) -> Shelf:
+    return paths.shelf(
+        paths.kept_policy(document).verified().artifact_sources,
+        own_address=record.address,
+        inner=(record.pod_network, record.service_cidr, record.mesh_cidr),
+    )
 
 
 async def _placement(provider: str) -> Placement | None:
@@ -155,6 +165,7 @@ class _Preparer:
         *,
         master: MasterSecret | None,
         access: Secret | None,
+        sources: tuple[str, ...],
         time: int,
         ask_policy: Callable[[bytes], Awaitable[SignedPolicy]],
     ) -> Prepared:
@@ -174,6 +185,11 @@ class _Preparer:
             master=master,
             access=access,
             placement=self.placement,
+            shelf=self.paths.shelf(
+                sources,
+                own_address=self.own.address,
+                inner=(plan.pod_cidr, plan.service_cidr, plan.mesh_cidr),
+            ),
             ask_policy=ask_policy,
         )
 

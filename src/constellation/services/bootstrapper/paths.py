@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from constellation.services.artifact_shelf import door_of, shelf_of
 from constellation.services.kept_policy import KeptPolicy
 
 if TYPE_CHECKING:
+    from constellation.services.artifact_shelf import Shelf
     from constellation.trust.node_document import NodeDocument
 
 __all__ = ["REAL", "Paths"]
@@ -18,7 +20,8 @@ __all__ = ["REAL", "Paths"]
 class Paths:
     """Folders of one node; a test puts all of them below a folder of its own.
 
-    `provider` is where this machine is from, as its measured command line says.
+    `provider` is where this machine is from, as its measured command line says; `disk` is the state
+    disk's file system, of which `artifacts` is public.
     """
 
     state: Path
@@ -27,6 +30,7 @@ class Paths:
     run: Path
     host: Path
     provider: str = "local"
+    disk: Path = Path("/run/state")
 
     @property
     def keys(self) -> Path:
@@ -71,6 +75,21 @@ class Paths:
     def services(self) -> Path:
         """The services bundle."""
         return self.run / "services"
+
+    def shelf(self, sources: tuple[str, ...], *, own_address: str, inner: tuple[str, ...]) -> Shelf:
+        """Give where this node's artifacts are, or come to; `inner` are the cluster's networks.
+
+        Raises:
+            FormatError: a source or network is none.
+        """
+        return shelf_of(
+            self.provider,
+            host=self.host,
+            disk=self.disk / "artifacts",
+            mounts=self.run / "mounted",
+            sources=sources,
+            door=door_of(own_address, *inner),
+        )
 
 
 REAL = Paths(

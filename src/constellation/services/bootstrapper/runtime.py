@@ -23,6 +23,7 @@ from constellation.trust.artifact_list import ArtifactKind
 
 if TYPE_CHECKING:
     from constellation.kube.node_record import NodeRecord
+    from constellation.services.artifact_shelf import Shelf
     from constellation.services.bootstrapper.paths import Paths
     from constellation.trust.artifact_list import ArtifactList
 
@@ -57,20 +58,19 @@ def cgroup_version() -> int:
     return 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
 
 
-async def check_programs(list_: ArtifactList, *, paths: Paths) -> None:
-    """Hash all artifacts, then link the programs. Raises Rejected, Unavailable."""
-    store = paths.host / "artifacts"
-    await artifacts.check(list_, store=store)
-    artifacts.link_programs(list_, store=store, programs=units.BIN_DIR, plugins=cni.BIN_DIR)
+async def check_programs(list_: ArtifactList, *, shelf: Shelf) -> None:
+    """Have all artifacts, checked, then link the programs. Raises as `Shelf.have` does."""
+    await shelf.have(artifacts.used_by_nodes(list_))
+    artifacts.link_programs(list_, store=shelf.store, programs=units.BIN_DIR, plugins=cni.BIN_DIR)
     for name, text in units.units().items():
         write_atomic(units.UNIT_DIR / name, text)
     await run("systemctl", "daemon-reload", timeout_s=_SHORT_S)
 
 
-async def start_containerd(list_: ArtifactList, *, paths: Paths) -> None:
+async def start_containerd(list_: ArtifactList, *, shelf: Shelf) -> None:
     """Bind the content, configure and start containerd, wait until it answers."""
     (content,) = list_.of_kind(ArtifactKind.CONTENT)
-    await _bind_content(artifacts.mounted(content, host=paths.host))
+    await _bind_content(await shelf.mounted(content))
     systemd = cgroup_version() == 2  # noqa: PLR2004 - a version
     config = containerd.configuration(
         systemd_cgroups=systemd, cni_bin=str(cni.BIN_DIR), cni_config=str(cni.CONFIG_DIR)
@@ -118,14 +118,14 @@ async def start_kube_proxy(record: NodeRecord) -> None:
     await start_unit("kube-proxy.service")
 
 
-async def mount_services(list_: ArtifactList, *, paths: Paths) -> None:
+async def mount_services(list_: ArtifactList, *, shelf: Shelf, paths: Paths) -> None:
     """Mount the services bundle. Raises Unavailable."""
     bundles = list_.of_kind(ArtifactKind.ARCHIVE)
     if not bundles:
         raise Unavailable("the artifact list has no services bundle")
     paths.services.mkdir(parents=True, exist_ok=True)
     if not _bound(paths.services):
-        source = artifacts.mounted(bundles[0], host=paths.host)
+        source = await shelf.mounted(bundles[0])
         await run("mount", "--bind", source, paths.services, timeout_s=_SHORT_S)
 
 

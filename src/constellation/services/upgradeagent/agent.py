@@ -16,7 +16,8 @@ from constellation.base.proc import run
 from constellation.base.retry import until_available
 from constellation.kube import api_server, containerd, kubeadm, units
 from constellation.kube.objects import first_objects
-from constellation.services import artifacts, node_tools
+from constellation.services import node_tools
+from constellation.services.artifact_shelf import door_of, shelf_of
 from constellation.services.steps import Step, StepBook, run_steps
 from constellation.services.upgradeagent import manifests
 from constellation.services.upgradeagent.judge import (
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from constellation.kube.node_record import NodeRecord
+    from constellation.services.artifact_shelf import Shelf
     from constellation.services.upgradeagent.paths import Paths
-    from constellation.trust.artifact_list import Artifact, ArtifactList
+    from constellation.trust.artifact_list import ArtifactList
     from constellation.trust.cluster_policy import ClusterPolicy
 
 __all__ = ["Agent", "Policies", "Snapshots"]
@@ -147,7 +149,8 @@ class Agent:
             book = StepBook(
                 self._paths.steps(target.policy_serial), kind=f"upgrade to {target.kubernetes}"
             )
-            await run_steps(self._upgrade_steps(target, listed), book=book, notify=_silently)
+            steps = self._upgrade_steps(target, listed, self._shelf(policy))
+            await run_steps(steps, book=book, notify=_silently)
 
     async def core_dns(self, target: Target) -> None:
         """Apply the manifest of CoreDNS, and what else a cluster of this version starts with."""
@@ -166,8 +169,11 @@ class Agent:
             listed = judge_list(
                 self._policies.artifact_list(target.kubernetes), target=target, policy=policy
             )
-            await self._check(listed.get("kubeadm"))
-            await self._kubeadm(listed, target, "upgrade", "apply", "phase", "bootstrap-token")
+            shelf = self._shelf(policy)
+            await shelf.have((listed.get("kubeadm"),))
+            await self._kubeadm(
+                listed, target, shelf, "upgrade", "apply", "phase", "bootstrap-token"
+            )
             await node_tools.forget_bootstrap_tokens(kubeconfig=self._paths.admin)
 
     async def retire(self) -> None:
@@ -195,12 +201,26 @@ class Agent:
 
             await until_available(gone, deadline_s=_GONE_S, longest_pause_s=0.5)
 
-    def _upgrade_steps(self, target: Target, listed: ArtifactList) -> tuple[Step, ...]:
+    def _shelf(self, policy: ClusterPolicy) -> Shelf:
+        """Give this node's artifacts, from where the owner's policy says."""
+        record = self._record
+        return shelf_of(
+            record.provider,
+            host=self._paths.host,
+            disk=self._paths.disk / "artifacts",
+            mounts=self._paths.run / "mounted",
+            sources=policy.artifact_sources,
+            door=door_of(record.address, record.pod_network, record.service_cidr, record.mesh_cidr),
+        )
+
+    def _upgrade_steps(
+        self, target: Target, listed: ArtifactList, shelf: Shelf
+    ) -> tuple[Step, ...]:
         async def check() -> None:
-            await self._check(*needed(listed))
+            await shelf.have(needed(listed))
 
         async def images() -> None:
-            await self._import(listed)
+            await self._import(listed, shelf)
             await self._settle(containerd.ROOT)
 
         async def pods() -> None:
@@ -208,7 +228,7 @@ class Agent:
             judge_target(target, policy=self._policies.verified())
             # volatile, so that the manifests are looked at again: kubeadm ends at once if they are
             # the version's already
-            await self._kubeadm(listed, target, "upgrade", "node", "phase", "control-plane")
+            await self._kubeadm(listed, target, shelf, "upgrade", "node", "phase", "control-plane")
             await self._settle(self._paths.manifests)
 
         async def answers() -> None:
@@ -223,10 +243,7 @@ class Agent:
             Step(name="API server", do=answers, volatile=True),
         )
 
-    async def _check(self, *wanted: Artifact) -> None:
-        await artifacts.check_all(wanted, store=self._paths.store)
-
-    async def _import(self, listed: ArtifactList) -> None:
+    async def _import(self, listed: ArtifactList, shelf: Shelf) -> None:
         """Give containerd the images that it does not have, pinned against garbage collection."""
         ctr = (units.BIN_DIR / "ctr", "-n", "k8s.io", "images")
         shown = await run(*ctr, "ls", "-q", timeout_s=_IMPORT_S, env=node_tools.environment())
@@ -234,7 +251,7 @@ class Agent:
         for image in listed.of_kind(ArtifactKind.IMAGE):
             if image.name not in present:
                 await run(
-                    *(*ctr, "import", self._paths.store / "sha256" / image.sha256),
+                    *(*ctr, "import", shelf.store / "sha256" / image.sha256),
                     timeout_s=_IMPORT_S,
                     env=node_tools.environment(),
                 )
@@ -245,12 +262,14 @@ class Agent:
                 env=node_tools.environment(),
             )
 
-    async def _kubeadm(self, listed: ArtifactList, target: Target, *words: str) -> None:
+    async def _kubeadm(
+        self, listed: ArtifactList, target: Target, shelf: Shelf, *words: str
+    ) -> None:
         program = listed.get("kubeadm")
         link = self._paths.run / "kubeadm"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
-        link.symlink_to(self._paths.store / "sha256" / program.sha256)
+        link.symlink_to(shelf.store / "sha256" / program.sha256)
         config = self._paths.run / "kubeadm-upgrade.json"
         etcd = manifests.etcd_tag(self._paths)
         write_atomic(

@@ -10,12 +10,16 @@ __all__ = ["REAL", "Paths"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paths:
-    """Folders of one node; a test puts all of them below a folder of its own."""
+    """Folders of one node; a test puts all of them below a folder of its own.
+
+    `host` is what the machine gives its guest; `disk` is the state disk's file system.
+    """
 
     state: Path
     kubernetes: Path
-    store: Path
+    host: Path
     run: Path
+    disk: Path = Path("/run/state")
 
     @property
     def admin(self) -> Path:
@@ -54,6 +58,6 @@ class Paths:
 REAL = Paths(
     state=Path("/var/lib/constellation"),
     kubernetes=Path("/etc/kubernetes"),
-    store=Path("/run/constellation/host/artifacts"),
+    host=Path("/run/constellation/host"),
     run=Path("/run/constellation/upgrade"),
 )

@@ -11,6 +11,7 @@ import pytest
 from constellation.base.errors import ConstellationError, Rejected
 from constellation.kube import cni, units
 from constellation.services import artifacts
+from constellation.services.artifact_shelf import GivenShelf
 from constellation.services.bootstrapper.boot import boot_steps
 from constellation.services.bootstrapper.paths import Paths
 from constellation.services.steps import StepBook, run_steps
@@ -62,7 +63,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 async def test_a_changed_bit_is_named_and_nothing_is_started(
     name: str, paths: Paths, tmp_path: Path
 ) -> None:
-    await artifacts.check(LIST, store=paths.host / "artifacts")  # the control case
+    await GivenShelf(paths.host).have(artifacts.used_by_nodes(LIST))  # the control case
     kept = paths.host / "artifacts/sha256" / hashlib.sha256(FILES[name][1]).hexdigest()
     data = bytearray(kept.read_bytes())
     data[-1] ^= 1
@@ -74,7 +75,7 @@ async def test_a_changed_bit_is_named_and_nothing_is_started(
         begun.append(step)
 
     record = dataclasses.replace(RECORD, artifact_list=artifact_list.dump(LIST))
-    steps = boot_steps(record, paths=paths)
+    steps = boot_steps(record, shelf=GivenShelf(paths.host), paths=paths)
     with pytest.raises(ConstellationError) as refused:
         await run_steps(steps, book=StepBook(tmp_path / "steps.json", kind="join"), notify=notify)
     assert isinstance(refused.value, Rejected), refused.value
