@@ -30,7 +30,7 @@ __all__ = ["NAME", "FileServer", "artifact_of", "door_to", "file_server"]
 NAME = "files.example"
 """A name that only `door_to` knows."""
 
-BRISK = Pace(connect_s=2.0, piece_bytes=64 * 1024, piece_s=0.5)
+BRISK = Pace(connect_s=2.0, piece_bytes=64 * 1024, piece_s=1.5)
 
 Liar = Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
 
