@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from constellation.base.errors import ConstellationError, FormatError, Untrusted
 from constellation.cluster.mini import up
+from constellation.cluster.present import with_present_machines
 from constellation.cluster.verify import verify
 from constellation.rpc.stubs.verify_pb2 import Batch, GetEvidenceReply
 from tests.fakes.owner_world import owner_world
@@ -32,6 +33,22 @@ async def test_one_machine_is_not_taken_for_two(tmp_path: Path) -> None:
         assert "control-plane-0" in str(node.error)
         assert "worker-0" in str(node.error)
         assert node.result is None
+
+
+async def test_every_machine_of_now_is_verified_also_those_that_no_command_saw_come(
+    tmp_path: Path,
+) -> None:
+    async with owner_world(tmp_path) as world:
+        state = (await up(world.context())).state
+        world.cloud.instance = dataclasses.replace(world.cloud.instance, instance_id="replaced")
+        now = await with_present_machines(world.context(), state)
+        (node,) = await verify(world.context(), now, cluster_id=None, deadline_s=5)
+        assert (node.instance_id, node.error) == ("replaced", None)
+        again = await up(world.context())
+        assert again.already
+        assert [n.instance_id for n in again.verified] == ["replaced"]
+        world.cloud.destroyed = True  # nobody says: those of the state file
+        assert await with_present_machines(world.context(), state) == state
 
 
 async def test_an_answer_counts_for_a_nonce_that_its_quote_was_made_for_alone(

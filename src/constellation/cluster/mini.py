@@ -14,6 +14,7 @@ from constellation.base.clock import monotonic_s
 from constellation.base.errors import Unavailable
 from constellation.base.progress import Progress
 from constellation.cluster import apply, kubectl
+from constellation.cluster.present import with_present_machines
 from constellation.cluster.recover import recover
 from constellation.cluster.steps import ready
 from constellation.cluster.verify import verify
@@ -48,7 +49,7 @@ async def up(context: Context) -> Up:
     """
     already = await _runs(context)
     if already:
-        state = apply.require_state(context)
+        state = await with_present_machines(context, apply.require_state(context))
         kubectl.ensure(context, state)
     else:
         state = await apply.create(context)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from constellation.atls import client
 from constellation.attestation import node_rules
 from constellation.base.errors import FormatError, Rejected, Unavailable
-from constellation.trust.appraisal import first_node_policy, make_verifier
+from constellation.trust.appraisal import first_node_policy, make_verifier, node_verifier
+from constellation.trust.cluster_policy import verify_policy
 from constellation.trust.node_document import parse_node_document
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "appraise_for_init",
     "appraise_fresh",
-    "appraise_joined",
+    "appraise_rebooted",
     "connect",
     "is_given_to_cluster",
     "split_endpoint",
@@ -40,9 +41,34 @@ def appraise_fresh(state: State, *, now: Callable[[], datetime]) -> Appraise:
     return lambda evidence, binding: _appraise(state, evidence, binding, joined=False, now=now())
 
 
-def appraise_joined(state: State, *, now: Callable[[], datetime]) -> Appraise:
-    """Accept a node of this cluster whose PCR 15 is this cluster's."""
-    return lambda evidence, binding: _appraise(state, evidence, binding, joined=True, now=now())
+def appraise_rebooted(
+    state: State, *, owner_public_key: bytes, now: Callable[[], datetime]
+) -> Appraise:
+    """Accept a node of this cluster whose PCR 15 is zero, of any image that its policy accepts.
+
+    In a roll-out that is the old one as well as the new one, which the state file names. Before
+    there is a policy: the one that the machines were made with.
+
+    Raises:
+        Untrusted: the owner did not sign the policy in the state file.
+    """
+    if state.policy is None:
+        return appraise_fresh(state, now=now)
+    document = parse_node_document(state.node_document)
+    policy = verify_policy(
+        state.policy,
+        owner_public_key=owner_public_key,
+        cluster_id=state.cluster_id,
+        minimum_serial=state.policy_serial,
+    )
+
+    def appraise(evidence: Evidence, binding: Binding) -> AttestationResult:
+        if evidence.variant is not document.variant:
+            raise Rejected((f"variant: found {evidence.variant}, expected {document.variant}",))
+        verifier = node_verifier(policy, document, joined=False, now=now())
+        return verifier.appraise(evidence, binding=binding, now=now())
+
+    return appraise
 
 
 def appraise_for_init(state: State, *, now: Callable[[], datetime]) -> Appraise:

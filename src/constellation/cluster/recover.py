@@ -1,7 +1,7 @@
 """How a rebooted control plane gets its disk key when no JoinService is left to give it.
 
-Attest it (fresh: PCR 15 zero), prove the owner key over this channel, send the master secret.
-Source: design, section 6; rpc/protos/recover.proto.
+Attest it (fresh: PCR 15 zero, an image that the cluster policy accepts), prove the owner key over
+this channel, send the master secret. Source: design, section 6; rpc/protos/recover.proto.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from constellation.base.errors import Conflict, Unavailable
+from constellation.base.errors import Conflict, ConstellationError, Unavailable
 from constellation.base.progress import Progress
 from constellation.cluster import reach
+from constellation.cluster.present import with_present_machines
 from constellation.cluster.secrets import read_secrets
 from constellation.providers.protocols import Role
 from constellation.rpc.errors import raise_ours
@@ -40,20 +41,30 @@ class Recovered:
 async def recover(context: Context, state: State, *, deadline_s: float) -> tuple[Recovered, ...]:
     """Recover every control plane that waits for it; `deadline_s` bounds the look at each.
 
+    One that is refused does not keep the others from being recovered.
+
     Raises:
         Conflict: there are no control planes.
-        Rejected: a waiting node is not acceptable.
+        Rejected: a waiting node is not acceptable; those that are have been recovered.
     """
     secrets = read_secrets(context.workspace, cluster_id=state.cluster_id)
+    state = await with_present_machines(context, state)
     machines = state.infrastructure.instances if state.infrastructure is not None else ()
     planes = [m for m in machines if m.role is Role.CONTROL_PLANE]
     if not planes:
         raise Conflict("no control plane exists", hint="run `constellation create`")
-    recovered = []
+    recovered, refused = [], None
     for plane in planes:
-        done = await recover_node(context, state, plane, secrets, deadline_s=deadline_s)
+        try:
+            done = await recover_node(context, state, plane, secrets, deadline_s=deadline_s)
+        except ConstellationError as error:
+            context.report(Progress(step=f"Recover {plane.instance_id}", detail=str(error)))
+            refused = refused or error
+            continue
         if done is not None:
             recovered.append(done)
+    if refused is not None:
+        raise refused
     return tuple(recovered)
 
 
@@ -71,7 +82,9 @@ async def recover_node(
         channel = await reach.connect(
             instance.recovery_endpoint,
             service="recover",
-            appraise=reach.appraise_fresh(state, now=context.now),
+            appraise=reach.appraise_rebooted(
+                state, owner_public_key=secrets.owner_public_key, now=context.now
+            ),
             deadline_s=deadline_s,
         )
     except Unavailable:

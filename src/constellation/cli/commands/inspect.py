@@ -78,6 +78,7 @@ def verify(context: click.Context, /, cluster_id: str | None, wait_s: float, **c
     """Demand fresh evidence of every node and appraise it by the cluster's signed policy."""
     from constellation.cli.world import real_context
     from constellation.cluster.apply import require_state
+    from constellation.cluster.present import with_present_machines
     from constellation.cluster.verify import verify as verify_cluster
     from constellation.config.reader import read_config
 
@@ -87,9 +88,8 @@ def verify(context: click.Context, /, cluster_id: str | None, wait_s: float, **c
     demanded = _cluster_id(cluster_id)
     with Steps() as steps:
         engine = real_context(workspace, conf, report=steps.report)
-        nodes = run(
-            verify_cluster(engine, require_state(engine), cluster_id=demanded, deadline_s=wait_s)
-        )
+        state = run(with_present_machines(engine, require_state(engine)))
+        nodes = run(verify_cluster(engine, state, cluster_id=demanded, deadline_s=wait_s))
     result(
         describe_verified(nodes),
         output=chosen_settings.output,
