@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -190,10 +189,9 @@ async def _bind_content(content: Path) -> None:
     for name in plan.copy:
         target = containerd.ROOT / name
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_suffix(".part")
-            await asyncio.to_thread(shutil.copyfile, content / name, part)
-            part.replace(target)
+            # to the disk: an empty file after a power cut would count as there
+            data = await asyncio.to_thread((content / name).read_bytes)
+            await asyncio.to_thread(write_atomic, target, data, mode=0o600)
     for name in plan.bind:
         source, target = content / name, containerd.ROOT / name
         if _bound(target):
