@@ -123,11 +123,17 @@ class Executor:
 
     async def close(self) -> None:
         """End everything; what was half done is found again."""
-        tasks = [w.task for w in self._work.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._work, self._failed, self._finished = {}, {}, []
+        ending = list(self._work.values())
+        for work in ending:
+            work.task.cancel()
+        await asyncio.gather(*(w.task for w in ending), return_exceptions=True)
+        for work in ending:
+            self._forget(work)  # one that had not begun does not do it itself
+        self._failed, self._finished = {}, []
+
+    def _forget(self, work: Work) -> None:
+        if self._work.get(work.key) is work:
+            del self._work[work.key]
 
     def _create(self, group: str, count: int) -> None:
         """Create machines, less those that are coming or came after the look began."""
@@ -212,7 +218,8 @@ class Executor:
                 _log.exception("a task failed", extra={"work": key})
                 self._failed[key] = (self._now_s(), repr(error))
             finally:
-                self._finished.append(self._work.pop(key))
+                self._forget(work)
+                self._finished.append(work)
 
         task = asyncio.create_task(guarded())
         work = Work(key=key, node=node, group=group, step=key.partition(" ")[0], task=task)

@@ -35,6 +35,7 @@ _LEASE_EVERY_S = 3.0
 _LOOK_EVERY_S = 2.0
 _OWN_EVERY_S = 2.0
 _DOOR_EVERY_S = 5.0
+_STAND_DOWN_EVERY_S = 1.0
 _ACTS_FOR_S = DURATION_S * 2 / 3
 """Seconds after a renewal for which the leader acts: shorter than others wait for it."""
 _log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Operator:
         """Repeat for ever; what fails is tried again."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_every(_LEASE_EVERY_S, self.renew))
+            tasks.create_task(_every(_STAND_DOWN_EVERY_S, self.stand_down))
             tasks.create_task(_every(_LOOK_EVERY_S, self.once))
             tasks.create_task(_every(_OWN_EVERY_S, self.own.once))
             tasks.create_task(_every(_DOOR_EVERY_S, self.door.once))
@@ -85,6 +87,17 @@ class Operator:
             self._leads_until_s = now_s + _ACTS_FOR_S
         else:
             self._leads_until_s = float("-inf")
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being done."""
+        return self._executor.busy
+
+    async def stand_down(self) -> None:
+        """End what is being done once another may lead, also while a look hangs."""
+        if self.busy and self.now_s() >= self._leads_until_s:
+            _log.warning("the lease was not renewed in time, work is left to who leads now")
+            await self._executor.close()
 
     async def once(self) -> None:
         """Look, plan and start what may be done, if this operator leads. Raises Unavailable."""

@@ -47,11 +47,16 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Times in seconds: the load balancer notices, a look again, an API server's end at most."""
+    """Times in seconds: the load balancer notices, a look again, an API server's end at most.
+
+    `endpoints_s`: endpoints on a node without pods are waited for so long; they may be somebody's
+    own objects, which nobody ends.
+    """
 
     notice_s: float
     again_s: float = 1.0
     retire_s: float = 180.0
+    endpoints_s: float = 60.0
 
 
 async def remove_worker(
@@ -104,7 +109,8 @@ async def _empty(node: Leaving, *, world: World, pace: Pace, say: Callable[[str]
         say(f"drain: a disruption budget keeps {kept[0]}{more}" if kept else "drain")
         await asyncio.sleep(pace.again_s)
     say("endpoints")
-    while await world.endpoints_on(node.name):  # noqa: ASYNC110 - asked, not told
+    end_s = clock.monotonic_s() + pace.endpoints_s
+    while await world.endpoints_on(node.name) and clock.monotonic_s() < end_s:  # noqa: ASYNC110
         await asyncio.sleep(pace.again_s)
 
 

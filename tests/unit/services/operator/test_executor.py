@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
+from constellation.base.errors import Unavailable
 from constellation.kube.cluster_release import dump_group
 from constellation.kube.rollout import CreateNode, Health, NodeGroup, NodeRole, RemoveNode
 from constellation.services.operator.executor import Executor
 from constellation.services.operator.health import remember, views
+from constellation.services.operator.loop import Operator
 from constellation.services.operator.removal import Pace
 from tests.fakes.rollout_world import WORKERS, RolloutWorld
+
+if TYPE_CHECKING:
+    from constellation.services.operator.facts import Facts
 
 WORKER = "worker-default-0"
 
@@ -120,3 +126,91 @@ async def test_what_waits_for_the_pods_of_a_dead_node_ends_and_its_removal_is_be
         await settle()
     assert world.begun == 1
     assert WORKER not in world.names()
+
+
+class HangingWorld:
+    """A world whose next look gets no answer, as of an API server that is cut off."""
+
+    def __init__(self, world: RolloutWorld) -> None:
+        self._world, self.hangs = world, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world, name)
+
+    async def look(self) -> Facts:
+        if self.hangs:
+            await asyncio.Event().wait()
+        return await self._world.look()
+
+
+class Leads:
+    async def leads(self) -> bool:
+        return True
+
+
+class LeadsNoMore:
+    async def leads(self) -> bool:
+        raise Unavailable("the API does not answer")
+
+
+class Shut:
+    async def once(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+
+async def test_who_cannot_renew_the_lease_ends_its_work_although_its_look_hangs() -> None:
+    world, at_s = RolloutWorld.running(control_planes=3, workers=2), [0.0]
+    group = NodeGroup(name=WORKERS, role=NodeRole.WORKER, size=1)
+    world.groups[WORKERS] = group
+    seen = HangingWorld(world)
+    operator = Operator(
+        world=seen,  # type: ignore[arg-type] # it passes on
+        leadership=Leads(),
+        own=Shut(),  # type: ignore[arg-type] # no orders
+        door=Shut(),
+        pace=Pace(notice_s=3600),
+        now_s=lambda: at_s[0],
+    )
+    await operator.renew()
+    for _ in range(3):
+        await operator.once()
+        await settle()
+    assert operator.busy, "a worker is being removed"
+    await operator.stand_down()
+    assert operator.busy, "it leads still"
+    seen.hangs, operator.leadership = True, LeadsNoMore()
+    running = asyncio.create_task(operator.run())
+    await settle()
+    assert operator.busy
+    at_s[0] = 11.0  # others may take the lease from second 15 on
+    async with asyncio.timeout(5):
+        while operator.busy:  # noqa: ASYNC110 - looked at, not told
+            await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert not any(entry.startswith("delete") for entry in world.log)
+
+
+class PointedWorld(HangingWorld):
+    """Somebody's own EndpointSlice names the node, and nobody takes it away."""
+
+    async def endpoints_on(self, node: str) -> int:
+        assert node == WORKER
+        return 1
+
+
+async def test_an_endpoint_that_nobody_ends_does_not_keep_a_node_for_ever() -> None:
+    world = RolloutWorld.running(control_planes=1, workers=2)
+    pace = Pace(notice_s=0, again_s=0, endpoints_s=0.3)
+    does = Executor(PointedWorld(world), pace=pace, now_s=lambda: 0.0)  # type: ignore[arg-type] # it passes on
+    facts = await world.look()
+    nodes = views(facts, remember(None, facts, now_s=0.0))
+    does.start((RemoveNode(node=WORKER),), facts, nodes)
+    async with asyncio.timeout(5):
+        while does.busy:
+            await settle()
+            world.turn()
+    assert f"delete node {WORKER}" in world.log
