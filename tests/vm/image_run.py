@@ -1,15 +1,19 @@
 """`make test-vm-image`: a VM's node image, built twice, booted by firmware, judged by its evidence.
 
-Three machines under QEMU (no KVM needed), one after another: the genuine image, whose evidence our
+Machines under QEMU (no KVM needed), one after another: the genuine image, whose evidence our
 verifier accepts against the values that the build predicted; one with another command line, refused
-with the events that differ; one with a changed bit in its root, which does not start. Each step
-has an end; results are kept in bench/results. Needs root for the image's lowest layer alone.
+with the events that differ; one with a changed bit in its root, which does not start. Then one that
+is given to a cluster: its state disk is made, opened again after a power cut by its owner alone,
+and refused with a header or blocks that somebody changed. Each step has an end; results are kept in
+bench/results. Needs root for the image's lowest layer alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import contextlib
 import json
 import os
 import shutil
@@ -28,16 +32,21 @@ from constellation.attestation.tpm.structures import Alg
 from constellation.base import clock, decode
 from constellation.base.errors import ConstellationError, Rejected
 from constellation.cli.output import Steps
+from constellation.config.providers.baremetal import BaremetalProvider
 from constellation.config.workspace import cache_folder
+from constellation.disk.superblock import State
 from constellation.image import gpt
 from constellation.image.machine import MachineFlavour, ensure_machine_image
 from constellation.image.measure.unified import REGISTERS
 from constellation.image.tools import ensure_tools_root, ensure_unpacked
+from tests.vm import state_disk
 from tests.vm.image_vm import DidNotStart, Owner, Programs, give_tpm, make_medium, started
 from tests.vm.run import emulator, revision
 from tests.vm.world import Failed, equal
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from constellation.attestation.model import Evidence
     from constellation.base.progress import Report
     from constellation.image.store import NodeImage
@@ -45,11 +54,11 @@ if TYPE_CHECKING:
 RESULT = "vm-image.json"
 FLAVOUR = MachineFlavour(provider="baremetal", variant=Variant.QEMU_VTPM)
 OTHER_WORD = "constellation.note=changed"
-STATE_DISK = "254:32"  # the third virtio disk
+STATE_DISK = BaremetalProvider(hosts={}, endpoint="10.0.2.15:6443").state_disk  # the usual name
 KEPT = "evidence-genuine.json"  # tests/vectors/qemu_vtpm_boot.json is one
 MAX_EVIDENCE_BYTES = 1024 * 1024
 LEFT_OUT = (".", "constellation-")
-NAMES = ("again", "genuine", "other_line", "changed_bit")
+NAMES = ("again", "genuine", "other_line", "changed_bit", "state_disk", "changed_disk")
 
 
 class ImageRun:
@@ -164,6 +173,64 @@ class ImageRun:
         equal("dm-verity found it", any("is corrupted" in line for line in said), True)
         equal("systemd began", "systemd[1]" in console, False)
         return {"console": said[-4:]}
+
+    async def state_disk(self) -> dict[str, Any]:
+        """`init` makes the disk; it is known after a power cut, and shows nothing in plain."""
+        disk, secret = self.folder / "state.raw", self.owner.master.key.reveal()
+        async with self.powered("disk-made", disk) as talk:
+            done, failed = await talk.init(again=False)
+        equal("steps", done, ("state disk",))
+        found, _ = await asyncio.to_thread(state_disk.state, disk)
+        equal("state", found.state, State.KNOWN)
+        words = (secret, base64.b64encode(secret), state_disk.NAME.encode())
+        size, plain = await asyncio.to_thread(state_disk.allocated, disk, words)
+        equal("in plain on the disk", plain, ())
+        return {
+            "steps": list(done), "then": failed.message, "uuid": found.uuid.hex(),
+            "bytes_on_disk": size,
+        }  # fmt: skip
+
+    async def changed_disk(self) -> dict[str, Any]:
+        """Headers of others are refused; the genuine one opens with its key, changed blocks not."""
+        disk = self.folder / "state.raw"
+        _, header = await asyncio.to_thread(state_disk.state, disk)
+        changed = state_disk.changed_header(header)
+        await asyncio.to_thread(state_disk.overwrite, disk, changed)
+        async with self.powered("disk-changed", disk) as talk:
+            refused = [await talk.console_says("segments.0.encryption is 'cipher_null-ecb'")]
+            foreign = state_disk.foreign_header(header)
+            await asyncio.to_thread(state_disk.overwrite, disk, foreign)
+            refused.append(await talk.console_says("label is b'photos'"))
+            await asyncio.to_thread(state_disk.overwrite, disk, header)
+            equal("name", await talk.recover(), "")
+            done, failed = await talk.init(again=True)
+        equal("steps again", done, ("state disk",))
+        blocks = await asyncio.to_thread(state_disk.damage, disk)
+        async with self.powered("disk-damaged", disk) as talk:
+            try:
+                await talk.recover()
+            except ConstellationError as error:
+                damaged = str(error)
+            else:
+                raise Failed("a disk with changed blocks was opened")
+            said = await talk.console_says("INTEGRITY AEAD ERROR")
+        return {
+            "refused": refused, "opened_again": list(done), "then": failed.message,
+            "damaged_blocks": blocks, "damaged": damaged, "kernel": said,
+        }  # fmt: skip
+
+    @contextlib.asynccontextmanager
+    async def powered(self, name: str, disk: Path) -> AsyncIterator[state_disk.Talk]:
+        """Power the genuine image on with a state disk; its power is cut at the end."""
+        async with started(
+            self.programs, disk=self.image.path, medium=self.folder / "medium.raw",
+            tpm=self.folder / "tpm", folder=self.folder / name, processors=self.processors,
+            state=disk,
+        ) as vm:  # fmt: skip
+            yield state_disk.Talk(
+                vm=vm, owner=self.owner, reference=self.image.reference_values,
+                within_s=self.within_s,
+            )  # fmt: skip
 
     async def boot(
         self, name: str, image: NodeImage, *, judged_by: NodeImage | None = None

@@ -2,9 +2,9 @@
 
 OVMF starts the image's one program from its disk; swtpm is the TPM, given an AK beforehand as the
 maker of a machine does; a second disk is the owner's medium (`providers.baremetal`), a third the
-blank state disk. Nothing of the test is inside: the machine is spoken to on port 9000 alone, by
-aTLS, as the command line tool does. Its console is kept. No KVM is asked for.
-Sources: qemu-system-x86_64(1), swtpm(8), docs/specs/tpm of QEMU 10.
+state disk. Nothing of the test is inside: the machine is spoken to by aTLS on port 9000 alone, and
+on 9999 once it has a disk that it knows, as the command line tool does. Its console is kept. No KVM
+is asked for. Sources: qemu-system-x86_64(1), swtpm(8), docs/specs/tpm of QEMU 10.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import shutil
 import socket
 from dataclasses import dataclass
@@ -29,10 +28,18 @@ from constellation.attestation.registry import verifier
 from constellation.attestation.tpm.device import Tpm
 from constellation.base import clock, decode, proc
 from constellation.base.errors import Unavailable
+from constellation.base.secret import Secret
 from constellation.base.tools_root import command
 from constellation.crypto import signing
+from constellation.crypto.derive import MasterSecret, cluster_id
 from constellation.crypto.x509 import CertificateAuthority
-from constellation.providers.baremetal.hosts import HOSTS_FILE, USER_DATA_FILE, Host, Hosts
+from constellation.providers.baremetal.hosts import (
+    HOSTS_FILE,
+    STATE_DISK_FILE,
+    USER_DATA_FILE,
+    Host,
+    Hosts,
+)
 from constellation.providers.protocols import Role
 from constellation.trust.node_document import NodeDocument, dump_node_document
 
@@ -40,12 +47,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
 MEMORY_MIB = 2048
 ADDRESS = "10.0.2.15"  # the first that QEMU's own DHCP server gives
 STATE_DISK_BYTES = 4 * 1024**3
 MEDIUM_BYTES = 36 * 1024 * 1024
 SWTPM_WITHIN_S, TRY_EVERY_S, HANDSHAKE_S = 30.0, 2.0, 60.0
 LABEL = "CONSTHOST"
+SERIALS = ("image", "medium", "state-disk")
+_SNAPSHOT = ("on", "on", "off")
 
 
 class DidNotStart(Exception):
@@ -65,27 +76,38 @@ class Programs:
 class Owner:
     """Whose machine it is to be: the node document, and who vouches for its TPM."""
 
+    key: EllipticCurvePrivateKey
+    master: MasterSecret
     document: bytes
     authority: CertificateAuthority
 
     @classmethod
     def new(cls) -> Owner:
         """Make an owner with a cluster of its own."""
-        key = signing.spki(signing.generate_key().public_key())
+        key = signing.generate_key()
+        master = MasterSecret(key=Secret.random(32), salt=Secret.random(32))
+        public_key = signing.spki(key.public_key())
         document = NodeDocument(
             version=1,
-            cluster_id=secrets.token_bytes(32),
-            owner_public_key=key,
-            release_root=key,
+            cluster_id=cluster_id(master),
+            owner_public_key=public_key,
+            release_root=public_key,
             minimum_release="0.1.0",
             variant=Variant.QEMU_VTPM,
         )
         return cls(
+            key=key,
+            master=master,
             document=dump_node_document(document),
             authority=CertificateAuthority.create(
                 "AKs of test machines", now=clock.now(), lifetime=timedelta(days=1)
             ),
         )
+
+    @property
+    def cluster_id(self) -> bytes:
+        """Give the cluster's id."""
+        return cluster_id(self.master)
 
     @property
     def root(self) -> bytes:
@@ -99,14 +121,24 @@ class Owner:
         )
 
     def appraise(
-        self, evidence: Evidence, binding: Binding, reference: Mapping[int, tuple[bytes, ...]]
+        self,
+        evidence: Evidence,
+        binding: Binding,
+        reference: Mapping[int, tuple[bytes, ...]],
+        *,
+        joined: bool = False,
     ) -> AttestationResult:
-        """Judge evidence by the policy that a cluster of this owner has for a fresh node."""
+        """Judge evidence by the policy that a cluster of this owner has for a fresh node.
+
+        `joined`: for one that was given to the cluster in this boot.
+        """
         policy = node_policy(
             Variant.QEMU_VTPM,
             ReferenceValues(registers=reference, launch={}),
             demands=None,
-            identity=NodeIdentity(document=self.document, cluster_id=None),
+            identity=NodeIdentity(
+                document=self.document, cluster_id=self.cluster_id if joined else None
+            ),
         )
         judge = verifier(Variant.QEMU_VTPM, policy=policy, trust_roots=(self.root,))
         return judge.appraise(evidence, binding=binding, now=clock.now())
@@ -132,7 +164,7 @@ async def make_medium(path: Path, owner: Owner, *, state_disk: str, machine: Pat
     files = {
         HOSTS_FILE: decode.dump(Hosts(uid="vmimage", me=name, hosts=(own,))),
         USER_DATA_FILE: owner.document,
-        "state-disk": state_disk.encode(),
+        STATE_DISK_FILE: state_disk.encode(),
     }
     path.write_bytes(bytes(MEDIUM_BYTES))
     make = command(machine, "mkfs.fat")
@@ -145,19 +177,34 @@ async def make_medium(path: Path, owner: Owner, *, state_disk: str, machine: Pat
 
 
 def words(
-    programs: Programs, *, disk: Path, medium: Path, folder: Path, port: int, processors: int
+    programs: Programs,
+    *,
+    drives: tuple[Path, Path, Path],
+    folder: Path,
+    ports: tuple[int, int],
+    processors: int,
 ) -> tuple[str, ...]:
-    """Give QEMU's command line; the console goes to `folder`/console.log."""
+    """Give QEMU's command line; the console goes to `folder`/console.log.
+
+    `drives`: the image, the owner's medium, the state disk, which alone keeps what is written;
+    `ports`: where 9000 and 9999 of the machine are reached.
+    """
     share = programs.emulator / "usr/share"
-    drives = (
+    disks = (
         word
-        for number, (file, snapshot) in enumerate(
-            ((disk, "on"), (medium, "on"), (folder / "state.raw", "off"))
-        )
+        for number, file in enumerate(drives)
         for word in (
-            *("-drive", f"if=none,id=d{number},file={file},format=raw,snapshot={snapshot}"),
-            *("-device", f"virtio-blk-pci,drive=d{number},num-queues=1,bootindex={number}"),
+            *(
+                "-drive",
+                f"if=none,id=d{number},file={file},format=raw,snapshot={_SNAPSHOT[number]}",
+            ),
+            "-device",
+            f"virtio-blk-pci,drive=d{number},num-queues=1,bootindex={number},serial={SERIALS[number]}",
         )
+    )
+    forward = ",".join(
+        f"hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:{inside}"
+        for port, inside in zip(ports, (9000, 9999), strict=True)
     )
     firmware = "if=pflash,format=raw,unit"
     return (
@@ -170,11 +217,11 @@ def words(
         *("-cpu", "max", "-smp", str(processors), "-m", f"{MEMORY_MIB}M"),
         *("-drive", f"{firmware}=0,readonly=on,file={share / 'OVMF/OVMF_CODE_4M.fd'}"),
         *("-drive", f"{firmware}=1,file={folder / 'vars.fd'}"),
-        *drives,
+        *disks,
         *("-chardev", f"socket,id=tpm,path={folder / 'tpm.ctl'}"),
         *("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"),
-        # nothing goes out; only this machine's loopback reaches the port
-        *("-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:9000"),
+        # nothing goes out; only this machine's loopback reaches the ports
+        *("-netdev", f"user,id=n0,restrict=on,{forward}"),
         *("-device", "virtio-net-pci,netdev=n0,romfile="),
         *("-device", "virtio-rng-pci"),
         *("-chardev", f"file,id=console,path={folder / 'console.log'}"),
@@ -189,6 +236,7 @@ class Vm:
     process: asyncio.subprocess.Process
     folder: Path
     port: int
+    recovery_port: int
 
     def console(self) -> str:
         """Give all that it said on its console."""
@@ -246,17 +294,25 @@ class Vm:
 
 @contextlib.asynccontextmanager
 async def started(
-    programs: Programs, *, disk: Path, medium: Path, tpm: Path, folder: Path, processors: int
+    programs: Programs,
+    *,
+    disk: Path,
+    medium: Path,
+    tpm: Path,
+    folder: Path,
+    processors: int,
+    state: Path | None = None,
 ) -> AsyncIterator[Vm]:
-    """Power a machine on with a fresh state disk; it ends with the block."""
+    """Power a machine on; it ends with the block. `state` is its state disk, else a fresh one."""
     folder.mkdir()
+    state = state or folder / "state.raw"
     shutil.copyfile(programs.emulator / "usr/share/OVMF/OVMF_VARS_4M.fd", folder / "vars.fd")
-    with (folder / "state.raw").open("wb") as file:
-        file.truncate(STATE_DISK_BYTES)
-    control, port = folder / "tpm.ctl", free_port()
-    argv = words(
-        programs, disk=disk, medium=medium, folder=folder, port=port, processors=processors
-    )
+    if not state.exists():
+        with state.open("wb") as file:
+            file.truncate(STATE_DISK_BYTES)
+    control, ports = folder / "tpm.ctl", (free_port(), free_port())
+    drives = (disk, medium, state)
+    argv = words(programs, drives=drives, folder=folder, ports=ports, processors=processors)
     ctrl = ("--ctrl", f"type=unixio,path={control}")
     async with _swtpm(tpm, ctrl, control, tools=programs.tools):
         with (folder / "qemu.log").open("wb") as log:
@@ -265,7 +321,7 @@ async def started(
                 env={"PATH": "/usr/bin:/bin", "TMPDIR": str(folder)}, start_new_session=True,
             )  # fmt: skip
         try:
-            yield Vm(process=process, folder=folder, port=port)
+            yield Vm(process=process, folder=folder, port=ports[0], recovery_port=ports[1])
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):

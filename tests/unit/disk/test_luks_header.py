@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,12 +11,14 @@ from hypothesis import strategies as st
 from constellation.base.errors import FormatError, Rejected
 from constellation.disk.luks_header import AREA_BYTES, HEADER_BYTES, MARKER, judge_luks
 from constellation.disk.superblock import State
+from tests.fakes import luks_edits
+from tests.fakes.luks_edits import COPY_BYTES as COPY
+from tests.fakes.luks_edits import setting
 from tests.vectors.luks2_header import UUID, made_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COPY = 16384
 SALT = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
@@ -27,36 +27,11 @@ def header(start: bytes | None = None) -> bytes:
 
 
 def sealed(edit: Callable[[bytearray], None], *, copies: tuple[int, ...] = (0, COPY)) -> bytes:
-    """Edit copies of the header, and give each a checksum that fits: anybody can."""
-    whole = bytearray(made_header())
-    for start in copies:
-        copy = whole[start : start + COPY]
-        edit(copy)
-        copy[448:512] = bytes(64)
-        copy[448:480] = hashlib.sha256(copy).digest()
-        whole[start : start + COPY] = copy
-    return header(bytes(whole))
+    return header(luks_edits.sealed(made_header(), edit, copies=copies))
 
 
 def with_json(edit: Callable[[Any], None]) -> bytes:
-    """Edit the JSON of both copies."""
-
-    def change(copy: bytearray) -> None:
-        found = json.loads(bytes(copy[4096:]).partition(b"\0")[0])
-        edit(found)
-        copy[4096:] = json.dumps(found).encode().ljust(COPY - 4096, b"\0")
-
-    return sealed(change)
-
-
-def setting(path: str, value: object) -> Callable[[Any], None]:
-    def edit(found: Any) -> None:
-        *above, last = path.split("/")
-        for name in above:
-            found = found[name]
-        found[last] = value
-
-    return edit
+    return header(luks_edits.with_json(made_header(), edit))
 
 
 def test_a_header_that_cryptsetup_made_for_us_is_known_by_its_uuid() -> None:
