@@ -55,6 +55,7 @@ RESULT = "vm-image.json"
 FLAVOUR = MachineFlavour(provider="baremetal", variant=Variant.QEMU_VTPM)
 OTHER_WORD = "constellation.note=changed"
 STATE_DISK = BaremetalProvider(hosts={}, endpoint="10.0.2.15:6443").state_disk  # the usual name
+READ_ERROR = "INTEGRITY AEAD ERROR"  # dm-crypt's
 KEPT = "evidence-genuine.json"  # tests/vectors/qemu_vtpm_boot.json is one
 MAX_EVIDENCE_BYTES = 1024 * 1024
 LEFT_OUT = (".", "constellation-")
@@ -204,7 +205,10 @@ class ImageRun:
             await asyncio.to_thread(state_disk.overwrite, disk, header)
             equal("name", await talk.recover(), "")
             done, failed = await talk.init(again=True)
+            # once the disk was open: what is said about changed blocks is said of no others
+            errors = [line for line in talk.vm.console().splitlines() if READ_ERROR in line]
         equal("steps again", done, ("state disk",))
+        equal("read errors of a good disk", errors, [])
         blocks = await asyncio.to_thread(state_disk.damage, disk)
         async with self.powered("disk-damaged", disk) as talk:
             try:
@@ -213,7 +217,7 @@ class ImageRun:
                 damaged = str(error)
             else:
                 raise Failed("a disk with changed blocks was opened")
-            said = await talk.console_says("INTEGRITY AEAD ERROR")
+            said = await talk.console_says(READ_ERROR)
         return {
             "refused": refused, "opened_again": list(done), "then": failed.message,
             "damaged_blocks": blocks, "damaged": damaged, "kernel": said,

@@ -27,6 +27,7 @@ ENCRYPTED = "encrypted"
 
 _BLANK_HEAD_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
+_ENDS_BYTES = 4 * 1024 * 1024
 _MOUNT_TIMEOUT_S = 30
 _SYNC_TIMEOUT_S = 120
 
@@ -49,7 +50,7 @@ def read_start(device: Path, size: int) -> tuple[bytes, bool]:
 
 
 def write_zeros_at_ends(device: Path) -> None:
-    """Write zeros over the first and the last 1 MiB: what looks for file systems reads there.
+    """Write zeros over the first and the last 4 MiB: what looks for file systems reads there.
 
     Raises:
         Unavailable: it cannot be written.
@@ -57,8 +58,8 @@ def write_zeros_at_ends(device: Path) -> None:
     try:
         with device.open("r+b", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
-            for start in (0, max(0, end - _CHUNK_BYTES)):
-                os.pwrite(file.fileno(), bytes(min(_CHUNK_BYTES, end - start)), start)
+            for start in (0, max(0, end - _ENDS_BYTES)):
+                os.pwrite(file.fileno(), bytes(min(_ENDS_BYTES, end - start)), start)
             os.fsync(file.fileno())
     except OSError as error:
         raise Unavailable(f"state disk {device}: {error.strerror}") from error
