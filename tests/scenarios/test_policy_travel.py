@@ -83,6 +83,38 @@ async def test_a_policy_that_is_given_to_one_is_obeyed_by_all_at_once(
     await owned.hand_over(both)  # again: nothing is left to do
 
 
+async def hand_in(plane: Plane, offered: OfferedPolicy, proof: Callable[[bytes], bytes]) -> int:
+    """Hand a policy to one control plane, whatever the owner's program would say of it."""
+    opened = await client.connect(
+        plane.address,
+        plane.ports.policy,
+        purpose="policy-client",
+        server_purpose="policy-server",
+        attester=None,
+        appraise=anybody,
+        deadline_s=10,
+    )
+    request = policy_pb2.HandOverRequest(
+        owner_signature=proof(opened.exporter(OWNER_CHANNEL_LABEL)),
+        policy=offered.signed.policy,
+        policy_signature=offered.signed.signature,
+        release_chain=offered.chain,
+    )
+    try:
+        with raise_ours("node"):
+            reply = await PolicyServiceStub(opened.grpc).HandOver(request, timeout=10)
+    finally:
+        opened.close()
+    return len(reply.control_planes)
+
+
+def sign(
+    owned: Owned, key: ec.EllipticCurvePrivateKey, exporter: bytes, purpose: OwnerPurpose
+) -> bytes:
+    cluster_id = owned.cluster.document.cluster_id
+    return prove_owner_channel(key, exporter=exporter, cluster_id=cluster_id, purpose=purpose)
+
+
 async def test_lower_and_different_policies_are_refused_by_owner_and_node(owned: Owned) -> None:
     first = owned.planes[0].files.kept_policy().signed()
     two = await owned.to_next()
@@ -91,13 +123,20 @@ async def test_lower_and_different_policies_are_refused_by_owner_and_node(owned:
         await owned.hand_over(OfferedPolicy(signed=first))
     with pytest.raises(Conflict, match="another one with serial 2"):
         await owned.hand_over(owned.narrower(first, serial=2))
-    # a workstation that has forgotten what it handed over: the nodes refuse by themselves
-    owned.state = dataclasses.replace(owned.state, policy=first, policy_serial=1)
-    with pytest.raises(Untrusted, match="serial 1"):
-        await owned.hand_over(OfferedPolicy(signed=first))
-    owned.state = dataclasses.replace(owned.state, policy=first, policy_serial=1)
-    with pytest.raises(Conflict, match="another one with serial 2"):
-        await owned.hand_over(owned.narrower(first, serial=2))
+    # a workstation that has forgotten what it handed over is told so, and signs nothing
+    for again in (OfferedPolicy(signed=first), owned.narrower(first, serial=2)):
+        owned.state = dataclasses.replace(owned.state, policy=first, policy_serial=1)
+        with pytest.raises(Conflict, match="another workstation has gone on"):
+            await owned.hand_over(again)
+    owned.state = dataclasses.replace(owned.state, policy=two.signed, policy_serial=2)
+    # and the nodes refuse by themselves
+    plane, owner = owned.planes[0], owned.cluster.owner
+    for old, error, why in (
+        (OfferedPolicy(signed=first), Untrusted, "serial 1"),
+        (owned.narrower(first, serial=2), Conflict, "another one with serial 2"),
+    ):
+        with pytest.raises(error, match=why):
+            await hand_in(plane, old, lambda e: sign(owned, owner, e, "policy"))
     assert [p.serial for p in owned.planes] == [2, 2, 2]
     await owned.hand_over(owned.narrower(two.signed, serial=3))
     assert [p.serial for p in owned.planes] == [3, 3, 3]
@@ -122,6 +161,17 @@ async def test_a_join_service_that_was_off_catches_up_at_its_next_exchange(owned
         await asyncio.sleep(0.05)
     assert away.serial == 2
     await owned.hand_over(two)
+
+
+async def test_a_policy_reaches_control_planes_that_no_command_saw_come(owned: Owned) -> None:
+    """The operator replaced those that the state file names."""
+    owned.made = owned.state.infrastructure
+    owned.reach("127.0.0.1:1")
+    await owned.hand_over(await owned.to_next())
+    assert set((await owned.reports()).values()) == {2}
+    assert owned.made is not None
+    assert owned.state.infrastructure is not None
+    assert owned.state.infrastructure.instances == owned.made.instances
 
 
 async def test_only_what_the_owner_signed_travels(owned: Owned) -> None:
@@ -191,44 +241,17 @@ async def exchange(
 async def test_whoever_is_not_the_owner_hands_in_nothing(owned: Owned) -> None:
     plane, two = owned.planes[0], await owned.to_next()
 
-    async def hand_in(proof: Callable[[bytes], bytes]) -> int:
-        opened = await client.connect(
-            plane.address,
-            plane.ports.policy,
-            purpose="policy-client",
-            server_purpose="policy-server",
-            attester=None,
-            appraise=anybody,
-            deadline_s=10,
-        )
-        request = policy_pb2.HandOverRequest(
-            owner_signature=proof(opened.exporter(OWNER_CHANNEL_LABEL)),
-            policy=two.signed.policy,
-            policy_signature=two.signed.signature,
-            release_chain=two.chain,
-        )
-        try:
-            with raise_ours("node"):
-                reply = await PolicyServiceStub(opened.grpc).HandOver(request, timeout=10)
-        finally:
-            opened.close()
-        return len(reply.control_planes)
-
-    def sign(key: ec.EllipticCurvePrivateKey, exporter: bytes, purpose: OwnerPurpose) -> bytes:
-        cluster_id = owned.cluster.document.cluster_id
-        return prove_owner_channel(key, exporter=exporter, cluster_id=cluster_id, purpose=purpose)
-
     owner = owned.cluster.owner
     for false_proof in (
         lambda _: b"",
-        lambda exporter: sign(generate_key(), exporter, "policy"),
-        lambda exporter: sign(owner, exporter, "recover"),
-        lambda _: sign(owner, bytes(32), "policy"),
+        lambda exporter: sign(owned, generate_key(), exporter, "policy"),
+        lambda exporter: sign(owned, owner, exporter, "recover"),
+        lambda _: sign(owned, owner, bytes(32), "policy"),
     ):
         with pytest.raises((Untrusted, FormatError)):
-            await hand_in(false_proof)
+            await hand_in(plane, two, false_proof)
         assert plane.serial == 1
-    assert await hand_in(lambda exporter: sign(owner, exporter, "policy")) == 3
+    assert await hand_in(plane, two, lambda e: sign(owned, owner, e, "policy")) == 3
 
 
 class FalseReporter(PolicyServiceBase):

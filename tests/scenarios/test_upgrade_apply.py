@@ -61,7 +61,8 @@ class Cut(Exception):
 class Cloud:
     """Provider, Kubernetes and operator of a cluster whose control planes are `owned`.
 
-    `cut_at`: where the command is killed, once: "provider told" or "before the signature".
+    `cut_at`: where the command is killed, once: "provider told" or "before the signature"; or from
+    where on "nobody answers" of the control planes: once the provider is told.
     """
 
     owned: Owned
@@ -125,6 +126,10 @@ class Cloud:
         if self.cut_at == "provider told":
             self.cut_at = ""
             raise Cut
+        if self.cut_at == "nobody answers":
+            self.cut_at = ""
+            for plane in self.owned.planes:
+                await plane.stop()
         return await self.observe()
 
     async def cut(self, *_: object) -> Secret:
@@ -365,8 +370,7 @@ async def test_old_images_are_accepted_until_every_node_proves_the_new_one(cloud
 async def test_an_interrupted_hand_over_goes_on_with_the_chain_that_was_signed_for(
     cloud: Cloud,
 ) -> None:
-    for plane in cloud.owned.planes:
-        await plane.stop()
+    cloud.cut_at = "nobody answers"
     with pytest.raises(Unavailable):
         await cloud.upgrade("0.2.0")
     signed = cloud.state.policy
@@ -524,6 +528,18 @@ async def test_kubernetes_does_not_go_back(cloud: Cloud) -> None:
         await demand_way_back(cloud.context, to, status=nothing)
 
 
+async def test_while_no_control_plane_answers_the_provider_is_told_nothing(cloud: Cloud) -> None:
+    before = cloud.state
+    for plane in cloud.owned.planes:
+        await plane.stop()
+    with pytest.raises(Unavailable):
+        await cloud.upgrade("0.2.0")
+    assert (cloud.state, cloud.told) == (before, IMAGE)
+    for plane in cloud.owned.planes:
+        await plane.start()
+    await cloud.upgrade("0.2.0")
+
+
 async def test_of_two_workstations_one_wins_and_the_other_is_told(
     cloud: Cloud,
 ) -> None:
@@ -531,13 +547,16 @@ async def test_of_two_workstations_one_wins_and_the_other_is_told(
     cloud.works = False
     with pytest.raises(Unavailable):
         await cloud.upgrade("0.2.0")
-    won = cloud.policy
+    won, boots = cloud.policy, cloud.told
     # the other has a copy of the workspace from before, and wants something else
     cloud.owned.workspace.state.write_bytes(first)
     cloud.owned.upgrades.publish("0.3.0", b"3" * 32)
-    with pytest.raises(Conflict, match="another one with serial 2 is obeyed"):
+    with pytest.raises(Conflict, match=r"obeys cluster policy 2.*another workstation") as told:
         await cloud.upgrade("0.3.0")
+    assert "constellation-state.yaml" in told.value.hint
     assert cloud.policy == won
+    assert cloud.told == boots, "the winner's machines are made of the winner's image"
+    assert cloud.owned.workspace.state.read_bytes() == first, "nothing was signed"
 
 
 def nothing() -> None:

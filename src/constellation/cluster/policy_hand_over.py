@@ -9,6 +9,7 @@ signed. Source: design, section 6; rpc/protos/policy.proto.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from constellation.base.clock import monotonic_s
 from constellation.base.errors import Conflict, ConstellationError, Rejected, Unavailable
 from constellation.base.progress import Progress
 from constellation.cluster import reach
+from constellation.cluster.present import with_present_machines
 from constellation.cluster.secrets import read_secrets
 from constellation.config.state import write_state
 from constellation.providers.protocols import Role
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from constellation.providers.protocols import Instance
     from constellation.trust.cluster_policy import ClusterPolicy, SignedPolicy
 
-__all__ = ["Obeyed", "hand_over", "obeyed_policies"]
+__all__ = ["Obeyed", "demand_own", "hand_over", "obeyed_policies"]
 
 _TITLE = "Cluster policy"
 _CONNECT_S = 10.0
@@ -83,7 +85,10 @@ async def hand_over(
         Unavailable: not all control planes report it in time; the same call again goes on.
     """
     owner, kept = _known(context, state)
+    state = await with_present_machines(context, state)
     policy = successor(kept, signed, document=parse_node_document(state.node_document)) or kept
+    with contextlib.suppress(Unavailable):  # then nobody is there to take it yet
+        await demand_own(context, state)
     state = _noted(context, state, signed, policy, chain=chain)
     wanted = hashlib.sha256(signed.policy).digest()
     end = monotonic_s() + context.wait_s
@@ -93,6 +98,9 @@ async def hand_over(
         except _RefusedByAll as refused:
             _forget(context, state)
             raise refused.error from None
+        except Conflict as conflict:  # since the look above: nobody will ever obey this one
+            _forget(context, state)
+            raise _of_another(str(conflict)) from None
         behind = [o for o in obeyed if o.digest != wanted or not _uses(o, policy)]
         if not behind:
             context.report(Progress(step=_TITLE, detail=f"serial {policy.serial}", finished=True))
@@ -110,6 +118,32 @@ async def hand_over(
         await asyncio.sleep(_AGAIN_S)
 
 
+async def demand_own(context: Context, state: State) -> None:
+    """Refuse to go on from a policy that is not the cluster's any more.
+
+    Raises:
+        Conflict: a control plane obeys one that this workspace does not know: another workstation
+            has handed it over. Nothing is changed.
+        Unavailable: no control plane answers.
+    """
+    _, kept = _known(context, state)
+    mine = [s for s in (state.policy, state.policy_before) if s is not None]
+    digests = {hashlib.sha256(s.policy).digest() for s in mine}
+    for obeyed in await obeyed_policies(context, state):
+        if obeyed.serial >= kept.serial and obeyed.digest not in digests:
+            raise _of_another(
+                f"{obeyed.node_name} obeys cluster policy {obeyed.serial}, which this workspace "
+                "does not know"
+            )
+
+
+def _of_another(why: str) -> Conflict:
+    return Conflict(
+        f"{why}: another workstation has gone on",
+        hint="go on there, or copy its constellation-state.yaml into this workspace",
+    )
+
+
 async def obeyed_policies(context: Context, state: State) -> tuple[Obeyed, ...]:
     """Ask which policy each live control plane obeys.
 
@@ -118,6 +152,7 @@ async def obeyed_policies(context: Context, state: State) -> tuple[Obeyed, ...]:
         Unavailable: no control plane answers.
     """
     owner, kept = _known(context, state)
+    state = await with_present_machines(context, state)
     try:
         return await _ask_one(context, state, kept, owner, new=None)
     except _RefusedByAll as refused:

@@ -27,7 +27,7 @@ from constellation.cluster.apply import observe, require_state
 from constellation.cluster.current_policy import current_policy, next_serial
 from constellation.cluster.node_access import with_access
 from constellation.cluster.plan import wanted_machines
-from constellation.cluster.policy_hand_over import hand_over
+from constellation.cluster.policy_hand_over import demand_own, hand_over
 from constellation.cluster.secrets import read_secrets
 from constellation.cluster.steps.machines import desired
 from constellation.cluster.upgrade import target
@@ -210,7 +210,11 @@ async def _look(context: Context, status: ReadStatus) -> ReleaseStatus | None:
 
 
 async def _begin(context: Context, state: State, found: Found, goal: Goal) -> State:
-    """Sign the policy of the roll-out, make everything ready for it, hand it over."""
+    """Sign the policy of the roll-out, make everything ready for it, hand it over.
+
+    Whoever follows another workstation's policy by mistake must not tell the provider of an image.
+    """
+    await demand_own(context, state)
     current, now_s = current_policy(state), int(context.now().timestamp())
     aim = target(context.config, state, goal.kubernetes, now_s=now_s)
     if goal.ends_at is not None:
