@@ -18,6 +18,8 @@ from constellation.config.demands import platform_demands
 from constellation.config.state import write_state
 from constellation.providers.openstack.access import load_access
 from constellation.providers.protocols import Role
+from constellation.trust import artifact_list
+from constellation.trust.cluster_policy import parse_policy
 from tests.fakes.aws_world import MISSING, is_possible
 from tests.fakes.cloud_life import DEMANDS, CloudLife, cloud_life
 from tests.fakes.joining import ask, join_service
@@ -51,9 +53,12 @@ async def test_a_cluster_is_made_proven_joined_and_removed(life: CloudLife, tmp_
     write_state(life.workspace.state, state)
     assert life.first.document == state.node_document
 
+    await life.publish(state)
     assert _way_to_fresh_nodes(life)
     state, _ = await initialise(life.context())
     assert life.first.secrets_received == 1
+    assert life.workspace.kubectl.read_bytes() == b"kubectl"
+    _fetched(life, state, "first")
     _nothing_holds_the_access(life)
     assert not _way_to_fresh_nodes(life)
 
@@ -77,6 +82,14 @@ async def test_a_node_with_another_document_gets_nothing(life: CloudLife) -> Non
     assert life.first.secrets_received == 0
     await terminate(life.context())
     assert not life.exists
+
+
+def _fetched(life: CloudLife, state: State, node: str) -> None:
+    """A node has every file of the list, from the source that the owner's policy names."""
+    node_ = getattr(life, node)
+    assert node_.fetches is not None
+    kept = {path.name for path in (node_.fetches / "sha256").iterdir()}
+    assert kept == {a.sha256 for a in artifact_list.parse(state.artifact_list).artifacts}
 
 
 def _nothing_holds_the_access(life: CloudLife) -> None:
@@ -114,6 +127,9 @@ async def _joins(life: CloudLife, state: State, folder: Path) -> None:
         ticket = await ask(life, state, port, worker)
         assert ticket.group == "worker_default"
         assert ticket.disk_key
+        sources = parse_policy(state.policy.policy).artifact_sources if state.policy else ()
+        await life.second.fetch(ticket.artifact_list, sources)
+        _fetched(life, state, "second")
         # given to the cluster: no second ticket without a new boot
         await life.second.give(state.cluster_id)
         with pytest.raises(Rejected, match=r"PCR 15|pcr15"):

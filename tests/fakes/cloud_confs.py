@@ -66,6 +66,7 @@ def conf(
     control_planes: int = 1,
     workers: int = 1,
     variant: str = "",
+    sources: tuple[str, ...] = ("https://files.example/constellation",),
     **changed: Any,
 ) -> Config:
     """Give a configuration; `changed` are fields of the provider's block."""
@@ -79,6 +80,7 @@ def conf(
         {
             "provider": {provider: block | {"access": access, "tags": {"team": "blue"}} | changed},
             "attestation": attestation,
+            "artifacts": {"sources": list(sources)},
             "nodeGroups": {
                 "control_plane_default": {"role": "control-plane", "size": control_planes},
                 "worker_default": {"role": "worker", "size": workers},

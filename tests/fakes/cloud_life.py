@@ -43,12 +43,16 @@ from constellation.providers.protocols import Role
 from constellation.providers.select import check_access
 from constellation.providers.terraform.infrastructure import TerraformInfrastructure
 from constellation.providers.terraform.run import TerraformSettings
+from constellation.releases.export import export
+from constellation.releases.store import Store
+from constellation.trust import artifact_list
 from tests.fakes.amd import AmdWorld
 from tests.fakes.arm import FakeAzure, ScaleSet
 from tests.fakes.aws_query import FakeAws
 from tests.fakes.cloud_confs import clouds_yaml, conf
 from tests.fakes.cloud_node import CloudNode
 from tests.fakes.clouds import MEASUREMENT, NOW, Machine
+from tests.fakes.file_servers import FileServer, door_to, file_server
 from tests.fakes.gce import FakeGce
 from tests.fakes.machine_shelf import MachineShelf, one_of_each
 from tests.fakes.openstack import FakeOpenStack
@@ -63,6 +67,7 @@ if TYPE_CHECKING:
 
     from constellation.base.progress import Progress, Report
     from constellation.config.schema import Config
+    from constellation.config.state import State
     from constellation.providers.protocols import (
         Desired,
         Infrastructure,
@@ -102,6 +107,7 @@ class CloudLife:
     made: Callable[[str], Infrastructure]
     metadata: Callable[[str], Metadata]
     ports: tuple[int, int]
+    files: FileServer
     progress: list[Progress] = field(default_factory=list)
 
     def context(self) -> Context:
@@ -121,7 +127,19 @@ class CloudLife:
             now=lambda: NOW,
             report=self.progress.append,
             wait_s=2.0,
+            door=door_to(),
         )
+
+    async def publish(self, state: State) -> None:
+        """Serve what nodes need, as `artifacts mirror --to` writes it; the cache is emptied."""
+        cache = self.workspace.folder / "cache"
+        listed = artifact_list.parse(state.artifact_list).artifacts
+        assert self.files.folder is not None
+        await export(
+            listed, store=Store(cache), folder=self.files.folder, report=self.progress.append
+        )
+        for path in (cache / "sha256").iterdir():
+            path.unlink()
 
     @property
     def roots(self) -> tuple[bytes, ...]:
@@ -219,12 +237,16 @@ async def cloud_life(
         fake.serving(),
         served(provider, served_provider) as variables,
         serving(first) as ports,
+        file_server() as files,
     ):
+        files.folder = folder / "www"
+        for name, node in (("first", first), ("second", second)):
+            node.fetches = folder / name
         for name, value in variables.items():
             environment(name, value)
         workspace = Workspace(folder=folder / "workspace")
         clouds_yaml(workspace.folder, auth_url=f"{getattr(fake, 'auth_url', '')}")
-        config = conf(provider)
+        config = conf(provider, sources=(files.url,))
         yield CloudLife(
             config=config,
             workspace=workspace,
@@ -235,6 +257,7 @@ async def cloud_life(
             made=lambda uid: _infrastructure(fake, config, workspace, uid),
             metadata=lambda instance_id: _metadata(fake, instance_id, folder),
             ports=ports,
+            files=files,
         )
 
 

@@ -64,6 +64,8 @@ class FileServer:
     files: dict[str, bytes] = field(default_factory=dict)
     lie: Liar | None = None
     lies: dict[str, Liar] = field(default_factory=dict)
+    folder: Path | None = None
+    """Files come from there, as from any web server's."""
     asked: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
@@ -81,6 +83,9 @@ class FileServer:
         self.headers.append({k.lower(): v for k, v in request.headers.items()})
         folder, _, digest = request.path.rpartition("/")
         data = self.files.get(digest) if folder == f"{self.prefix}/sha256" else None
+        if self.folder is not None and folder == f"{self.prefix}/sha256":
+            path = self.folder / "sha256" / digest
+            data = path.read_bytes() if path.is_file() else None
         lie = self.lies.get(digest, self.lie)
         if lie is not None:
             return await lie(request, data or b"")

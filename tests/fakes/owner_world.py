@@ -35,10 +35,14 @@ from constellation.rpc.errors import raise_status
 from constellation.rpc.stubs import init_pb2, verify_pb2
 from constellation.rpc.stubs.init_grpc import InitServiceBase
 from constellation.rpc.stubs.verify_grpc import VerificationServiceBase
-from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList
+from constellation.services.artifact_shelf import FetchedShelf
+from constellation.services.artifacts import used_by_nodes
+from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList, parse
+from constellation.trust.artifact_sources import parse_sources
 from constellation.trust.channel_proof import OWNER_CHANNEL_LABEL, verify_owner_channel
 from constellation.trust.cluster_policy import AcceptedRelease, SignedPolicy, verify_policy
 from constellation.trust.node_document import parse_node_document
+from tests.fakes.file_servers import door_to
 from tests.fakes.tpm import NOW, LocalCloudCa, swtpm
 
 if TYPE_CHECKING:
@@ -79,6 +83,8 @@ class Node(InitServiceBase):
     )
     join_key: signing.ec.EllipticCurvePrivateKey = field(default_factory=signing.generate_key)
     variant: Variant = Variant.LOCAL_VTPM
+    fetches: Path | None = None
+    """Where artifacts go that it fetches, as the bootstrapper does; None: it fetches none."""
     other_nonces: tuple[bytes, ...] = ()
     """Of callers who are served by the same quote, before the one who asks."""
     answers: Callable[[verify_pb2.GetEvidenceReply], verify_pb2.GetEvidenceReply] | None = None
@@ -147,6 +153,7 @@ class Node(InitServiceBase):
             await self.give(document.cluster_id)
             self.given = True
         assert self.given
+        await self.fetch(start.plan.artifact_list, tuple(start.artifact_sources))
         if self._dies("policy"):
             return
         needed = init_pb2.PolicyNeeded(join_public_key=signing.spki(self.join_key.public_key()))
@@ -164,6 +171,18 @@ class Node(InitServiceBase):
             kubeconfig=KUBECONFIG, cluster_ca_certificate=self.cluster_ca.certificate_pem
         )
         await stream.send_message(init_pb2.InitEvent(finished=finished))  # type: ignore[attr-defined] # grpclib's Stream
+
+    async def fetch(self, listed: bytes, sources: tuple[str, ...]) -> None:
+        """Have what a list names from these sources, through the bootstrapper's own shelf."""
+        if self.fetches is None:
+            return
+        shelf = FetchedShelf(
+            self.fetches,
+            mounts=self.fetches / "mounted",
+            sources=parse_sources(sources),
+            door=door_to(),
+        )
+        await shelf.have(used_by_nodes(parse(listed)))
 
     def _dies(self, where: str) -> bool:
         if self.die_before != where:

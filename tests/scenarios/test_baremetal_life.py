@@ -15,7 +15,7 @@ import pytest
 from grpclib.exceptions import GRPCError
 
 from constellation.attestation.model import Variant
-from constellation.base.errors import Conflict, Rejected, Unavailable
+from constellation.base.errors import Conflict, Rejected, Unavailable, Untrusted, UserError
 from constellation.cluster.apply import create, initialise, make_plan
 from constellation.cluster.context import Context
 from constellation.cluster.terminate import terminate
@@ -28,8 +28,13 @@ from constellation.providers.baremetal.infrastructure import (
     takes_connections,
 )
 from constellation.providers.baremetal.metadata import BaremetalMetadata
+from constellation.releases.export import export
+from constellation.releases.store import Store
+from constellation.trust import artifact_list
+from constellation.trust.cluster_policy import parse_policy
 from tests.fakes.cloud_node import CloudNode
 from tests.fakes.clouds import NOW, Machine
+from tests.fakes.file_servers import FileServer, door_to, file_server, gives
 from tests.fakes.joining import ask, join_service
 from tests.fakes.machine_shelf import MachineShelf, one_of_each
 from tests.fakes.owner_world import serving
@@ -53,6 +58,7 @@ class Hosts:
     first: CloudNode
     second: CloudNode
     ports: dict[str, int]
+    files: FileServer
     progress: list[Progress] = field(default_factory=list)
 
     def infrastructure(self, uid: str) -> BaremetalInfrastructure:
@@ -92,7 +98,23 @@ class Hosts:
             report=self.progress.append,
             wait_s=2.0,
             keeps_machines=True,
+            door=door_to(),
         )
+
+    async def publish(self, state: State) -> None:
+        """Serve what hosts need, as `artifacts mirror --to` writes it; the cache is emptied."""
+        cache = self.workspace.folder / "cache"
+        listed = artifact_list.parse(state.artifact_list).artifacts
+        assert self.files.folder is not None
+        await export(
+            listed, store=Store(cache), folder=self.files.folder, report=self.progress.append
+        )
+        for path in (cache / "sha256").iterdir():
+            path.unlink()
+
+    def fetched(self, node: CloudNode) -> set[str]:
+        assert node.fetches is not None
+        return {path.name for path in (node.fetches / "sha256").glob("*")}
 
 
 async def _on_this_machine(address: str, port: int) -> bool:
@@ -100,12 +122,13 @@ async def _on_this_machine(address: str, port: int) -> bool:
     return address.startswith("127.") and await takes_connections(address, port)
 
 
-def _config(**hosts: list[str]) -> Config:
+def _config(*sources: str, **hosts: list[str]) -> Config:
     usual = {"control_plane_default": ["127.0.0.1"], "worker_default": ["10.42.2.10"]}
     return Config.model_validate(
         {
             "provider": {"baremetal": {"hosts": usual | hosts, "endpoint": "127.0.0.1:6443"}},
             "attestation": {"variant": "qemu-vtpm", "acceptWeaker": "a test"},
+            "artifacts": {"sources": sources},
         }
     )
 
@@ -115,10 +138,14 @@ async def hosts(tmp_path: Path) -> AsyncIterator[Hosts]:
     first, second = (CloudNode.of(Machine.make(Variant.QEMU_VTPM)) for _ in range(2))
     async with contextlib.AsyncExitStack() as stack:
         init, verification = await stack.enter_async_context(serving(first))
+        files = await stack.enter_async_context(file_server())
         (tmp_path / "workspace").mkdir()
+        files.folder = tmp_path / "www"
+        first.fetches, second.fetches = tmp_path / "first", tmp_path / "second"
         yield Hosts(
             workspace=Workspace(folder=tmp_path / "workspace"),
-            config=_config(),
+            config=_config(files.url),
+            files=files,
             first=first,
             second=second,
             ports=PORTS | {"init": init, "verify": verification},
@@ -134,8 +161,12 @@ async def test_a_cluster_of_hosts_is_made_proven_joined_and_left(
     await hosts.power_on()
     assert hosts.first.document == state.node_document
 
+    await hosts.publish(state)
     state, _ = await initialise(hosts.context())
     assert hosts.first.secrets_received == 1
+    names = {a.sha256 for a in artifact_list.parse(state.artifact_list).artifacts}
+    assert hosts.fetched(hosts.first) == names
+    assert hosts.workspace.kubectl.read_bytes() == b"kubectl", "from there too: no cache has it"
     (node,) = await _verified(hosts, state)
     assert node.error is None
 
@@ -170,6 +201,10 @@ async def _joins(hosts: Hosts, state: State, folder: Path) -> None:
         ticket = await ask(hosts, state, port, worker)
         assert ticket.group == "worker_default"
         assert ticket.disk_key
+        assert state.policy is not None
+        sources = parse_policy(state.policy.policy).artifact_sources
+        await hosts.second.fetch(ticket.artifact_list, sources)
+        assert hosts.fetched(hosts.second) == hosts.fetched(hosts.first)
         await hosts.second.give(state.cluster_id)
         with pytest.raises(Rejected, match=r"PCR 15|pcr15"):
             await ask(hosts, state, port, worker)
@@ -189,9 +224,38 @@ async def test_hosts_that_do_not_run_yet_are_waited_for_by_init_alone(hosts: Hos
     # the owner boots them; the same commands go on
     hosts.ports = answering
     await hosts.power_on()
-    await create(hosts.context())
+    await hosts.publish(await create(hosts.context()))
     await initialise(hosts.context())
     assert hosts.first.secrets_received == 1
+
+
+async def test_a_source_that_lies_stops_init_and_another_one_lets_it_go_on(hosts: Hosts) -> None:
+    state = await create(hosts.context())
+    await hosts.power_on()
+    await hosts.publish(state)
+    hosts.files.lie = gives(lambda data: bytes(len(data)))
+    with pytest.raises(Untrusted, match=r"artifact (kubectl|services) from http://files\.example"):
+        await initialise(hosts.context())
+    assert not hosts.fetched(hosts.first)
+    assert hosts.first.secrets_received == 1
+    async with file_server() as honest:
+        honest.folder = hosts.files.folder
+        hosts.config = _config(hosts.files.url, honest.url)
+        await initialise(hosts.context())
+        assert len(honest.asked) == 3, "two of the node's and the user's kubectl"
+    assert hosts.first.secrets_received == 1
+
+
+async def test_without_a_source_create_warns_and_init_gives_nothing_away(hosts: Hosts) -> None:
+    hosts.config = _config()
+    await create(hosts.context())
+    (said,) = [p.detail for p in hosts.progress if p.step == "Artifact sources"]
+    assert said.startswith("warning: none is named (artifacts.sources)")
+    await hosts.power_on()
+    with pytest.raises(UserError, match=r"constellation-conf\.yaml: artifacts\.sources") as caught:
+        await initialise(hosts.context())
+    assert "artifacts mirror --to" in caught.value.hint
+    assert hosts.first.secrets_received == 0
 
 
 async def test_a_host_that_booted_with_another_document_gets_nothing(hosts: Hosts) -> None:

@@ -15,6 +15,7 @@ from constellation.base.errors import Conflict, Unavailable
 from constellation.base.progress import Progress
 from constellation.cluster import kubectl
 from constellation.cluster.node_access import access_differs
+from constellation.cluster.node_sources import sources_differ, warn_without
 from constellation.cluster.plan import Observed, Planned, plan
 from constellation.cluster.steps import init, machines, prepare, ready
 from constellation.config.state import read_state, write_state
@@ -32,6 +33,7 @@ async def create(context: Context) -> State:
     state = read_state(path)
     if state is not None:
         prepare.check_same(context, state)
+    warn_without(context)
     async with asyncio.TaskGroup() as tasks:
         listing = tasks.create_task(
             context.supplies.artifacts(context.config, report=context.report)
@@ -62,7 +64,7 @@ async def initialise(context: Context) -> tuple[State, tuple[KubernetesNode, ...
         state = await init.run(context, state)
         write_state(path, state)
     context.report(Progress(step="Start the cluster", finished=True))
-    kubectl.ensure(context, state)
+    await kubectl.ensure(context, state)
     nodes = await ready.run(context)
     # a cloud closes the way to fresh nodes, now that nobody needs it; a load balancer that can
     # verify the API servers learns by whom
@@ -84,7 +86,9 @@ async def make_plan(context: Context) -> tuple[Planned, ...]:
         observed = dataclasses.replace(observed, resources=found)
     if state is not None and observed.infrastructure is not None:
         differs = await access_differs(context, state)
-        observed = dataclasses.replace(observed, access_differs=differs)
+        observed = dataclasses.replace(
+            observed, access_differs=differs, sources_differ=sources_differ(context, state)
+        )
     return plan(context.config, state, observed)
 
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from constellation.base.file_server import Door
+from constellation.trust.artifact_sources import NEVER_ASKED
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -78,6 +81,8 @@ class Supplies(Protocol):
         ...
 
 
+_DOOR = Door(closed=NEVER_ASKED)
+
 ListNodes = Callable[[Path], Awaitable[tuple[KubernetesNode, ...]]]
 
 
@@ -94,7 +99,7 @@ class Context:
     `abandon`: init may leave the node that it chose before; `node_access` makes, for
     a uid, what control planes ask the provider's API with; None: machines have identities of their
     own; `ask_room` refuses (Conflict) if the provider has no room for groups of these sizes; None:
-    it has no quotas that could be asked.
+    it has no quotas that could be asked; `door`: where this machine may fetch artifacts from.
     """
 
     workspace: Workspace
@@ -111,3 +116,4 @@ class Context:
     resources: Callable[[str, Desired], Awaitable[tuple[str, ...]]] | None = None
     node_access: Callable[[str, Desired], Awaitable[Secret]] | None = None
     ask_room: Callable[[str, Desired], Awaitable[None]] | None = None
+    door: Door = _DOOR

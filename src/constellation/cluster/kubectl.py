@@ -1,4 +1,7 @@
-"""How the user gets a kubectl of the cluster's version: from the cache, beside the kubeconfig."""
+"""How the user gets a kubectl of the cluster's version: from the cache, beside the kubeconfig.
+
+On a cloud the cache need not have it: it comes from where the nodes fetch theirs, by its digest.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,12 @@ import filecmp
 import shutil
 from typing import TYPE_CHECKING
 
+from constellation.base.errors import ConstellationError
+from constellation.base.file_server import USUAL_PACE
 from constellation.base.progress import Progress
+from constellation.releases.delivery import Patience, deliver
 from constellation.trust import artifact_list
+from constellation.trust.artifact_sources import parse_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,14 +22,38 @@ if TYPE_CHECKING:
     from constellation.cluster.context import Context
     from constellation.config.state import State
 
-__all__ = ["ensure", "follow"]
+__all__ = ["ensure"]
 
 _NAME = "kubectl"
+_PATIENCE = Patience(first_pause_s=1.0, longest_pause_s=5.0, in_all_s=15.0)
 
 
-def ensure(context: Context, state: State) -> None:
-    """Put the kubectl of the cluster's artifact list into the workspace, unless it is there."""
-    source, target = _source(context, state), context.workspace.kubectl
+async def ensure(context: Context, state: State) -> None:
+    """Put the kubectl of the cluster's artifact list into the workspace, unless it is there.
+
+    Without it the cluster runs as well, and an old one stays: it may be one minor version older
+    than API servers.
+    """
+    wanted = artifact_list.parse(state.artifact_list).get(_NAME)
+    folder = context.supplies.cache / "sha256"
+    source = folder / wanted.sha256
+    if not source.exists():
+        sources = parse_sources(context.config.artifacts.sources)
+        try:
+            await deliver(
+                (wanted,), folder=folder, sources=sources, door=context.door, pace=USUAL_PACE,
+                patience=_PATIENCE,
+            )  # fmt: skip
+        except ConstellationError as error:
+            version = state.kubernetes_version
+            hint = f"`constellation artifacts mirror --kubernetes {version}`, then the same again"
+            detail = f"{version} is not in the cache ({error}): {hint}"
+            context.report(Progress(step=_NAME, detail=detail))
+            return
+    _copy(source, context.workspace.kubectl)
+
+
+def _copy(source: Path, target: Path) -> None:
     # two patch versions are of the same size
     if target.exists() and filecmp.cmp(source, target, shallow=False):
         return
@@ -30,21 +61,3 @@ def ensure(context: Context, state: State) -> None:
     shutil.copyfile(source, part)
     part.chmod(0o755)
     part.replace(target)
-
-
-def follow(context: Context, state: State) -> None:
-    """Do the same after an upgrade, if the cache has it: on a cloud nodes fetch their own files.
-
-    The old one stays otherwise; kubectl may be one minor version older than API servers.
-    """
-    version = state.kubernetes_version
-    if not _source(context, state).exists():
-        hint = f"`constellation artifacts mirror --kubernetes {version}`, then the same again"
-        context.report(Progress(step=_NAME, detail=f"{version} is not in the cache: {hint}"))
-        return
-    ensure(context, state)
-
-
-def _source(context: Context, state: State) -> Path:
-    digest = artifact_list.parse(state.artifact_list).get(_NAME).sha256
-    return context.supplies.cache / "sha256" / digest

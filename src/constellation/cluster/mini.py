@@ -50,7 +50,7 @@ async def up(context: Context) -> Up:
     already = await _runs(context)
     if already:
         state = await with_present_machines(context, apply.require_state(context))
-        kubectl.ensure(context, state)
+        await kubectl.ensure(context, state)
     else:
         state = await apply.create(context)
         if state.cluster_ca and context.workspace.kubeconfig.exists():

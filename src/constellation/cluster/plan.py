@@ -27,6 +27,7 @@ class Step(StrEnum):
     INIT = "init"
     READY = "ready"
     ACCESS = "access"
+    SOURCES = "sources"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,8 @@ class Observed:
     """What there is: machines as the provider shows them, nodes as Kubernetes does.
 
     `resources`: what of a cloud's resources differs from the conf, a line each; `access_differs`:
-    control planes are to ask the provider with something else than the policy has.
+    control planes are to ask the provider with something else than the policy has;
+    `sources_differ`: nodes are to fetch artifacts from elsewhere.
     """
 
     infrastructure: InfrastructureState | None
@@ -42,6 +44,7 @@ class Observed:
     nodes: tuple[KubernetesNode, ...]
     resources: tuple[str, ...] = ()
     access_differs: bool = False
+    sources_differ: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,9 @@ def plan(config: Config, state: State | None, observed: Observed) -> tuple[Plann
     if observed.access_differs:
         why = "control planes get another credential or other templates for the provider"
         steps.append(Planned(step=Step.ACCESS, why=why))
+    if observed.sources_differ:
+        why = "nodes are to fetch artifacts from other sources"
+        steps.append(Planned(step=Step.SOURCES, why=why))
     return tuple(steps)
 
 

@@ -138,12 +138,12 @@ async def apply_upgrade(
         if own != state:
             state = await _name_image(context, own)
         context.report(Progress(step=_TITLE, detail="nothing to do", finished=True))
-        kubectl.follow(context, state)
+        await kubectl.ensure(context, state)
         return state
     begun()
     await watch(context, eyes=eyes)
     state = await _finish(context, require_state(context), policy)
-    kubectl.follow(context, state)
+    await kubectl.ensure(context, state)
     return state
 
 
@@ -223,6 +223,7 @@ async def _begin(context: Context, state: State, found: Found, goal: Goal) -> St
         next_policy(current, found.verified, aim, now=now_s),
         serial=next_serial(state, current),
         slots={name: group.most + _SURGE for name, group in context.config.node_groups.items()},
+        artifact_sources=context.config.artifacts.sources,
     )
     following = await _following(context, state, policy, found, goal)
     owner = read_secrets(context.workspace, cluster_id=state.cluster_id)

@@ -84,6 +84,16 @@ def test_resources_that_differ_are_a_step_of_the_plan_with_every_line() -> None:
     assert (step.why, step.details) == ("2 resources differ", lines)
 
 
+def test_other_sources_of_artifacts_are_a_step_of_the_plan() -> None:
+    same, other = (
+        Observed(infrastructure=None, has_kubeconfig=False, nodes=(), sources_differ=differs)
+        for differs in (False, True)
+    )
+    assert Step.SOURCES not in {p.step for p in plan(conf("aws"), None, same)}
+    (step,) = (p for p in plan(conf("aws"), None, other) if p.step is Step.SOURCES)
+    assert "from other sources" in step.why
+
+
 def test_another_access_for_control_planes_is_a_step_of_the_plan() -> None:
     same, other = (
         Observed(infrastructure=None, has_kubeconfig=False, nodes=(), access_differs=differs)

@@ -101,6 +101,7 @@ def apply(
     state = _initialise(chosen_settings, abandon=False, log=log, own_machines=own)
     if not own:
         state = _follow_access(chosen_settings, state)
+    state = _follow_sources(chosen_settings, state, own_machines=own)
     if _follows_another(read_config(workspace.config), state):
         from constellation.cli.commands.upgrade import upgrade_to_conf
 
@@ -246,6 +247,25 @@ def _follow_access(chosen: Settings, state: State) -> State:
         return state
     with Steps() as steps, workspace.locked():
         return run(follow_access(real_context(workspace, conf, report=steps.report), state))
+
+
+def _follow_sources(chosen: Settings, state: State, *, own_machines: bool) -> State:
+    """Let nodes fetch artifacts from where the configuration says now."""
+    from constellation.cli.world import real_context
+    from constellation.cluster.node_sources import follow_sources
+    from constellation.config.reader import read_config
+
+    workspace = chosen.workspace()
+    conf = read_config(workspace.config)
+    if conf.provider.local is not None:
+        return state
+    with Steps() as steps, workspace.locked():
+        engine = real_context(workspace, conf, report=steps.report)
+        if own_machines:
+            from constellation.cli.own_machines import with_own_machines
+
+            engine = with_own_machines(engine)
+        return run(follow_sources(engine, state))
 
 
 def _summary(state: State) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from constellation.base.progress import Progress
 from constellation.base.retry import until_available
 from constellation.base.told import from_exit_code
 from constellation.cluster import kubeconfig, reach
+from constellation.cluster.node_sources import demand_source
 from constellation.cluster.recover import recover_node
 from constellation.cluster.secrets import read_secrets
 from constellation.cluster.steps.machines import desired
@@ -51,8 +52,10 @@ async def run(context: Context, state: State) -> State:
     Raises:
         Conflict: another node than the chosen one answers.
         Rejected: the node is not acceptable; nothing secret has left this machine.
+        UserError: the conf names nothing that nodes could fetch artifacts from.
         Unavailable: the node does not answer.
     """
+    demand_source(context)
     secrets = read_secrets(context.workspace, cluster_id=state.cluster_id)
     if context.abandon:
         state = dataclasses.replace(state, init=None)
