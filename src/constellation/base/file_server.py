@@ -38,6 +38,7 @@ __all__ = [
     "PARTIAL",
     "USUAL_PACE",
     "Door",
+    "Lookup",
     "NotServed",
     "Pace",
     "Wanted",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "missing"]
 
-_READABLE = 0o644  # a web server may be another user
+_READABLE, _SEARCHABLE = 0o644, 0o755  # a web server may be another user
 _STEP = "Folder for nodes"
 
 
@@ -57,6 +57,7 @@ def _copy(artifact: Artifact, source: Path, folder: Path) -> bool:
     part: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.chmod(_SEARCHABLE)
         if target.exists() and digest_of(target) == artifact.sha256:
             return False
         with source.open("rb") as file:

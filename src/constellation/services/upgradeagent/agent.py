@@ -11,13 +11,13 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from constellation.base.errors import Conflict, Unavailable
+from constellation.base.file_server import lookup
 from constellation.base.files import write_atomic
 from constellation.base.proc import run
 from constellation.base.retry import until_available
 from constellation.kube import api_server, containerd, kubeadm, units
 from constellation.kube.objects import first_objects
 from constellation.services import node_tools
-from constellation.services.artifact_shelf import door_of, shelf_of
 from constellation.services.steps import Step, StepBook, run_steps
 from constellation.services.upgradeagent import manifests
 from constellation.services.upgradeagent.judge import (
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    from constellation.base.file_server import Lookup
     from constellation.kube.node_record import NodeRecord
     from constellation.services.artifact_shelf import Shelf
     from constellation.services.upgradeagent.paths import Paths
@@ -73,7 +74,10 @@ class Snapshots(Protocol):
 
 
 class Agent:
-    """The upgrade agent of one control plane; `settle` waits until a folder's disk has it all."""
+    """The upgrade agent of one control plane.
+
+    `settle` waits until a folder's disk has it all; `ask` gives addresses of file servers.
+    """
 
     def __init__(
         self,
@@ -84,9 +88,10 @@ class Agent:
         paths: Paths,
         settle: Callable[[Path], Awaitable[None]] = node_tools.settle,
         api_port: int = kubeadm.API_PORT,
+        ask: Lookup = lookup,
     ) -> None:
         self._record, self._policies, self._etcd, self._paths = record, policies, etcd, paths
-        self._settle, self._api_port = settle, api_port
+        self._settle, self._api_port, self._ask = settle, api_port, ask
         self._turn = asyncio.Lock()
 
     @property
@@ -203,15 +208,7 @@ class Agent:
 
     def _shelf(self, policy: ClusterPolicy) -> Shelf:
         """Give this node's artifacts, from where the owner's policy says."""
-        record = self._record
-        return shelf_of(
-            record.provider,
-            host=self._paths.host,
-            disk=self._paths.disk / "artifacts",
-            mounts=self._paths.run / "mounted",
-            sources=policy.artifact_sources,
-            door=door_of(record.address, record.pod_network, record.service_cidr, record.mesh_cidr),
-        )
+        return self._paths.shelf(self._record, policy.artifact_sources, ask=self._ask)
 
     def _upgrade_steps(
         self, target: Target, listed: ArtifactList, shelf: Shelf

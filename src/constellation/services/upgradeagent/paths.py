@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from constellation.services.artifact_shelf import door_of, shelf_of
+
+if TYPE_CHECKING:
+    from constellation.base.file_server import Lookup
+    from constellation.kube.node_record import NodeRecord
+    from constellation.services.artifact_shelf import Shelf
 
 __all__ = ["REAL", "Paths"]
 
@@ -20,6 +29,22 @@ class Paths:
     host: Path
     run: Path
     disk: Path = Path("/run/state")
+
+    def shelf(self, record: NodeRecord, sources: tuple[str, ...], *, ask: Lookup) -> Shelf:
+        """Give where this node's artifacts are, or come to.
+
+        Raises:
+            FormatError: a source is none.
+        """
+        door = door_of(record.address, record.pod_network, record.service_cidr, record.mesh_cidr)
+        return shelf_of(
+            record.provider,
+            host=self.host,
+            disk=self.disk / "artifacts",
+            mounts=self.run / "mounted",
+            sources=sources,
+            door=dataclasses.replace(door, ask=ask),
+        )
 
     @property
     def admin(self) -> Path:

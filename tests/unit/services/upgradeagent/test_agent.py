@@ -12,6 +12,7 @@ from constellation.base.errors import Conflict, Rejected, Unavailable
 from constellation.base.retry import until_available
 from constellation.kube.membership import NodeRole
 from constellation.kube.node_record import NodeRecord
+from constellation.releases.delivery import ArtifactMissing
 from constellation.rpc.upgrade_client import UpgradeClient
 from constellation.services.upgradeagent import manifests
 from constellation.services.upgradeagent.agent import Agent
@@ -198,6 +199,41 @@ async def test_done_once_more_changes_nothing(host: Host, policies: Policies) ->
         await agent(host, policies).upgrade(TARGET)
     assert {p.name: p.read_bytes() for p in host.paths.manifests.iterdir()} == before
     assert host.diary().count("ctr import") == 3
+
+
+@pytest.mark.parametrize("address", ["10.42.1.10", "10.244.1.1", "169.254.169.254"])
+async def test_on_a_cloud_files_come_from_the_policys_sources_and_from_no_inner_address(
+    host: Host, policies: Policies, address: str
+) -> None:
+    record = dataclasses.replace(RECORD, provider="aws")
+    policies.policy = dataclasses.replace(
+        policies.policy, artifact_sources=("https://files.example", "http://10.42.1.10")
+    )
+    asked: list[str] = []
+
+    async def ask(name: str, _port: int) -> tuple[str, ...]:
+        asked.append(name)
+        return (address,)
+
+    own = Agent(
+        record=record, policies=policies, etcd=host, paths=host.paths, settle=host.settle, ask=ask
+    )
+    async with host.api_server():
+        with pytest.raises(ArtifactMissing, match=f"is {address}: no request goes there"):
+            await own.upgrade(TARGET)
+    assert set(asked) == {"files.example", "10.42.1.10"}
+    assert versions(host) == {OLD}
+    # what lies on the state disk already is used, and nobody is asked
+    (host.paths.disk / "artifacts").mkdir(parents=True, exist_ok=True)
+    host.store.rename(host.paths.disk / "artifacts/sha256")
+    asked.clear()
+    async with host.api_server() as port:
+        del port
+        await Agent(
+            record=record, policies=policies, etcd=host, paths=host.paths, settle=host.settle,
+            api_port=host.port, ask=ask,
+        ).upgrade(TARGET)  # fmt: skip
+    assert (versions(host), asked) == ({NEW}, [])
 
 
 async def test_no_byte_of_a_damaged_artifact_is_used(host: Host, policies: Policies) -> None:
