@@ -201,13 +201,13 @@ async def test_done_once_more_changes_nothing(host: Host, policies: Policies) ->
     assert host.diary().count("ctr import") == 3
 
 
-@pytest.mark.parametrize("address", ["10.42.1.10", "10.244.1.1", "169.254.169.254"])
+@pytest.mark.parametrize("address", [RECORD.address, "10.244.1.1", "169.254.169.254"])
 async def test_on_a_cloud_files_come_from_the_policys_sources_and_from_no_inner_address(
     host: Host, policies: Policies, address: str
 ) -> None:
     record = dataclasses.replace(RECORD, provider="aws")
     policies.policy = dataclasses.replace(
-        policies.policy, artifact_sources=("https://files.example", "http://10.42.1.10")
+        policies.policy, artifact_sources=("https://files.example", f"http://{RECORD.address}")
     )
     asked: list[str] = []
 
@@ -221,7 +221,7 @@ async def test_on_a_cloud_files_come_from_the_policys_sources_and_from_no_inner_
     async with host.api_server():
         with pytest.raises(ArtifactMissing, match=f"is {address}: no request goes there"):
             await own.upgrade(TARGET)
-    assert set(asked) == {"files.example", "10.42.1.10"}
+    assert set(asked) == {"files.example", RECORD.address}
     assert versions(host) == {OLD}
     # what lies on the state disk already is used, and nobody is asked
     (host.paths.disk / "artifacts").mkdir(parents=True, exist_ok=True)
