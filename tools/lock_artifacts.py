@@ -1,14 +1,17 @@
 """Write artifacts/lock.json: measure source builds, take official digests from published lists.
 
     python tools/lock_artifacts.py CACHE CHECKSUMS.json IMAGES.json VERSION...
+    python tools/lock_artifacts.py CACHE --cloud PROVIDER WHY
 
 Versions that are named are built and measured; others keep their entry. The two JSON files map
-names, architecture and version to the SHA-256 that the projects publish.
+names, architecture and version to the SHA-256 that the projects publish. The second form measures
+the component of a cloud alone, and writes why it is built beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -17,8 +20,14 @@ from typing import TYPE_CHECKING, Any
 from constellation.base.files import lock
 from constellation.releases import lock as locks
 from constellation.releases import source
-from constellation.releases.lock import LockedFile, LockedImage, LockedWheel, VersionLock
-from constellation.releases.recipes import CNI, CONTAINERD, ETCD
+from constellation.releases.lock import (
+    CloudLock,
+    LockedFile,
+    LockedImage,
+    LockedWheel,
+    VersionLock,
+)
+from constellation.releases.recipes import CLOUDS, CNI, CONTAINERD, ETCD
 from constellation.releases.store import Store
 
 if TYPE_CHECKING:
@@ -122,7 +131,27 @@ async def _main(cache: Path, checksums: Path, images: Path, versions: list[str])
             ),
         ),
         versions=kept,
+        clouds=locks.load().clouds if target.exists() else {},
     )
+    _write(written, target)
+
+
+async def _cloud(cache: Path, provider: str, why: str) -> None:
+    with lock(cache / "mirror.lock", what="the artifact cache"):
+        made = await source.build_cloud(
+            CLOUDS[provider],
+            modules=locks.artifacts_folder(),
+            wheel=_WHEEL,
+            expected=None,
+            store=Store(cache),
+            report=_print,
+        )
+    before = locks.load()
+    clouds = {**before.clouds, provider: CloudLock(source=made, why=why)}
+    _write(dataclasses.replace(before, clouds=clouds), locks.artifacts_folder() / "lock.json")
+
+
+def _write(written: locks.Lock, target: Path) -> None:
     text = json.dumps(json.loads(locks.dump(written)), indent=1, sort_keys=True) + "\n"
     locks.parse(text.encode())
     target.write_text(text)
@@ -133,4 +162,7 @@ def _print(progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:]))
+    if sys.argv[2] == "--cloud":
+        asyncio.run(_cloud(Path(sys.argv[1]), sys.argv[3], sys.argv[4]))
+    else:
+        asyncio.run(_main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:]))

@@ -3,6 +3,10 @@
 locals {
   tags = merge(var.tags, { "constellation-uid" = var.uid })
 
+  # what AWS' own cloud controller manager knows a cluster's machines, subnets and their firewall by,
+  # if the cluster has one. Its other tag has "/" in its name, which instance metadata cannot show
+  integration = { "KubernetesCluster" = var.uid }
+
   zones          = sort(distinct(flatten([for g in values(var.node_groups) : g.zones])))
   make_network   = var.existing_network == null
   vpc_id         = local.make_network ? aws_vpc.this[0].id : var.existing_network.vpc_id

@@ -21,7 +21,7 @@ resource "aws_subnet" "nodes" {
   vpc_id            = aws_vpc.this[0].id
   availability_zone = each.key
   cidr_block        = cidrsubnet(var.node_cidr, 4, index(local.zones, each.key))
-  tags              = merge(local.tags, { Name = "${var.uid}-nodes-${each.key}" })
+  tags              = merge(local.tags, local.integration, { Name = "${var.uid}-nodes-${each.key}" })
 }
 
 resource "aws_subnet" "public" {
@@ -29,7 +29,7 @@ resource "aws_subnet" "public" {
   vpc_id            = aws_vpc.this[0].id
   availability_zone = each.key
   cidr_block        = cidrsubnet(var.node_cidr, 8, 240 + index(local.zones, each.key))
-  tags              = merge(local.tags, { Name = "${var.uid}-public-${each.key}" })
+  tags              = merge(local.tags, local.integration, { Name = "${var.uid}-public-${each.key}" })
 }
 
 resource "aws_internet_gateway" "this" {

@@ -52,7 +52,7 @@ resource "aws_launch_template" "this" {
     for_each = ["instance", "volume", "network-interface"]
     content {
       resource_type = tag_specifications.value
-      tags = merge(local.tags, {
+      tags = merge(local.tags, local.integration, {
         "Name"                     = local.names[each.key]
         "constellation-role"       = each.value.role
         "constellation-node-group" = each.key

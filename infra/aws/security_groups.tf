@@ -50,14 +50,14 @@ resource "aws_security_group" "control_planes" {
   name        = "${var.uid}-control-planes"
   description = "Control planes of ${var.uid}"
   vpc_id      = local.vpc_id
-  tags        = merge(local.tags, { Name = "${var.uid}-control-planes" })
+  tags        = merge(local.tags, local.integration, { Name = "${var.uid}-control-planes" })
 }
 
 resource "aws_security_group" "workers" {
   name        = "${var.uid}-workers"
   description = "Workers of ${var.uid}"
   vpc_id      = local.vpc_id
-  tags        = merge(local.tags, { Name = "${var.uid}-workers" })
+  tags        = merge(local.tags, local.integration, { Name = "${var.uid}-workers" })
 }
 
 resource "aws_security_group" "outside" {

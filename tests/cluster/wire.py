@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from tests.cluster.conftest import Workspace
 
-__all__ = ["captured"]
+__all__ = ["captured", "network"]
 
 _BUFFER_KIB = "65536"
 """More than a test sends: what does not fit would be missing in the capture."""
 
 
-def _network(workspace: Workspace) -> Path:
+def network(workspace: Workspace) -> Path:
     """Give the cloud's network namespace, which only its daemon's mount namespace shows."""
     uid = workspace.uid
     found = subprocess.run(
@@ -36,7 +36,7 @@ def _network(workspace: Workspace) -> Path:
 @contextlib.contextmanager
 def captured(workspace: Workspace, file: Path) -> Iterator[None]:
     """Record what crosses the bridge of this cluster's network."""
-    inside = ("nsenter", f"--net={_network(workspace)}")
+    inside = ("nsenter", f"--net={network(workspace)}")
     bridges = subprocess.run(
         [*inside, "ip", "-j", "link", "show", "type", "bridge"],
         capture_output=True,

@@ -2,12 +2,15 @@
 
 Started by tests as `python -m tests.fakes.aws_server FOLDER`, as a rule in a network namespace of
 their own. It prints its port, then serves until its standard input ends. In FOLDER it notes every
-call in `calls` (`service:Action`, a line each), reads who asks for metadata from `machine.json`,
-and hands out `faults` (a line each, used up from the top: `service:Action status Code`).
+call in `calls` (`service:Action`, a line each) and with its caller in `callers` (JSON, a line
+each), reads who asks for metadata from `machine.json`, and hands out `faults` (a line each, used up
+from the top: `service:Action status Code`). `--host`: another address than 127.0.0.1;
+`--metadata HOST:PORT`: the metadata service too.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import sys
@@ -23,7 +26,6 @@ from werkzeug.serving import make_server
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LINK_LOCAL = "169.254.169.254"
 SESSION = "AQAEAsession=="
 _DRY = ("ec2:CreateVpc",)
 
@@ -45,6 +47,9 @@ class Noting:
             with self._lock:
                 with (self._folder / "calls").open("a") as file:
                     file.write(f"{call}\n")
+                with (self._folder / "callers").open("a") as file:
+                    agent = environment.get("HTTP_USER_AGENT", "")
+                    file.write(json.dumps({"call": call, "agent": agent}) + "\n")
                 fault = self._fault(call)
             if fault is None and call in _DRY and "DryRun=true" in body.decode().split("&"):
                 # moto 5.2 carries these out; AWS documents that it does not
@@ -95,7 +100,8 @@ class Metadata:
     def __call__(self, environment: dict[str, Any], start: Any) -> Iterable[bytes]:
         path, method = environment["PATH_INFO"], environment["REQUEST_METHOD"]
         if (method, path) == ("PUT", "/latest/api/token"):
-            start("200 OK", [])
+            seconds = environment.get("HTTP_X_AWS_EC2_METADATA_TOKEN_TTL_SECONDS", "21600")
+            start("200 OK", [("X-aws-ec2-metadata-token-ttl-seconds", seconds)])
             return [SESSION.encode()]
         if environment.get("HTTP_X_AWS_EC2_METADATA_TOKEN") != SESSION:
             start("401 Unauthorized", [])
@@ -106,11 +112,16 @@ class Metadata:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    application = Noting(DomainDispatcherApplication(create_backend_app), folder)
-    servers = [make_server("127.0.0.1", 0, application, threaded=True)]
-    if "--metadata" in sys.argv:
-        servers.append(make_server(LINK_LOCAL, 80, Metadata(folder), threaded=True))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--metadata", default="", metavar="HOST:PORT")
+    given = parser.parse_args()
+    application = Noting(DomainDispatcherApplication(create_backend_app), given.folder)
+    servers = [make_server(given.host, 0, application, threaded=True)]
+    if given.metadata:
+        host, _, port = given.metadata.rpartition(":")
+        servers.append(make_server(host, int(port), Metadata(given.folder), threaded=True))
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write(f"{servers[0].port}\n")

@@ -34,42 +34,56 @@ def is_possible() -> bool:
     return shutil.which("terraform") is not None and PLUGINS.is_dir()
 
 
+METADATA = "169.254.169.254:80"
+LOCAL = "127.0.0.1"
+
+
 @dataclass(kw_only=True)
 class AwsWorld:
     folder: Path
-    space: str
+    net: Path
+    host: str
     server: subprocess.Popen[str] = field(repr=False)
     port: int
+    space: str = ""
 
     @classmethod
     def open(cls, folder: Path) -> AwsWorld:
+        """Open one in a network namespace of its own, with metadata where AWS has it."""
         space = f"cst-aws-{os.getpid()}"
-        (folder / "aws").mkdir()
         _run("ip", "netns", "add", space)
         try:
             _run("ip", "-n", space, "link", "set", "lo", "up")
             _run("ip", "-n", space, "address", "add", "169.254.169.254/32", "dev", "lo")
-            argv = [
-                *("nsenter", f"--net=/run/netns/{space}"),
-                *(sys.executable, "-W", "ignore", "-m", "tests.fakes.aws_server"),
-                *(str(folder / "aws"), "--metadata"),
-            ]
-            with (folder / "aws" / "errors").open("w") as errors:
-                server = subprocess.Popen(
-                    argv,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    text=True,
-                    cwd=ROOT,
-                    env=_environment(0),
-                )
-            assert server.stdout is not None
-            port = int(server.stdout.readline())
+            net = Path("/run/netns") / space
+            world = cls.within(folder, net=net, host=LOCAL, metadata=METADATA)
         except BaseException:
             _run("ip", "netns", "delete", space)
             raise
-        world = cls(folder=folder, space=space, server=server, port=port)
+        return dataclasses.replace(world, space=space)
+
+    @classmethod
+    def within(cls, folder: Path, *, net: Path, host: str, metadata: str) -> AwsWorld:
+        """Open one in a network namespace that is there, at an address (`metadata`: HOST:PORT)."""
+        (folder / "aws").mkdir()
+        argv = [
+            *("nsenter", f"--net={net}"),
+            *(sys.executable, "-W", "ignore", "-m", "tests.fakes.aws_server"),
+            *(str(folder / "aws"), "--host", host, "--metadata", metadata),
+        ]
+        with (folder / "aws" / "errors").open("w") as errors:
+            server = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=ROOT,
+                env=_environment(host, 0),
+            )
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        world = cls(folder=folder, net=net, host=host, server=server, port=port)
         world._publish()
         return world
 
@@ -83,14 +97,15 @@ class AwsWorld:
         except subprocess.TimeoutExpired:
             self.server.kill()
             self.server.wait()
-        _run("ip", "netns", "delete", self.space)
+        if self.space:
+            _run("ip", "netns", "delete", self.space)
 
     def run(self, *argv: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a program in the namespace."""
         return subprocess.run(
-            ["nsenter", f"--net=/run/netns/{self.space}", *argv],
+            ["nsenter", f"--net={self.net}", *argv],
             cwd=ROOT,
-            env=_environment(self.port),
+            env=_environment(self.host, self.port),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -138,6 +153,7 @@ class AwsWorld:
         roles = "/latest/meta-data/iam/security-credentials/"
         answers = {
             "/latest/dynamic/instance-identity/document": json.dumps(document),
+            "/latest/meta-data/instance-id": instance_id,
             "/latest/user-data": user_data,
             roles: "node",
             f"{roles}node": json.dumps(role),
@@ -148,6 +164,12 @@ class AwsWorld:
     def calls(self) -> set[str]:
         """Give the calls that the server has answered so far."""
         return set((self.folder / "aws" / "calls").read_text().split())
+
+    def calls_of(self, agent: str) -> list[str]:
+        """Give the calls of programs that name themselves so, in their order."""
+        lines = (self.folder / "aws" / "callers").read_text().splitlines()
+        callers = [json.loads(line) for line in lines]
+        return [c["call"] for c in callers if agent in c["agent"]]
 
     def fail_next(self, call: str, *, status: int, code: str, times: int = 1) -> None:
         """Let the server refuse the next calls of a kind."""
@@ -187,7 +209,7 @@ class AwsWorld:
         maker.publish(release)
 
 
-def _environment(port: int) -> dict[str, str]:
+def _environment(host: str, port: int) -> dict[str, str]:
     dropped = ("AWS_", "TF_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
     return {
@@ -196,7 +218,7 @@ def _environment(port: int) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_MAX_ATTEMPTS": "3",
     }
 

@@ -12,6 +12,8 @@ output "policies" {
   value = {
     control_planes = data.aws_iam_policy_document.control_planes.json
     workers        = data.aws_iam_policy_document.workers.json
+    # of control planes too, if cloud_integration is true
+    cloud_integration = data.aws_iam_policy_document.cloud_integration.json
   }
   description = "The policies, for people and tests."
 }

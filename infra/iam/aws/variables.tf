@@ -12,6 +12,12 @@ variable "region" {
   description = "Region, e.g. eu-west-1: the identities may act there only."
 }
 
+variable "cloud_integration" {
+  type        = bool
+  description = "Whether control planes may do what AWS' own cloud controller manager needs: make and remove load balancers for Services."
+  default     = false
+}
+
 variable "tags" {
   type        = map(string)
   description = "More tags for roles and instance profiles."

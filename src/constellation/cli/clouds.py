@@ -239,7 +239,12 @@ def iam_variables(config: Config) -> dict[str, object]:
     provider = config.provider
     if provider.aws is not None:
         aws = provider.aws
-        return {"name": config.name, "region": aws.region, "tags": dict(aws.tags)}
+        return {
+            "name": config.name,
+            "region": aws.region,
+            "tags": dict(aws.tags),
+            "cloud_integration": aws.cloud_integration,
+        }
     if (azure := provider.azure) is not None:
         return {
             "name": config.name,

@@ -51,6 +51,8 @@ _GROUPS: Final = frozenset(
 _BUILT_IN: Final = ("RoleBinding", "Role", "extension-apiserver-authentication-reader")
 """Reads one ConfigMap with which servers know callers of the API server."""
 _HOST_PATHS: Final = ("/var/lib/kubelet", "/dev", "/sys", "/run/udev", "/lib/modules")
+_READ_PATHS: Final = ("/etc/ssl/certs",)
+"""For reading alone: the authorities that the measured image trusts, for the cloud's API."""
 _PODS: Final = ("containers", "initContainers", "ephemeralContainers")
 
 
@@ -162,7 +164,10 @@ def _of_pods(item: dict[str, Any], where: str) -> list[str]:
     for volume in _objects(spec, "volumes", where):
         if volume.get("hostPath") is not None:
             path = str(_object(volume, "hostPath", where).get("path"))
-            if not _may_see(path):
+            if _lies_below(path, _READ_PATHS):
+                if not _only_read(volume, containers, where):
+                    findings.append(f"{where}: may write {path[:80]} of the node")
+            elif not _lies_below(path, _HOST_PATHS):
                 findings.append(f"{where}: sees {path[:80]} of the node")
     findings += [
         f"{where}: {field} is not for these" for field in ("hostPID", "hostIPC") if spec.get(field)
@@ -170,10 +175,19 @@ def _of_pods(item: dict[str, Any], where: str) -> list[str]:
     return findings
 
 
-def _may_see(path: str) -> bool:
+def _lies_below(path: str, roots: tuple[str, ...]) -> bool:
     if any(part in ("", ".", "..") for part in path.split("/")[1:]):
         return False
-    return any(path == root or path.startswith(f"{root}/") for root in _HOST_PATHS)
+    return any(path == root or path.startswith(f"{root}/") for root in roots)
+
+
+def _only_read(volume: dict[str, Any], containers: list[dict[str, Any]], where: str) -> bool:
+    return all(
+        mount.get("readOnly") is True
+        for container in containers
+        for mount in _objects(container, "volumeMounts", where)
+        if mount.get("name") == volume.get("name")
+    )
 
 
 def _object(item: dict[str, Any], key: str, where: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from constellation.base import decode
 from constellation.base.errors import FormatError, UserError
 
 __all__ = [
+    "CloudLock",
     "Lock",
     "LockedArtifact",
     "LockedFile",
@@ -85,13 +86,25 @@ class VersionLock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CloudLock:
+    """A cloud's component: what its source build makes, and why it is built at all."""
+
+    source: dict[str, LockedArtifact]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """The whole lock; `shared` belongs to every version (containerd, CNI, etcd, CoreDNS, pause)."""
+    """The whole lock; `shared` belongs to every version (containerd, CNI, etcd, CoreDNS, pause).
+
+    `clouds`: components of clouds, by provider; no node has them unless a release names them.
+    """
 
     schema: int
     toolchain: LockedWheel
     shared: VersionLock
     versions: dict[str, VersionLock]
+    clouds: dict[str, CloudLock] = field(default_factory=dict)
 
     def of(self, version: str) -> VersionLock:
         """Give what belongs to `version` ("v1.36.2"), the shared part included.
@@ -138,6 +151,9 @@ def parse(data: bytes) -> Lock:
     if lock.schema != _SCHEMA:
         raise FormatError(f"artifact lock: schema {lock.schema}, want {_SCHEMA}")
     _check("toolchain", lock.toolchain.sha256, lock.toolchain.size_bytes)
+    for cloud in lock.clouds.values():
+        for name, artifact in cloud.source.items():
+            _check(name, artifact.sha256, artifact.size_bytes)
     for of_version in (lock.shared, *lock.versions.values()):
         for name, artifact in of_version.source.items():
             _check(name, artifact.sha256, artifact.size_bytes)

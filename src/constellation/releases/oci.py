@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Descriptor", "image_index", "write_image", "write_layout"]
+__all__ = ["Descriptor", "image_index", "read_manifest_digest", "write_image", "write_layout"]
 
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -127,6 +127,17 @@ def write_layout(target: Path, *, index: bytes, blobs: Mapping[str, bytes | Path
                 _add_bytes(tar, name, blob, mode=0o644)
             else:
                 _add_file(tar, name, blob, mode=0o644)
+
+
+def read_manifest_digest(image: Path) -> str:
+    """Give the digest (SHA-256, hexadecimal) by which a registry knows an image of `write_image`.
+
+    The file is ours, and its own digest was checked: a layout of another form is a bug.
+    """
+    with tarfile.open(image) as tar:
+        (entry,) = json.loads(b"".join(tar.extractfile("index.json") or ()))["manifests"]
+    digest: str = entry["digest"]
+    return digest.removeprefix("sha256:")
 
 
 def _write_tree(

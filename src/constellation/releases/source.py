@@ -7,6 +7,7 @@ already is not built again, and Go's own cache makes an interrupted build go on 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.base import proc
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
     from constellation.base.progress import Report
     from constellation.releases.lock import LockedWheel
-    from constellation.releases.recipes import ImageRecipe, Recipe
+    from constellation.releases.recipes import CloudRecipe, ImageRecipe, Recipe
     from constellation.releases.store import Store
     from constellation.releases.toolchain import Toolchain
 
-__all__ = ["build"]
+__all__ = ["build", "build_cloud"]
 
 _LIST_TIMEOUT_S = 1200.0
 _BUILD_TIMEOUT_S = 7200.0
@@ -60,21 +61,62 @@ async def build(
         WrongDigest: a result is not what the lock says; it was not kept.
         Unavailable: Go module proxy or package index do not answer, or a build failed.
     """
+    return await _build(
+        recipes(version),
+        image_recipes(version),
+        step=f"Kubernetes {version}",
+        work=_Work(modules=modules, wheel=wheel, expected=expected, store=store, report=report),
+    )
+
+
+async def build_cloud(
+    recipe: CloudRecipe,
+    *,
+    modules: Path,
+    wheel: LockedWheel,
+    expected: Mapping[str, LockedArtifact] | None,
+    store: Store,
+    report: Report,
+) -> dict[str, LockedArtifact]:
+    """Make program and image of a cloud's component; arguments and errors as `build`'s."""
+    return await _build(
+        (recipe.module,),
+        (recipe.image,),
+        step=recipe.module.folder,
+        work=_Work(modules=modules, wheel=wheel, expected=expected, store=store, report=report),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What every build is given."""
+
+    modules: Path
+    wheel: LockedWheel
+    expected: Mapping[str, LockedArtifact] | None
+    store: Store
+    report: Report
+
+
+async def _build(
+    modules: tuple[Recipe, ...], images: tuple[ImageRecipe, ...], *, step: str, work: _Work
+) -> dict[str, LockedArtifact]:
     made: dict[str, LockedArtifact] = {}
-    for recipe in recipes(version):
+    expected, store, report = work.expected, work.store, work.report
+    for recipe in modules:
         missing = [n for n in recipe.programs if not await _stored(store, expected, n, made)]
         if not missing:
             continue
-        go = await ensure_toolchain(wheel, cache=store.cache, report=report)
+        go = await ensure_toolchain(work.wheel, cache=store.cache, report=report)
         made |= await _build_module(
-            recipe, tuple(missing), folder=modules / recipe.folder, go=go, expected=expected,
+            recipe, tuple(missing), folder=work.modules / recipe.folder, go=go, expected=expected,
             store=store, report=report,
         )  # fmt: skip
-    for image in image_recipes(version):
+    for image in images:
         if not await _stored(store, expected, image.reference, made):
-            report(Progress(step=f"Kubernetes {version}", detail=f"image {image.reference}"))
+            report(Progress(step=step, detail=f"image {image.reference}"))
             made[image.reference] = await asyncio.to_thread(_pack, image, made, expected, store)
-    report(Progress(step=f"Kubernetes {version}", detail="built from source", finished=True))
+    report(Progress(step=step, detail="built from source", finished=True))
     return made
 
 

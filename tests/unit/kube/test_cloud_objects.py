@@ -76,8 +76,13 @@ def _more(**item: Any) -> Callable[[list[dict[str, Any]]], None]:
     return lambda items: items.append(item)
 
 
-def _host(path: str) -> Callable[[list[dict[str, Any]]], None]:
-    return _pod(volumes=[{"name": "x", "hostPath": {"path": path}}])
+def _host(path: str, **mount: Any) -> Callable[[list[dict[str, Any]]], None]:
+    def change(items: list[dict[str, Any]]) -> None:
+        _pod(volumes=[{"name": "x", "hostPath": {"path": path}}])(items)
+        mounts = [{"name": "x", "mountPath": "/x", "readOnly": True}, {"name": "x"} | mount]
+        items[-1]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = mounts
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -113,6 +118,9 @@ def _host(path: str) -> Callable[[list[dict[str, Any]]], None]:
         (_host("/var/lib/kubelet/../constellation"), "of the node"),
         (_host("/var/lib/kubelets"), "of the node"),
         (_host("/etc/kubernetes/pki"), "of the node"),
+        (_host("/etc/ssl", readOnly=True), "sees /etc/ssl of the node"),
+        (_host("/etc/ssl/certs"), "may write /etc/ssl/certs of the node"),
+        (_host("/etc/ssl/certs/x.crt", readOnly=False), "may write /etc/ssl/certs/x.crt of"),
         (
             _more(apiVersion="v1", kind="Secret", metadata={"name": "s", "namespace": "x"}),
             "expected a kind of the list",

@@ -1,4 +1,4 @@
-"""`constellation artifacts mirror`: Kubernetes into the cache, and into a folder for nodes."""
+"""`constellation artifacts …`: Kubernetes, and clouds' components, into cache or folder."""
 
 from __future__ import annotations
 
@@ -169,3 +169,58 @@ async def _export(
     from constellation.releases.store import Store
 
     await export(listed, store=Store(cache), folder=folder, report=report)
+
+
+@artifacts.command()
+@click.argument("provider")
+@click.option(
+    "--registry",
+    required=True,
+    help="Where nodes will pull the image from, e.g. registry.example.com/team.",
+)
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Folder to write to; the current one if absent.",
+)
+@standard_options
+@click.pass_context
+def cloud(
+    context: click.Context, /, provider: str, registry: str, target: Path, **chosen: Any
+) -> None:
+    """Build a cloud's own component (PROVIDER: aws) from source: image to push, file for a release.
+
+    The program, and so its image, has the digest of the package's lock, or nothing is written.
+    """
+    import shutil
+
+    from constellation.base.errors import UserError
+    from constellation.base.files import write_atomic
+    from constellation.config.workspace import cache_folder
+    from constellation.kube.cloud_objects import check_objects
+    from constellation.releases.cloud_components import ensure_component
+
+    output = settings(context, chosen).output
+    with Steps() as steps:
+        made = run(
+            ensure_component(provider, registry=registry, cache=cache_folder(), report=steps.report)
+        )
+    check_objects(made.objects)
+    archive, objects = target / f"cloud-{provider}.tar", target / f"cloud-{provider}.json"
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made.archive, archive)
+        write_atomic(objects, made.objects)
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", where=str(target)) from None
+    result(
+        {"archive": str(archive), "image": made.reference, "objects": str(objects)},
+        output=output,
+        text=lambda: (
+            f"Wrote {archive} and {objects}. Next, with any program that keeps digests:\n"
+            f"  skopeo copy --preserve-digests oci-archive:{archive} docker://{made.name}\n"
+            f"  constellation release create FILE --cloud-objects {provider}={objects} …"
+        ),
+    )
