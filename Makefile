@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test test-vm test-vm-image evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos stubs format
+.PHONY: check test test-vm test-vm-image evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos drill-cloud-aws stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
@@ -50,6 +50,9 @@ drill-upgrade: ## roll a new image out to 3+2 nodes under load, count failed req
 
 drill-chaos: ## power, partition, balancer, disk, suspend, clocks under load on 3+2 nodes (root): DRILL="words" for some, MINUTES of power-offs
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.chaos $(addprefix --drill ,$(DRILL)) $(addprefix --minutes ,$(MINUTES)) $(addprefix --seed ,$(SEED))
+
+drill-cloud-aws: ## AWS' own cloud controller manager, built from source, in a 1+1 cluster against moto's AWS (root, Terraform); writes bench/results/drill-cloud-aws.json
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_aws
 
 docs: ## write the reference pages anew
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tools/golden.py

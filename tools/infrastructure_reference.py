@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from constellation.providers.aws import calls
+from constellation.providers.aws.controller_calls import CONTROLLER
 from constellation.providers.terraform.infrastructure import PORTS
 from tools.cloud_permissions import permission_lines
 
@@ -117,4 +118,15 @@ def _aws_permissions() -> list[str]:
             if caller in call.by
         ]
         lines.append("")
-    return lines[:-1]
+    lines += [
+        "Control planes, beside these, with `cloudIntegration: true` (AWS' own cloud controller",
+        "manager; calls that its source has and the kept run did not make are marked):",
+        "",
+        "| permission | held to | why |",
+        "|---|---|---|",
+        *(
+            f"| `{c.permission}` | {c.held} | {c.why}{'' if c.seen else ' (not seen)'} |"
+            for c in CONTROLLER
+        ),
+    ]
+    return lines

@@ -54,6 +54,22 @@ def test_generate_writes_a_conf_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("aws", "--registry", "A b"), "expected a registry such as registry.example.com/team"),
+        (("gcp", "--registry", "r.example.com"), "no component of gcp is built here"),
+    ],
+)
+def test_a_component_that_cannot_be_built_writes_nothing(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = run(tmp_path, "artifacts", "cloud", *words, "--to", "there")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_the_workspace_may_stand_before_or_after_the_verb(tmp_path: Path, place: str) -> None:
     folder = tmp_path / "there"

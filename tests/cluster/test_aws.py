@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from constellation.providers.aws import calls
+from constellation.providers.aws.controller_calls import CLUSTER_TAG, CONTROLLER, Held
 from constellation.providers.terraform.infrastructure import PORTS
 from tests.fakes.aws_world import MISSING, AwsWorld, is_possible
 
@@ -81,6 +82,41 @@ def _identities(world: AwsWorld) -> None:
                 wanted = conditions["StringLike"]["aws:ResourceTag/constellation-uid"]
                 assert fnmatch("cloudy-0a1b2c", wanted)
                 assert not fnmatch("cloudy2-0a1b2c", wanted)
+    _integration(json.loads(state["outputs"]["policies"]["value"]["cloud_integration"]))
+    # nobody asked for it
+    resources = {(r["type"], r["name"]) for r in state["resources"] if r["mode"] == "managed"}
+    assert ("aws_iam_role_policy", "control_planes") in resources
+    assert ("aws_iam_role_policy", "cloud_integration") not in resources
+
+
+def _integration(policy: dict[str, Any]) -> None:
+    """Hold each permission of the cloud's own component to what its table says, and no more."""
+    conditions = {
+        Held.READS: {"StringEquals": {"aws:RequestedRegion": "eu-west-1"}},
+        Held.MAKES: {"StringLike": {f"aws:RequestTag/{CLUSTER_TAG}": "cloudy-??????"}},
+        Held.CHANGES: {"StringLike": {f"aws:ResourceTag/{CLUSTER_TAG}": "cloudy-??????"}},
+        Held.REMOVES: {
+            "StringLike": {f"aws:ResourceTag/{CLUSTER_TAG}": "cloudy-??????"},
+            "Null": {"aws:ResourceTag/constellation-uid": "true"},
+        },
+    }
+    allowed = {}
+    for statement in policy["Statement"]:
+        resources = _list(statement["Resource"])
+        names = _list(statement["Action"])
+        if statement["Sid"] == "MakeInNetwork":
+            assert names == ["ec2:CreateSecurityGroup"]
+            assert resources == ["arn:aws:ec2:eu-west-1:*:vpc/*"]
+            continue
+        held = next((h for h in conditions if conditions[h] == statement["Condition"]), Held.TAGS)
+        if held is Held.TAGS:
+            ((action, made),) = statement["Condition"]["StringEquals"].items()
+            assert action.endswith(":CreateAction")
+            assert all(name.startswith("Create") for name in _list(made))
+        assert (resources == ["*"]) == (held is Held.READS)
+        assert all(":eu-west-1:*:" in r for r in resources if r != "*")
+        allowed |= dict.fromkeys(names, held)
+    assert allowed == {call.permission: call.held for call in CONTROLLER}
 
 
 def _list(value: Any) -> list[str]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from constellation.config.schema import DEFAULT_KUBERNETES_VERSION
 from constellation.kube.cloud_objects import check_objects
+from constellation.releases import lock as locks
 from tests.cluster.conftest import Workspace, eventually
 from tests.cluster.machines import machine, power
 from tests.cluster.wire import network
@@ -105,6 +106,7 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
         return {
             "kubernetes": DEFAULT_KUBERNETES_VERSION,
             "image": component["image"],
+            "program": locks.load().clouds["aws"].source[NAME].sha256,
             "seconds": stage.seen,
             "calls": sorted({c.replace("?", "") for c in world.calls_of(AGENT)}),
         }
