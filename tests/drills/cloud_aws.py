@@ -91,7 +91,7 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
     component = _build(workspace, folder)
     (folder / "on-aws").mkdir()
     world = AwsWorld.within(
-        folder / "on-aws", net=network(workspace), host=HOST, metadata=f"{HOST}:{METADATA_PORT}"
+        folder / "on-aws", net=network(workspace), also=HOST, metadata=f"{HOST}:{METADATA_PORT}"
     )
     try:
         stage = Stage(workspace=workspace, world=world)
@@ -184,10 +184,16 @@ def _start(stage: Stage, objects: str, machines: dict[str, list[Any]]) -> None:
 
 
 def _cloud_config(port: int) -> str:
+    """Tell where the fake AWS is; services by the names that AWS' client library gives them."""
+    services = {
+        "EC2": "ec2",
+        "Elastic Load Balancing": "elasticloadbalancing",
+        "Elastic Load Balancing v2": "elasticloadbalancing",
+    }
     sections = [
-        f'[ServiceOverride "{number}"]\nService = {service}\nRegion = {REGION}\n'
-        f"URL = http://{HOST}:{port}\nSigningRegion = {REGION}\n"
-        for number, service in enumerate(("ec2", "elasticloadbalancing"))
+        f'[ServiceOverride "{number}"]\nService = "{service}"\nRegion = {REGION}\n'
+        f"URL = http://{HOST}:{port}\nSigningRegion = {REGION}\nSigningName = {name}\n"
+        for number, (service, name) in enumerate(services.items())
     ]
     return "[Global]\n" + "".join(sections)
 

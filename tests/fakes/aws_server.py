@@ -4,8 +4,8 @@ Started by tests as `python -m tests.fakes.aws_server FOLDER`, as a rule in a ne
 their own. It prints its port, then serves until its standard input ends. In FOLDER it notes every
 call in `calls` (`service:Action`, a line each) and with its caller in `callers` (JSON, a line
 each), reads who asks for metadata from `machine.json`, and hands out `faults` (a line each, used up
-from the top: `service:Action status Code`). `--host`: another address than 127.0.0.1;
-`--metadata HOST:PORT`: the metadata service too.
+from the top: `service:Action status Code`). `--also HOST`: there too, beside 127.0.0.1;
+`--metadata HOST:PORT`: the metadata service.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from moto.autoscaling.models import autoscaling_backends
+from moto.elb.models import FakeHealthCheck, elb_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -62,7 +63,10 @@ class Noting:
         with self._one:
             if action == "DeleteAutoScalingGroup":
                 _unprotect(parse_qs(body.decode())["AutoScalingGroupName"][0])
-            return list(self._inner(environment, start))
+            answer = list(self._inner(environment, start))
+            if action == "CreateLoadBalancer":
+                _check_health()
+            return answer
 
     def _fault(self, call: str) -> tuple[str, str] | None:
         file = self._folder / "faults"
@@ -82,6 +86,16 @@ def _unprotect(name: str) -> None:
             if name in backend.autoscaling_groups:
                 for state in backend.autoscaling_groups[name].instance_states:
                     state.protected_from_scale_in = False
+
+
+def _check_health() -> None:
+    """Give classic load balancers the health check that AWS begins with; moto leaves it out."""
+    for account in elb_backends.values():
+        for backend in account.values():
+            for balancer in backend.load_balancers.values():
+                if balancer.health_check is None:
+                    port = balancer.listeners[0].instance_port
+                    balancer.health_check = FakeHealthCheck("5", "10", "2", "30", f"TCP:{port}")
 
 
 def _service(environment: dict[str, Any]) -> str:
@@ -114,11 +128,13 @@ class Metadata:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--also", default="", metavar="HOST")
     parser.add_argument("--metadata", default="", metavar="HOST:PORT")
     given = parser.parse_args()
     application = Noting(DomainDispatcherApplication(create_backend_app), given.folder)
-    servers = [make_server(given.host, 0, application, threaded=True)]
+    servers = [make_server("127.0.0.1", 0, application, threaded=True)]
+    if given.also:
+        servers.append(make_server(given.also, servers[0].port, application, threaded=True))
     if given.metadata:
         host, _, port = given.metadata.rpartition(":")
         servers.append(make_server(host, int(port), Metadata(given.folder), threaded=True))

@@ -35,14 +35,12 @@ def is_possible() -> bool:
 
 
 METADATA = "169.254.169.254:80"
-LOCAL = "127.0.0.1"
 
 
 @dataclass(kw_only=True)
 class AwsWorld:
     folder: Path
     net: Path
-    host: str
     server: subprocess.Popen[str] = field(repr=False)
     port: int
     space: str = ""
@@ -56,20 +54,20 @@ class AwsWorld:
             _run("ip", "-n", space, "link", "set", "lo", "up")
             _run("ip", "-n", space, "address", "add", "169.254.169.254/32", "dev", "lo")
             net = Path("/run/netns") / space
-            world = cls.within(folder, net=net, host=LOCAL, metadata=METADATA)
+            world = cls.within(folder, net=net, metadata=METADATA)
         except BaseException:
             _run("ip", "netns", "delete", space)
             raise
         return dataclasses.replace(world, space=space)
 
     @classmethod
-    def within(cls, folder: Path, *, net: Path, host: str, metadata: str) -> AwsWorld:
-        """Open one in a network namespace that is there, at an address (`metadata`: HOST:PORT)."""
+    def within(cls, folder: Path, *, net: Path, metadata: str, also: str = "") -> AwsWorld:
+        """Open one in a network namespace that is there (`metadata`: HOST:PORT, `also`: HOST)."""
         (folder / "aws").mkdir()
         argv = [
             *("nsenter", f"--net={net}"),
             *(sys.executable, "-W", "ignore", "-m", "tests.fakes.aws_server"),
-            *(str(folder / "aws"), "--host", host, "--metadata", metadata),
+            *(str(folder / "aws"), "--also", also, "--metadata", metadata),
         ]
         with (folder / "aws" / "errors").open("w") as errors:
             server = subprocess.Popen(
@@ -79,11 +77,11 @@ class AwsWorld:
                 stderr=errors,
                 text=True,
                 cwd=ROOT,
-                env=_environment(host, 0),
+                env=_environment(0),
             )
         assert server.stdout is not None
         port = int(server.stdout.readline())
-        world = cls(folder=folder, net=net, host=host, server=server, port=port)
+        world = cls(folder=folder, net=net, server=server, port=port)
         world._publish()
         return world
 
@@ -105,7 +103,7 @@ class AwsWorld:
         return subprocess.run(
             ["nsenter", f"--net={self.net}", *argv],
             cwd=ROOT,
-            env=_environment(self.host, self.port),
+            env=_environment(self.port),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -209,7 +207,7 @@ class AwsWorld:
         maker.publish(release)
 
 
-def _environment(host: str, port: int) -> dict[str, str]:
+def _environment(port: int) -> dict[str, str]:
     dropped = ("AWS_", "TF_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
     return {
@@ -218,7 +216,7 @@ def _environment(host: str, port: int) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_MAX_ATTEMPTS": "3",
     }
 
