@@ -49,7 +49,7 @@ def artifacts() -> None:
 )
 @click.option(
     "--to",
-    "folder",
+    "target",
     metavar="FOLDER",
     type=click.Path(path_type=Path, file_okay=False),
     help="Copy them to FOLDER/sha256 as well: what a web server serves to nodes.",
@@ -65,7 +65,7 @@ def mirror(
     check: bool,
     statement: Path | None,
     sources: tuple[str, ...],
-    folder: Path | None,
+    target: Path | None,
     **chosen: Any,
 ) -> None:
     """Have every artifact of a Kubernetes version in the cache, each checked by its digest."""
@@ -88,12 +88,12 @@ def mirror(
             listed = run(_of_release(statement, sources, cache=cache, report=steps.report))
         else:
             listed = run(
-                _of_version(wanted, origin, services=folder is not None, cache=cache,
+                _of_version(wanted, origin, services=target is not None, cache=cache,
                             report=steps.report)
             )  # fmt: skip
-        if folder is not None:
-            run(_export(listed, cache=cache, folder=folder, report=steps.report))
-    place = cache if folder is None else folder
+        if target is not None:
+            run(_export(listed, cache=cache, folder=target, report=steps.report))
+    place = cache if target is None else target
     result(
         {
             "artifacts": [
@@ -102,7 +102,7 @@ def mirror(
             ],
             "cache": str(cache),
             "damaged": list(healed),
-            "folder": str(folder) if folder is not None else "",
+            "folder": str(target) if target is not None else "",
             "version": "" if statement is not None else wanted,
         },
         output=chosen_settings.output,
