@@ -35,6 +35,7 @@ from constellation.disk.luks_header import (
     KEYSLOTS_BYTES,
     MARKER,
     SECTOR_BYTES,
+    finishing_writes,
     judge_luks,
 )
 from constellation.disk.superblock import LABEL, DiskState, State
@@ -52,6 +53,7 @@ KEY_BYTES: Final = 64
 
 MAPPED: Final = "constellation-state-disk"
 _HEADER_COPY = Path("/run/constellation/state-disk-header")
+_MAPPER = Path("/dev/mapper")
 _FORMAT_TIMEOUT_S = 300
 _OPEN_TIMEOUT_S = 60
 _WRONG_KEY = 2  # cryptsetup(8), "Return codes"
@@ -109,10 +111,7 @@ async def finish(device: Path, *, mount_point: Path) -> None:
     header = await asyncio.to_thread(_made)
     if judge_luks(header, blank=False).state is not State.KNOWN:
         raise Rejected((f"state disk: {_HEADER_COPY} is no finished header",))
-    # the first block last: it takes the marker's place, and makes the disk a known one
-    start = len(MARKER)
-    writes = ((start, header[start:]), (0, header[:start]))
-    await asyncio.to_thread(devices.write_in_order, device, writes)
+    await asyncio.to_thread(devices.write_in_order, device, finishing_writes(header))
     await asyncio.to_thread(_forget)
 
 
@@ -152,7 +151,7 @@ async def _opened(device: Path, uuid: bytes, key: Secret) -> AsyncIterator[Path]
         raise
     try:
         await _require_told(device, uuid)
-        yield Path("/dev/mapper", MAPPED)
+        yield _MAPPER / MAPPED
     except BaseException:
         await run("cryptsetup", "close", MAPPED, timeout_s=_OPEN_TIMEOUT_S, env=_ENVIRONMENT,
                   check=False)  # fmt: skip
@@ -165,7 +164,7 @@ async def _require_told(device: Path, uuid: bytes) -> None:
     for name in (MAPPED, f"{MAPPED}_dif"):
         told = await run("dmsetup", "table", name, timeout_s=_OPEN_TIMEOUT_S, env=_ENVIRONMENT)
         tables.append(told.stdout.decode("ascii", "replace"))
-    lower = Path("/dev/mapper", f"{MAPPED}_dif")
+    lower = _MAPPER / f"{MAPPED}_dif"
     numbers = [(await asyncio.to_thread(os.stat, path)).st_rdev for path in (device, lower)]
     require_tables(*tables, uuid=uuid, device=numbers[0], integrity_device=numbers[1])
 

@@ -38,6 +38,7 @@ __all__ = [
     "MARKER",
     "SECTOR_BYTES",
     "BinaryHeader",
+    "finishing_writes",
     "judge_luks",
 ]
 
@@ -197,6 +198,16 @@ def judge_luks(header: bytes, *, blank: bool) -> DiskState:
     if uuid is None or findings:
         raise _refused(*findings[:_MOST_FINDINGS])
     return DiskState(state=State.KNOWN, uuid=uuid)
+
+
+def finishing_writes(header: bytes) -> tuple[tuple[int, bytes], ...]:
+    """Give (offset, bytes), in their order, that make a known disk of one that bears the marker.
+
+    The first block comes last and takes the marker's place: after a power cut in between the disk
+    is a new one still.
+    """
+    start = len(MARKER)
+    return ((start, header[start:]), (0, header[:start]))
 
 
 def _binary(copy: bytes, which: str) -> BinaryHeader:

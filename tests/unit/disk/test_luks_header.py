@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constellation.base.errors import FormatError, Rejected
-from constellation.disk.luks_header import AREA_BYTES, HEADER_BYTES, MARKER, judge_luks
+from constellation.disk.luks_header import (
+    AREA_BYTES,
+    HEADER_BYTES,
+    MARKER,
+    finishing_writes,
+    judge_luks,
+)
 from constellation.disk.superblock import State
 from tests.fakes import luks_edits
 from tests.fakes.luks_edits import COPY_BYTES as COPY
@@ -43,6 +49,21 @@ def test_a_blank_disk_and_one_whose_formatting_was_interrupted_are_new() -> None
     assert judge_luks(bytes(HEADER_BYTES), blank=True).state is State.NEW
     rest = header()[len(MARKER) :]
     assert judge_luks(MARKER + rest, blank=False).state is State.NEW
+
+
+def test_a_power_cut_while_a_disk_is_finished_leaves_a_new_or_a_known_one() -> None:
+    disk = bytearray(MARKER.ljust(HEADER_BYTES, b"\0"))
+    first, last = finishing_writes(header())
+    for size in (0, 512, 8192, COPY, len(first[1])):
+        disk[first[0] : first[0] + size] = first[1][:size]
+        assert judge_luks(bytes(disk), blank=False).state is State.NEW
+    assert (last[0], len(last[1])) == (0, len(MARKER))
+    # a sector is written whole or not at all, and only the first has anything in it
+    assert not any(last[1][512:])
+    assert not any(MARKER[512:])
+    disk[: len(MARKER)] = last[1]
+    assert judge_luks(bytes(disk), blank=False).state is State.KNOWN
+    assert bytes(disk) == header()
 
 
 def test_zeros_at_the_start_alone_do_not_make_a_disk_blank() -> None:
