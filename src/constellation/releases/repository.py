@@ -28,7 +28,7 @@ from tuf.api.serialization import DeserializationError
 from constellation.base.errors import Conflict, FormatError, UserError
 from constellation.base.files import write_atomic
 from constellation.crypto.signing import load_public_key
-from constellation.trust.release import parse_release, verify_release
+from constellation.trust.release import parse_release, verify_release, version_order
 from constellation.trust.release_chain import offered_versions, role_keys, statement_name
 
 if TYPE_CHECKING:
@@ -125,10 +125,12 @@ class Repository:
 
         Raises:
             Untrusted: no release key of this repository signed it.
-            Conflict: another statement has this version already.
+            Conflict: another statement has this version already, or it would bring back what was
+                withdrawn, or withdraw nothing: the newest release alone says what is.
         """
         root, targets = self._root(), self._latest(Targets, "targets")
         release = verify_release(statement, signature, public_keys=role_keys(root, "targets"))
+        _demand_withdrawn_stays(release, self.newest())
         files = dict(zip(statement_name(release.version), (statement, signature), strict=True))
         for name, data in files.items():
             named = TargetFile.from_data(name, data, ["sha256"])
@@ -252,6 +254,26 @@ class Repository:
 
     def _write(self, name: str, data: bytes) -> None:
         write_atomic(self.folder / "metadata" / name, data)
+
+
+def _demand_withdrawn_stays(release: Release, newest: Release | None) -> None:
+    if newest is None or release.version == newest.version:
+        return
+    older = version_order(release.version) < version_order(newest.version)
+    first, then = (release, newest) if older else (newest, release)
+    if not (lost := sorted(set(first.withdrawn) - set(then.withdrawn))):
+        return
+    if older:
+        raise Conflict(
+            f"release {release.version} withdraws {', '.join(lost)}, but {newest.version} is newer "
+            "and does not: nobody would hear of it",
+            hint=f"withdraw them by a release that is newer than {newest.version}",
+        )
+    raise Conflict(
+        f"release {release.version} would bring back {', '.join(lost)}, which {newest.version} "
+        "withdraws: the newest release alone says what is withdrawn",
+        hint=" ".join(f"--withdraw {version}" for version in lost) + " for `release create`",
+    )
 
 
 def _set_role(root: Root, role: str, keys: RoleKeys) -> None:
