@@ -29,9 +29,10 @@ from constellation.kube.service_access import SERVICES as SERVICES_OF_API
 from constellation.providers.openstack.access import dump_access, read_access
 from constellation.providers.placement import Placement
 from constellation.providers.protocols import Instance, Role
+from constellation.releases.delivery import ArtifactMissing, FalseArtifact
 from constellation.rpc.stubs import init_pb2, join_pb2
 from constellation.services.api_identities import api_kubeconfig
-from constellation.services.artifact_shelf import GivenShelf
+from constellation.services.artifact_shelf import FetchedShelf, GivenShelf
 from constellation.services.bootstrapper import join_run
 from constellation.services.bootstrapper.init_run import InitRun
 from constellation.services.bootstrapper.join_run import JoinRun, NewPlace
@@ -42,17 +43,21 @@ from constellation.services.joinservice.tickets import peer_message
 from constellation.services.steps import Step, StepBook, run_steps
 from constellation.trust import artifact_list
 from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList
+from constellation.trust.artifact_sources import parse_sources
 from constellation.trust.cluster_policy import SignedPolicy, parse_policy, sign_policy
 from constellation.trust.policy_acceptance import OfferedPolicy
 from tests.fakes import cloud_objects
 from tests.fakes.cluster_machines import OURS
+from tests.fakes.file_servers import FileServer, door_to, file_server, gives
 from tests.fakes.members import founded
 from tests.fakes.node_rim import NodeRim, PowerCut, cut_at
 from tests.fakes.openstack import FakeOpenStack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from constellation.services.artifact_shelf import Shelf
 
 VERSION = "v1.36.2"
 SERVICES = hashlib.sha256(b"services").digest()
@@ -268,9 +273,15 @@ class Founding:
     """Runs of init on one machine; the owner answers for the policy each time."""
 
     def __init__(
-        self, rim: NodeRim, access: Secret | None = None, *, artifacts: bytes = b""
+        self,
+        rim: NodeRim,
+        access: Secret | None = None,
+        *,
+        artifacts: bytes = b"",
+        shelf: Shelf | None = None,
     ) -> None:
         self.rim, self.access = rim, access
+        self.shelf = shelf or GivenShelf(rim.paths.host)
         self.integration, self.artifacts = bool(artifacts), artifacts or ARTIFACTS
         self.groups = [init_pb2.NodeGroup(name=g.name, role=g.role, size=g.size) for g in GROUPS]
         self.policies, self.document = 0, OURS.document
@@ -300,7 +311,7 @@ class Founding:
             master=None if self.rim.given else OURS.master,
             access=None if self.rim.given else self.access,
             placement=PLACEMENT,
-            shelf=GivenShelf(self.rim.paths.host),
+            shelf=self.shelf,
             ask_policy=self._sign,
         )
 
@@ -390,17 +401,25 @@ def on_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeRim:
     return node
 
 
-def put(node: NodeRim, data: bytes, *, as_: bytes) -> None:
-    """Put an artifact where the machine has it, under the digest of `as_`."""
-    path = node.paths.host / "artifacts/sha256" / hashlib.sha256(as_).hexdigest()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+@pytest.fixture
+async def source() -> AsyncIterator[FileServer]:
+    async with file_server() as made:
+        yield made
 
 
-async def test_a_clouds_components_are_created_if_the_owner_wants_them(on_aws: NodeRim) -> None:
+def fetched(node: NodeRim, source: FileServer) -> FetchedShelf:
+    return FetchedShelf(
+        node.folder / "public", mounts=node.folder / "mounted",
+        sources=parse_sources((source.url,)), door=door_to(),
+    )  # fmt: skip
+
+
+async def test_a_clouds_components_are_created_if_the_owner_wants_them(
+    on_aws: NodeRim, source: FileServer
+) -> None:
     data = cloud_objects.dump(cloud_objects.objects())
-    put(on_aws, data, as_=data)
-    founding = Founding(on_aws, artifacts=with_cloud_objects(data))
+    source.add(data)
+    founding = Founding(on_aws, artifacts=with_cloud_objects(data), shelf=fetched(on_aws, source))
     await founding.go(founding.run().steps())
     assert on_aws.diary().count("kubectl apply") == 2
 
@@ -411,29 +430,35 @@ async def test_without_the_owners_wish_no_components_are_created(on_aws: NodeRim
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "error"),
     [
-        (lambda data: data.replace(b"ab" * 32, b"ba" * 32), "found SHA-256"),
-        (lambda data: data + b" " * (512 * 1024), "found SHA-256"),
+        (lambda data: data.replace(b"ab" * 32, b"ba" * 32), FalseArtifact),
+        (lambda data: data + b" " * (512 * 1024), ArtifactMissing),
     ],
 )
 async def test_another_file_than_the_release_names_is_not_applied(
-    found: Callable[[bytes], bytes], said: str, on_aws: NodeRim
+    found: Callable[[bytes], bytes],
+    error: type[Exception],
+    on_aws: NodeRim,
+    source: FileServer,
 ) -> None:
     data = cloud_objects.dump(cloud_objects.objects())
-    put(on_aws, found(data), as_=data)
-    founding = Founding(on_aws, artifacts=with_cloud_objects(data))
-    with pytest.raises(Rejected, match=said):
+    source.add(data)
+    source.lie = gives(found)
+    founding = Founding(on_aws, artifacts=with_cloud_objects(data), shelf=fetched(on_aws, source))
+    with pytest.raises(error, match="artifact cloud/aws"):
         await founding.go(founding.run().steps())
     assert on_aws.diary().count("kubectl apply") == 1, "DNS and roles alone"
 
 
-async def test_a_release_with_an_image_without_digest_is_not_applied(on_aws: NodeRim) -> None:
+async def test_a_release_with_an_image_without_digest_is_not_applied(
+    on_aws: NodeRim, source: FileServer
+) -> None:
     items = cloud_objects.objects()
     items[-1]["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.k8s.io/csi:v1"
     data = cloud_objects.dump(items)
-    put(on_aws, data, as_=data)
-    founding = Founding(on_aws, artifacts=with_cloud_objects(data))
+    source.add(data)
+    founding = Founding(on_aws, artifacts=with_cloud_objects(data), shelf=fetched(on_aws, source))
     with pytest.raises(Rejected, match="expected NAME@sha256:DIGEST"):
         await founding.go(founding.run().steps())
     assert on_aws.diary().count("kubectl apply") == 1

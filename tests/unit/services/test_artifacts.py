@@ -65,6 +65,18 @@ async def test_a_missing_artifact_is_named(store: Path) -> None:
         await artifacts.check_all(artifacts.used_by_nodes(listed()), store=store)
 
 
+@pytest.mark.parametrize("damaged", [b"Kubelet's bytes", b"kubelet's bytes and more", b""])
+def test_a_small_file_is_read_once_and_judged_by_what_was_read(store: Path, damaged: bytes) -> None:
+    artifact = listed().get("kubelet")
+    read = artifacts.read_checked(artifact, store=store, max_bytes=100)
+    assert read == FILES["kubelet"]
+    with pytest.raises(Rejected, match="artifact kubelet"):
+        artifacts.read_checked(artifact, store=store, max_bytes=3)
+    (store / "sha256" / artifact.sha256).write_bytes(damaged)
+    with pytest.raises(Rejected, match="artifact kubelet: found SHA-256"):
+        artifacts.read_checked(artifact, store=store, max_bytes=100)
+
+
 def test_a_bundle_that_the_machine_did_not_mount_is_not_read_from_somewhere_else(
     tmp_path: Path,
 ) -> None:
