@@ -54,8 +54,8 @@ def demand_source(context: Context) -> None:
 
 
 def sources_differ(context: Context, state: State) -> bool:
-    """Say whether `follow_sources` would hand over others."""
-    if context.config.provider.local is not None or state.policy is None:
+    """Say whether `follow_sources` would hand over others; the local provider's are none."""
+    if state.policy is None:
         return False
     return current_policy(state).artifact_sources != context.config.artifacts.sources
 

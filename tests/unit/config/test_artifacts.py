@@ -17,7 +17,7 @@ def _with(*sources: str, **provider: object) -> Config:
 def test_sources_are_kept_in_their_order() -> None:
     found = _with("https://b.example/k/", "http://10.0.3.7:8080")
     assert found.artifacts.sources == ("https://b.example/k", "http://10.0.3.7:8080")
-    assert conf("aws").artifacts.sources == ()
+    assert conf("aws", sources=()).artifacts.sources == ()
 
 
 @pytest.mark.parametrize(
