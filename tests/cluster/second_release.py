@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from constellation.trust.release import Release
     from tests.cluster.conftest import Workspace
 
-__all__ = ["publish_second"]
+__all__ = ["publish_next", "publish_second"]
 
 _REGISTER = 4
+_SITE = "site"
 
 
 def publish_second(workspace: Workspace, folder: Path) -> tuple[str, str]:
@@ -37,42 +38,58 @@ def publish_second(workspace: Workspace, folder: Path) -> tuple[str, str]:
 
     `folder` gets the image; `upgrade check` must have published what this machine has.
     """
-    own = cache_folder() / "releases" / "development"
-    site = workspace.folder / "site"
-    shutil.copytree(own, site)
-    key = ensure_development_key(cache_folder())
-    repository = Repository(folder=site, keys=(key,), now=clock.now(), lifetimes=LIFETIMES)
-    first = repository.newest()
-    assert first is not None
-    second = _second_release(workspace, first, folder)
-    data = dump_release(second)
-    repository.publish(data, sign_release(data, key))
+    site = workspace.folder / _SITE
+    shutil.copytree(cache_folder() / "releases" / "development", site)
     conf = workspace.folder / "constellation-conf.yaml"
-    fields = {"releases.repository": "site", "releases.root": "site/metadata/1.root.json"}
+    fields = {"releases.repository": _SITE, "releases.root": f"{_SITE}/metadata/1.root.json"}
     conf.write_text(set_fields(conf.read_text(), fields))
-    return first.version, second.version
+    return publish_next(workspace, folder)
 
 
-def _second_release(workspace: Workspace, first: Release, folder: Path) -> Release:
+def publish_next(workspace: Workspace, folder: Path, *, genuine: bool = True) -> tuple[str, str]:
+    """Publish one more release; gives the newest before it, and it.
+
+    Not `genuine`: its reference values are another image's, so that none of its nodes is let in.
+    """
+    key = ensure_development_key(cache_folder())
+    repository = Repository(
+        folder=workspace.folder / _SITE, keys=(key,), now=clock.now(), lifetimes=LIFETIMES
+    )
+    before = repository.newest()
+    assert before is not None
+    image = _longer_image(workspace, folder, before)
+    following = _following(before, image, values_of=image if genuine else b"another image")
+    data = dump_release(following)
+    repository.publish(data, sign_release(data, key))
+    return before.version, following.version
+
+
+def _longer_image(workspace: Workspace, folder: Path, before: Release) -> bytes:
+    """Give the cluster's image, longer than that of the release before it; `folder` keeps it."""
     state = read_state(Files(folder=workspace.folder).state)
     assert state is not None
     assert state.image is not None
-    image = Path(state.image.path).read_bytes() + bytes(4096)
+    own = Path(state.image.path).read_bytes()
+    image = own + bytes(before.images[0].size_bytes - len(own) + 4096)
     folder.mkdir()
     (folder / "image.squashfs").write_bytes(image)
-    digest = hashlib.sha256(image).digest()
+    return image
+
+
+def _following(before: Release, image: bytes, *, values_of: bytes) -> Release:
+    digest = hashlib.sha256(values_of).digest()
     values = tuple(v.hex() for v in predict(digest, b"")[_REGISTER])
-    (old,) = first.images
+    (old,) = before.images
     reference = tuple(
         dataclasses.replace(r, registers={**r.registers, _REGISTER: values}) for r in old.reference
     )
-    major, minor, patch, _, number = version_order(first.version)
+    major, minor, patch, _, number = version_order(before.version)
+    new = dataclasses.replace(
+        old,
+        sha256=hashlib.sha256(image).hexdigest(),
+        size_bytes=len(image),
+        reference=reference,
+    )
     return dataclasses.replace(
-        first,
-        version=f"{major}.{minor}.{patch}-dev.{number + 1}",
-        images=(
-            dataclasses.replace(
-                old, sha256=digest.hex(), size_bytes=len(image), reference=reference
-            ),
-        ),
+        before, version=f"{major}.{minor}.{patch}-dev.{number + 1}", images=(new,)
     )

@@ -24,7 +24,7 @@ from constellation.config.schema import DEFAULT_KUBERNETES_VERSION
 from constellation.rpc.stubs import externalgrpc_pb2 as pb
 from tests.cluster.conftest import ROOT, Workspace, eventually
 from tests.cluster.machines import machine
-from tests.drills.upgrade import create, say
+from tests.drills.loaded import create, say
 from tests.drills.whole import show
 
 _SERVICE = "/clusterautoscaler.cloudprovider.v1.externalgrpc.CloudProvider/"

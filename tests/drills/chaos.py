@@ -27,7 +27,7 @@ from tests.cluster.conftest import Workspace
 from tests.cluster.probes import ApiProbe, ServiceProbe
 from tests.drills.drills import DRILLS, Scene
 from tests.drills.ledger import Ledger
-from tests.drills.upgrade import NODE_PORT, RESULTS, create, deploy, say
+from tests.drills.loaded import NODE_PORT, RESULTS, create, deploy, say
 from tests.drills.verdict import Figures, findings, log_findings
 from tests.drills.whole import back_again, join_log, show
 

@@ -32,7 +32,7 @@ from tests.drills.faults import (
     partitioned,
     suspended,
 )
-from tests.drills.upgrade import say
+from tests.drills.loaded import say
 from tests.drills.whole import join_log
 
 if TYPE_CHECKING:

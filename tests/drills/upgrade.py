@@ -1,19 +1,24 @@
-"""The upgrade drill: new nodes under load, every failed request counted (root).
+"""The upgrade drills: new nodes under load, every failed request counted (root).
 
     make drill-upgrade                         a new image, 3+2 nodes, results in bench/results
-    make drill-upgrade KIND=minor              Kubernetes' next minor version and a new image
+    make drill-upgrade KIND=minor              Kubernetes' next minor version, then its next patch
+    make drill-upgrade KIND=back               two ways back from the midst of a roll-out
     python -m tests.drills.upgrade --kind minor --control-planes 1 --workers 1
 
-`image` puts the policy onto the control planes' disks and watches the operator alone. `minor` goes
-the whole way: a cluster of the older Kubernetes follows a published release, and `upgrade apply`
-brings it to the next one; then `upgrade rollback` must be refused.
+`image` puts the policy onto the control planes' disks and watches the operator alone. The others go
+the whole way, by published releases and `upgrade apply`. `minor`: a cluster of the oldest
+Kubernetes comes to the next minor version and a new image, then to the next patch version, after
+which `upgrade rollback` must be refused. `back`: a release whose image no JoinService lets in stops
+the roll-out, and `upgrade rollback` leads back; then `upgrade apply` of a good one is interrupted
+when the first node has been replaced, and `upgrade rollback` leads back again.
 
-Load, from before the first step until after the last: a Service of 3 replicas (preStop sleep,
-disruption budget) at 50 requests a second through the load balancer on fresh connections; the API
-at 20 reads a second, half on fresh and half on kept HTTP/2 connections; 5 acknowledged writes a
-second, and a watch of them held open. Failed: refused, reset, over 5 s, 429 or 5xx, each without
-a second try; a write that is lost; a watch event that is missed; a look at the versions that finds
-a kubelet newer than an API server, or API servers more than one minor version apart.
+Load, from before the first step of each roll-out until after its last: a Service of 3 replicas
+(preStop sleep, disruption budget) at 50 requests a second through the load balancer on fresh
+connections; the API at 20 reads a second, half on fresh and half on kept HTTP/2 connections; 5
+acknowledged writes a second, and a watch of them held open. Failed: refused, reset, over 5 s, 429
+or 5xx, each without a second try; a write that is lost; a watch event that is missed; a look at the
+versions that finds a kubelet newer than an API server, or API servers more than one minor version
+apart.
 """
 
 from __future__ import annotations
@@ -21,118 +26,36 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constellation.config.workspace import cache_folder
 from constellation.config.writer import set_fields
 from constellation.providers.local.infrastructure import LocalInfrastructure
-from tests.cluster.conftest import Workspace, eventually
+from tests.cluster.conftest import ROOT, Workspace, eventually
 from tests.cluster.new_image import give_image
 from tests.cluster.probes import ApiProbe, ServiceProbe, WriteProbe
-from tests.cluster.second_release import publish_second
+from tests.cluster.second_release import publish_next, publish_second
+from tests.drills.loaded import NODE_PORT, RESULTS, create, deploy, say
 from tests.drills.versions import Versions
-from tests.fakes.user_image import write_archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RESULTS = Path(__file__).resolve().parents[2] / "bench/results"
-IMAGE, NODE_PORT = "example.test/web:1", 30124
-WITHIN_S = 600
-OLDER, NEWER = "v1.35.3", "v1.36.2"
-CONFLICT = 7
-WEB = {
-    "apiVersion": "apps/v1",
-    "kind": "Deployment",
-    "metadata": {"name": "web"},
-    "spec": {
-        "replicas": 3,
-        "selector": {"matchLabels": {"app": "web"}},
-        "template": {
-            "metadata": {"labels": {"app": "web"}},
-            "spec": {
-                # busybox's server does not end when it is asked to
-                "terminationGracePeriodSeconds": 13,
-                "containers": [
-                    {
-                        "name": "web",
-                        "image": IMAGE,
-                        "command": ["/bin/sh", "-c"],
-                        "args": ["echo hello > /www/index.html; exec httpd -f -p 8080 -h /www"],
-                        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
-                        # until every node's kube-proxy has taken the pod out of the Service
-                        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sleep", "10"]}}},
-                    }
-                ],
-            },
-        },
-    },
-}
-SERVICE = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "web"},
-    "spec": {
-        "type": "NodePort",
-        "selector": {"app": "web"},
-        "ports": [{"port": 80, "targetPort": 8080, "nodePort": NODE_PORT}],
-    },
-}
-BUDGET = {
-    "apiVersion": "policy/v1",
-    "kind": "PodDisruptionBudget",
-    "metadata": {"name": "web"},
-    "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}},
-}
-
-
-def say(*words: object) -> None:
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {' '.join(map(str, words))}\n")
-
-
-def create(
-    workspace: Workspace,
-    *,
-    kubernetes: str,
-    control_planes: int,
-    workers: int,
-    of_workers: str = "",
-) -> None:
-    """Make the cluster, step by step; `of_workers`: lines for the workers' group in the conf."""
-    generated = workspace.constellation("config", "generate", "local")
-    assert generated.returncode == 0, generated.stderr
-    conf = workspace.folder / "constellation-conf.yaml"
-    text, one = conf.read_text(), "size: 1\n"
-    assert text.count(one) == 2
-    first, second, third = text.split(one)
-    text = f"{first}size: {control_planes}\n{second}size: {workers}\n{of_workers}{third}"
-    conf.write_text(set_fields(text, {"kubernetesVersion": kubernetes}))
-    for verb in ("create", "init"):
-        done = workspace.constellation(verb, "--yes", timeout_s=1500)
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-
-
-def deploy(workspace: Workspace) -> None:
-    """Bring the Service, and wait for its replicas."""
-    busybox = shutil.which("busybox")
-    assert busybox is not None
-    archive = workspace.folder / "web.tar"
-    write_archive(archive, reference=IMAGE, busybox=Path(busybox))
-    loaded = workspace.constellation("mini", "load-image", str(archive))
-    assert loaded.returncode == 0, loaded.stderr
-    objects = {"apiVersion": "v1", "kind": "List", "items": [WEB, SERVICE, BUDGET]}
-    applied = workspace.kubectl("apply", "-f", "-", stdin=json.dumps(objects))
-    assert applied.returncode == 0, applied.stderr
-    waited = workspace.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
-    assert waited.returncode == 0, waited.stdout + waited.stderr
-    with ServiceProbe(workspace, port=NODE_PORT, every_s=0.1, threads=1) as probe:
-        assert eventually(lambda: probe.in_a_row >= 30, seconds=60), probe.failed
+WITHIN_S = 900
+OLDEST, OLDER, NEWER = "v1.35.3", "v1.36.1", "v1.36.2"
+CONFLICT, INTERRUPTED = 7, 130
+FIRST_OF = {"image": NEWER, "minor": OLDEST, "back": NEWER}
+"""The Kubernetes that each kind begins with."""
 
 
 class Machines:
@@ -181,21 +104,34 @@ def new_image(workspace: Workspace, *, nodes: int) -> bool:
 
 def follow(workspace: Workspace, *, release: str, kubernetes: str) -> bool:
     """Go to a release as a user does."""
-    conf = workspace.folder / "constellation-conf.yaml"
-    fields = {"release": release, "kubernetesVersion": kubernetes}
-    conf.write_text(set_fields(conf.read_text(), fields))
+    name(workspace, release=release, kubernetes=kubernetes)
     done = workspace.constellation("upgrade", "apply", timeout_s=WITHIN_S)
     say("upgrade apply", release, kubernetes, done.returncode, done.stdout, done.stderr[-1500:])
     return done.returncode == 0
 
 
-def publish(workspace: Workspace, folder: Path) -> str:
-    """Have two releases, and the cluster follow the first; gives the second."""
+def name(workspace: Workspace, *, release: str, kubernetes: str) -> None:
+    """Write into the configuration where to go."""
+    conf = workspace.folder / "constellation-conf.yaml"
+    fields = {"release": release, "kubernetesVersion": kubernetes}
+    conf.write_text(set_fields(conf.read_text(), fields))
+
+
+def publish(workspace: Workspace, folder: Path, *, kubernetes: str) -> tuple[str, str]:
+    """Have two releases, and the cluster follow the first; gives both."""
     checked = workspace.constellation("upgrade", "check", timeout_s=300)
     assert checked.returncode == 0, checked.stderr
     first, second = publish_second(workspace, folder)
-    assert follow(workspace, release=first, kubernetes=OLDER)
-    return second
+    assert follow(workspace, release=first, kubernetes=kubernetes)
+    return first, second
+
+
+def rolled_back(workspace: Workspace, *, to: str) -> bool:
+    """Go back to a release; says whether all of it is there again."""
+    done = workspace.constellation("upgrade", "rollback", timeout_s=WITHIN_S)
+    say("upgrade rollback", done.returncode, done.stdout, done.stderr[-1500:])
+    verified = workspace.constellation("verify")
+    return done.returncode == 0 and f"runs release {to} " in done.stdout and not verified.returncode
 
 
 def refused_way_back(workspace: Workspace) -> str:
@@ -207,8 +143,52 @@ def refused_way_back(workspace: Workspace) -> str:
     return done.stderr.strip()
 
 
-def roll(workspace: Workspace, go: Callable[[], bool]) -> dict[str, Any]:
+def stopped_and_back(workspace: Workspace, *, wrong: str, first: str) -> bool:
+    """Go to a release whose nodes are refused: it must stop and say so, and the way back lead back.
+
+    Nothing that works may be given up for it.
+    """
+    before = present(workspace)
+    name(workspace, release=wrong, kubernetes=NEWER)
+    done = workspace.constellation("upgrade", "apply", timeout_s=WITHIN_S)
+    say("upgrade apply", wrong, done.returncode, done.stdout, done.stderr[-1500:])
+    assert done.returncode == CONFLICT
+    assert "the roll-out has stopped" in done.stderr
+    assert before <= present(workspace)
+    return rolled_back(workspace, to=first) and present(workspace) == before
+
+
+def interrupted_and_back(workspace: Workspace, *, release: str, first: str) -> bool:
+    """Interrupt `upgrade apply` when the first node has been replaced, and go back."""
+    before = present(workspace)
+    name(workspace, release=release, kubernetes=NEWER)
+    command = [sys.executable, "-m", "constellation.cli.main", "-C", str(workspace.folder)]
+    with subprocess.Popen(
+        [*command, "upgrade", "apply"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    ) as going:
+        try:
+            assert eventually(lambda: not before <= present(workspace), seconds=WITHIN_S)
+            going.send_signal(signal.SIGINT)
+            assert going.wait(timeout=30) == INTERRUPTED
+        finally:
+            going.kill()
+    replaced = before - present(workspace)
+    say("interrupted; replaced so far:", *replaced)
+    return rolled_back(workspace, to=first) and bool(replaced)
+
+
+def present(workspace: Workspace) -> set[str]:
+    """Give the instance ids of all machines."""
+    return {m.instance_id for m in asyncio.run(LocalInfrastructure(workspace.uid).nodes())}
+
+
+def roll(workspace: Workspace, what: str, go: Callable[[], bool]) -> dict[str, Any]:
     """Roll out under load; gives the figures."""
+    say("load begins:", what)
     machines, versions = Machines(workspace), Versions(workspace)
     machines.look()
     service = ServiceProbe(workspace, port=NODE_PORT, every_s=0.1, threads=5)
@@ -225,6 +205,7 @@ def roll(workspace: Workspace, go: Callable[[], bool]) -> dict[str, Any]:
         took_s = time.monotonic() - started
         time.sleep(5)
     return {
+        "what": what,
         "finished": finished,
         "seconds": round(took_s),
         "api_servers_new_after_s": [round(at - started) for at in versions.changes],
@@ -249,21 +230,50 @@ def show(workspace: Workspace) -> None:
         say(pod, workspace.kubectl("logs", "-n", "kube-system", pod, "--tail=200").stdout)
 
 
-def drill(workspace: Workspace, *, kind: str, nodes: int, image: Path) -> dict[str, Any]:
-    """Run the roll-out of this kind; `image` is a folder for the second release's."""
+def drill(workspace: Workspace, *, kind: str, nodes: int, images: Path) -> dict[str, Any]:
+    """Run the roll-outs of this kind; `images` is a folder for those of later releases."""
     deploy(workspace)
     if kind == "image":
-        say("load begins")
-        return {"what": "image"} | roll(workspace, lambda: new_image(workspace, nodes=nodes))
-    second = publish(workspace, image)
-    say("load begins")
-    figures = roll(workspace, lambda: follow(workspace, release=second, kubernetes=NEWER))
-    back = refused_way_back(workspace) if figures["finished"] else ""
-    return {"what": f"{OLDER} to {NEWER}, and image"} | figures | {"rollback": back}
+        figures = [roll(workspace, "image", lambda: new_image(workspace, nodes=nodes))]
+        return {"roll_outs": figures}
+    if kind == "back":
+        return {"roll_outs": _back(workspace, images)}
+    return _minor(workspace, images)
+
+
+def _minor(workspace: Workspace, images: Path) -> dict[str, Any]:
+    # a release published here has the versions that this machine has
+    for version in (OLDER, NEWER):
+        had = workspace.constellation(
+            "artifacts", "mirror", "--kubernetes", version, timeout_s=3600
+        )
+        assert had.returncode == 0, had.stderr
+    release = publish(workspace, images / "second", kubernetes=OLDEST)[1]
+    figures: list[dict[str, Any]] = []
+    for what, version in ((f"{OLDEST} to {OLDER}, and image", OLDER), (f"to {NEWER}", NEWER)):
+        go = partial(follow, workspace, release=release, kubernetes=version)
+        figures.append(roll(workspace, what, go))
+        if not figures[-1]["finished"]:
+            return {"roll_outs": figures}
+    return {"roll_outs": figures, "rollback": refused_way_back(workspace)}
+
+
+def _back(workspace: Workspace, images: Path) -> list[dict[str, Any]]:
+    first, good = publish(workspace, images / "second", kubernetes=NEWER)
+    figures = [
+        roll(
+            workspace,
+            "interrupted when one node was replaced, and back",
+            lambda: interrupted_and_back(workspace, release=good, first=first),
+        )
+    ]
+    _, wrong = publish_next(workspace, images / "third", genuine=False)
+    refused = partial(stopped_and_back, workspace, wrong=wrong, first=first)
+    return [*figures, roll(workspace, "an image that nobody lets in, and back", refused)]
 
 
 def is_clean(figures: dict[str, Any]) -> bool:
-    """Say whether nothing failed."""
+    """Say whether a roll-out finished and nothing failed."""
     return bool(figures["finished"]) and not (
         figures["service"]["failed"]
         or figures["api"]["failed"]
@@ -275,28 +285,29 @@ def is_clean(figures: dict[str, Any]) -> bool:
 def main() -> int:
     """Run the drill; 0 if nothing failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kind", choices=("image", "minor"), default="image")
+    parser.add_argument("--kind", choices=tuple(FIRST_OF), default="image")
     parser.add_argument("--control-planes", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     nodes = f"{given.control_planes}+{given.workers}"
     workspace = Workspace(folder=Path(tempfile.mkdtemp(prefix="drill-")))
-    image = cache_folder() / "image" / f"second-{workspace.folder.name}"
+    images = cache_folder() / "image" / f"later-{workspace.folder.name}"
+    images.mkdir(parents=True)
     try:
         create(
             workspace,
-            kubernetes=NEWER if given.kind == "image" else OLDER,
+            kubernetes=FIRST_OF[given.kind],
             control_planes=given.control_planes,
             workers=given.workers,
         )
         say("cluster is up")
         count = given.control_planes + given.workers
         try:
-            figures = drill(workspace, kind=given.kind, nodes=count, image=image)
+            figures = drill(workspace, kind=given.kind, nodes=count, images=images)
         finally:
             show(workspace)
     finally:
-        shutil.rmtree(image, ignore_errors=True)
+        shutil.rmtree(images, ignore_errors=True)
         gone = workspace.constellation("terminate", "--yes", timeout_s=300)
         say("terminate", gone.returncode, gone.stderr[-500:] if gone.returncode else "")
     if gone.returncode == 0:
@@ -304,7 +315,7 @@ def main() -> int:
     text = json.dumps({"nodes": nodes} | figures, indent=1) + "\n"
     (RESULTS / f"drill-upgrade-{given.kind}-{nodes}.json").write_text(text)
     sys.stdout.write(text)
-    return 0 if is_clean(figures) else 1
+    return 0 if all(map(is_clean, figures["roll_outs"])) else 1
 
 
 if __name__ == "__main__":

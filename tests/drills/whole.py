@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.test_three_control_planes import all_instances, healthy_etcds, nodes, voters
-from tests.drills.upgrade import say
+from tests.drills.loaded import say
 
 if TYPE_CHECKING:
     from tests.cluster.conftest import Workspace
