@@ -50,6 +50,8 @@ PATCHES: Final = "patches"
 _WATCHES_END = "10s"
 """Within this time an API server that ends closes its watches, a few at a time; clients go on at
 another one from the last event (apiserver, server/filters/watch_termination.go)."""
+_GOAWAY_CHANCE = "0.02"
+"""The most that kube-apiserver takes."""
 _REQUESTS_END_S = 85
 """What an API server that ends has beyond its delay: requests run 60 s at most
 (`--request-timeout`), then it closes. After that kubelet kills it."""
@@ -276,6 +278,10 @@ def _cluster_configuration(cluster: ClusterSettings) -> dict[str, Any]:
                     # in this time a load balancer sees that the server ends; it serves all along
                     "shutdown-delay-duration": f"{cluster.shutdown_delay_s}s",
                     "shutdown-send-retry-after": "false",
+                    # who keeps a connection is sent to another server now and then. When this one
+                    # closes, a request that is on its way on a kept connection is answered by 503
+                    # (k8s.io/apiserver, `WithWaitGroup`): few are left by then
+                    "goaway-chance": _GOAWAY_CHANCE,
                     # else their connections keep it from ending for a minute
                     "shutdown-watch-termination-grace-period": _WATCHES_END,
                 }

@@ -22,7 +22,7 @@ __all__ = ["balancer_notices_s", "check_access", "metadata", "node_groups", "pla
 
 T = TypeVar("T")
 
-_LOCAL_NOTICES_S = 2
+_LOCAL_NOTICES_S = 4
 _CLOUD_NOTICES_S = 30
 """Two checks of 10 s that failed, and what it takes until that is so everywhere (`infra/`)."""
 
@@ -71,7 +71,8 @@ def check_access(provider: str, access: Secret) -> None:
 def balancer_notices_s(provider: str) -> int:
     """Say within how many seconds its load balancer sends nothing to who says no to its checks.
 
-    The local one asks every 0.5 s (API) or 1 s (NodePorts), and believes three or two answers.
+    The local one believes three answers (API) or two (NodePorts), each within a second, and asks
+    every 0.5 or 1 s until the first of them (`providers.local.daemon.balancer`).
     """
     return _LOCAL_NOTICES_S if provider == "local" else _CLOUD_NOTICES_S
 

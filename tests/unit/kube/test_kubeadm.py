@@ -169,6 +169,7 @@ def test_an_api_server_that_ends_is_seen_by_the_load_balancer_before_it_stops_se
     found = arguments(cluster["apiServer"])
     assert found["shutdown-send-retry-after"] == "false"
     assert found["shutdown-watch-termination-grace-period"] == "10s"
+    assert 0 < float(found["goaway-chance"]) <= 0.02
     delay_s = int(found["shutdown-delay-duration"].removesuffix("s"))
     shown = balancer.configuration(
         CloudRecord(id="a", address="127.0.0.1"),
@@ -177,8 +178,14 @@ def test_an_api_server_that_ends_is_seen_by_the_load_balancer_before_it_stops_se
         state=Path(),
         authority=Path(),
     )
-    (check,) = re.findall(r"inter (\d+)ms fall (\d+) rise 1\n", shown)
-    assert delay_s * 1000 >= 2 * int(check[0]) * int(check[1])
+    (timeout_s,) = re.findall(r"timeout check (\d+)s\n", shown)
+    checks = re.findall(r"inter (\d+m?s) fastinter (\d+)ms fall (\d+) rise 1\n", shown)
+    assert len(checks) == 2
+    for every, again_ms, fall in checks:
+        every_ms = int(every.removesuffix("ms")) if every.endswith("ms") else 1000 * int(every[:-1])
+        last = every_ms + int(fall) * 1000 * int(timeout_s) + (int(fall) - 1) * int(again_ms)
+        assert last <= 1000 * balancer_notices_s("local")
+    assert delay_s >= 2 * balancer_notices_s("local")
 
 
 def test_each_run_of_kubeadm_is_given_the_patches_again() -> None:

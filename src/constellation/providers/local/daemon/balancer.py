@@ -71,8 +71,8 @@ def configuration(
         "  option httpchk",
         "  http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes",
         "  http-check expect status 200",
-        "  timeout check 1500ms",
-        f"  default-server check check-ssl {verify} inter 500ms fall 3 rise 1",
+        # with these, one that is told to end is known within 0.5 + 3 * 1 + 2 * 0.2 s
+        f"  default-server check check-ssl {verify} inter 500ms fastinter 200ms fall 3 rise 1",
         *(f"  server {_server(n)} {n.address}:{_API} namespace {netns}" for n in control),
         "frontend node-ports",
         f"  bind {cloud.address}:{_NODE_PORTS}",
@@ -81,7 +81,8 @@ def configuration(
         "  balance roundrobin",
         "  option httpchk GET /healthz",
         "  http-check expect status 200",
-        f"  default-server check port {_KUBE_PROXY_HEALTH} inter 1s fall 2 rise 1",
+        # and a node that is marked within 1 + 2 * 1 + 0.2 s
+        f"  default-server check port {_KUBE_PROXY_HEALTH} inter 1s fastinter 200ms fall 2 rise 1",
         *(f"  server {_server(n)} {n.address} namespace {netns}" for n in cloud.nodes),
     ]
     text += [line for node in cloud.nodes for line in _own_ports(cloud, node, netns)]
@@ -123,10 +124,16 @@ def _everywhere(socket: Path, state: Path) -> tuple[str, ...]:
         "  maxconn 8000",
         "  nbthread 1",
         "  hard-stop-after 1h",
+        # which connections failed and how, and what checks of servers found; no others
+        "  log stdout format timed local0",
         f"  stats socket {socket} mode 600 level admin expose-fd listeners",
         f"  server-state-file {state}",
         "defaults",
         "  load-server-state-from-file global",
+        "  log global",
+        "  option tcplog",
+        "  option dontlog-normal",
+        "  option log-health-checks",
         "  mode tcp",
         "  timeout connect 2s",
         # a watch is silent for long
