@@ -42,7 +42,6 @@ _DOWN = {
 _PART = "services"
 _ASK_S = 2.0
 _MAX_STATE_BYTES = 1024 * 1024
-_LOG_KEPT_BYTES = 1024 * 1024
 
 
 def configuration(
@@ -193,8 +192,7 @@ async def reload(
     write_atomic(state, with_new_servers_down(known, cloud), mode=0o600)
     haproxy = command(tools_root, "haproxy")
     await run(*haproxy, "-c", "-q", "-f", file, timeout_s=20, env=spawn.ENVIRONMENT)
-    log = layout.state / "haproxy.log"
-    await asyncio.to_thread(_bound, log)
+    log = layout.balancer_log
     # -x: sockets come from the old process, so that no connection is refused meanwhile
     handover = ("-x", str(socket), "-sf", str(old.pid)) if running else ()
     new = spawn.start(
@@ -243,11 +241,6 @@ async def _listening(cloud: CloudRecord, process: Process, log: Path) -> None:
         writer.close()
         return
     raise Unavailable(f"haproxy does not listen on {cloud.address}:{_API}")
-
-
-def _bound(log: Path) -> None:
-    if log.exists() and log.stat().st_size > _LOG_KEPT_BYTES:
-        log.unlink()
 
 
 def _server(node: NodeRecord) -> str:

@@ -48,8 +48,8 @@ __all__ = ["Cloud"]
 
 _log = logging.getLogger(__name__)
 _WATCH_S = 0.5
-_CONSOLE_MAX_BYTES = 16 * 1024 * 1024
-_CONSOLE_KEPT_BYTES = 1024 * 1024
+_LOG_MAX_BYTES = 16 * 1024 * 1024
+_LOG_KEPT_BYTES = 1024 * 1024
 _ABREAST = 4  # nodes that boot at the same time
 
 
@@ -217,15 +217,16 @@ class Cloud:
     async def console(self, instance_id: str) -> bytes:
         """Give the end of a node's console, 1 MiB at most."""
         path = self.layout.node_state(self.record.node(instance_id).instance_id) / "console.log"
-        return await asyncio.to_thread(_tail, path, _CONSOLE_KEPT_BYTES)
+        return await asyncio.to_thread(_tail, path, _LOG_KEPT_BYTES)
 
     async def watch(self) -> None:
-        """For ever: restart what rebooted itself, note what ended, bound the consoles."""
+        """For ever: restart what rebooted itself, note what ended, bound consoles and log."""
         while True:
             await asyncio.sleep(_WATCH_S)
             async with self._busy:
                 for node in self.record.nodes:
                     await self._look_after(node)
+                await asyncio.to_thread(_bound, self.layout.balancer_log)
                 haproxy = self.record.haproxy
                 if not kernel.alive(haproxy.pid, haproxy.started):
                     with contextlib.suppress(ConstellationError):
@@ -348,9 +349,9 @@ def _tail(path: Path, size_bytes: int) -> bytes:
         return b""
 
 
-def _bound(console: Path) -> None:
-    """Keep a console's end in a second file and start it anew; its writer appends."""
+def _bound(log: Path) -> None:
+    """Keep the end of a log or console in a second file, start it anew; its writer appends."""
     with contextlib.suppress(FileNotFoundError):
-        if console.stat().st_size > _CONSOLE_MAX_BYTES:
-            write_atomic(console.with_suffix(".old"), _tail(console, _CONSOLE_KEPT_BYTES))
-            os.truncate(console, 0)
+        if log.stat().st_size > _LOG_MAX_BYTES:
+            write_atomic(log.with_suffix(".old"), _tail(log, _LOG_KEPT_BYTES))
+            os.truncate(log, 0)

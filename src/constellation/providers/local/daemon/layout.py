@@ -68,6 +68,11 @@ class Layout:
         return self.state / "daemon.log"
 
     @property
+    def balancer_log(self) -> Path:
+        """What haproxy says: connections that failed, servers that came and went."""
+        return self.state / "haproxy.log"
+
+    @property
     def workspace(self) -> Path:
         """Name of the user's folder that this cloud belongs to, as bytes of a path."""
         return self.state / "workspace"
