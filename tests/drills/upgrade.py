@@ -230,8 +230,10 @@ def show(workspace: Workspace) -> None:
         say(pod, workspace.kubectl("logs", "-n", "kube-system", pod, "--tail=200").stdout)
 
 
-def drill(workspace: Workspace, *, kind: str, nodes: int, images: Path) -> dict[str, Any]:
-    """Run the roll-outs of this kind; `images` is a folder for those of later releases."""
+def drill(
+    workspace: Workspace, *, kind: str, nodes: int, images: tuple[Path, Path]
+) -> dict[str, Any]:
+    """Run the roll-outs of this kind; `images`: folders for those of later releases."""
     deploy(workspace)
     if kind == "image":
         figures = [roll(workspace, "image", lambda: new_image(workspace, nodes=nodes))]
@@ -241,14 +243,14 @@ def drill(workspace: Workspace, *, kind: str, nodes: int, images: Path) -> dict[
     return _minor(workspace, images)
 
 
-def _minor(workspace: Workspace, images: Path) -> dict[str, Any]:
+def _minor(workspace: Workspace, images: tuple[Path, Path]) -> dict[str, Any]:
     # a release published here has the versions that this machine has
     for version in (OLDER, NEWER):
         had = workspace.constellation(
             "artifacts", "mirror", "--kubernetes", version, timeout_s=3600
         )
         assert had.returncode == 0, had.stderr
-    release = publish(workspace, images / "second", kubernetes=OLDEST)[1]
+    release = publish(workspace, images[0], kubernetes=OLDEST)[1]
     figures: list[dict[str, Any]] = []
     for what, version in ((f"{OLDEST} to {OLDER}, and image", OLDER), (f"to {NEWER}", NEWER)):
         go = partial(follow, workspace, release=release, kubernetes=version)
@@ -258,8 +260,8 @@ def _minor(workspace: Workspace, images: Path) -> dict[str, Any]:
     return {"roll_outs": figures, "rollback": refused_way_back(workspace)}
 
 
-def _back(workspace: Workspace, images: Path) -> list[dict[str, Any]]:
-    first, good = publish(workspace, images / "second", kubernetes=NEWER)
+def _back(workspace: Workspace, images: tuple[Path, Path]) -> list[dict[str, Any]]:
+    first, good = publish(workspace, images[0], kubernetes=NEWER)
     figures = [
         roll(
             workspace,
@@ -267,7 +269,7 @@ def _back(workspace: Workspace, images: Path) -> list[dict[str, Any]]:
             lambda: interrupted_and_back(workspace, release=good, first=first),
         )
     ]
-    _, wrong = publish_next(workspace, images / "third", genuine=False)
+    _, wrong = publish_next(workspace, images[1], genuine=False)
     refused = partial(stopped_and_back, workspace, wrong=wrong, first=first)
     return [*figures, roll(workspace, "an image that nobody lets in, and back", refused)]
 
@@ -291,8 +293,8 @@ def main() -> int:
     given = parser.parse_args()
     nodes = f"{given.control_planes}+{given.workers}"
     workspace = Workspace(folder=Path(tempfile.mkdtemp(prefix="drill-")))
-    images = cache_folder() / "image" / f"later-{workspace.folder.name}"
-    images.mkdir(parents=True)
+    cached = cache_folder() / "image"
+    second, third = (cached / f"{n}-{workspace.folder.name}" for n in ("second", "third"))
     try:
         create(
             workspace,
@@ -303,11 +305,12 @@ def main() -> int:
         say("cluster is up")
         count = given.control_planes + given.workers
         try:
-            figures = drill(workspace, kind=given.kind, nodes=count, images=images)
+            figures = drill(workspace, kind=given.kind, nodes=count, images=(second, third))
         finally:
             show(workspace)
     finally:
-        shutil.rmtree(images, ignore_errors=True)
+        for folder in (second, third):
+            shutil.rmtree(folder, ignore_errors=True)
         gone = workspace.constellation("terminate", "--yes", timeout_s=300)
         say("terminate", gone.returncode, gone.stderr[-500:] if gone.returncode else "")
     if gone.returncode == 0:
