@@ -320,6 +320,7 @@ class WriteProbe:
         self.missed = len(set(self._written) - self._seen)
         kept = self._call("GET", f"{self._PATH}/{self._NAME}")
         self.lost = int(int(kept.get("data", {}).get("n", "0")) < last)
+        self._call("DELETE", f"{self._PATH}/{self._NAME}")
 
     def _write(self) -> None:
         number = 0

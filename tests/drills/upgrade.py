@@ -204,7 +204,7 @@ def roll(workspace: Workspace, what: str, go: Callable[[], bool]) -> dict[str, A
         finished = going.result()
         took_s = time.monotonic() - started
         time.sleep(5)
-    return {
+    figures = {
         "what": what,
         "finished": finished,
         "seconds": round(took_s),
@@ -220,6 +220,8 @@ def roll(workspace: Workspace, what: str, go: Callable[[], bool]) -> dict[str, A
             "watch_events_missed": writes.missed,
         },
     }
+    say(json.dumps(figures))
+    return figures
 
 
 def show(workspace: Workspace) -> None:
