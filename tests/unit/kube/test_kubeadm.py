@@ -173,7 +173,7 @@ def test_an_api_server_that_ends_is_seen_by_the_load_balancer_before_it_stops_se
     delay_s = int(found["shutdown-delay-duration"].removesuffix("s"))
     shown = balancer.configuration(
         CloudRecord(id="a", address="127.0.0.1"),
-        netns="n",
+        host="n",
         socket=Path(),
         state=Path(),
         authority=Path(),

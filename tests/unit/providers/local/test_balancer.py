@@ -15,7 +15,7 @@ def _sections(*, api_ca: bytes = b"") -> dict[str, list[str]]:
     cloud, _ = with_node(cloud, Group(name="workers", role=Role.WORKER, size=1))
     text = configuration(
         cloud,
-        netns="constellation-mini",
+        host="constellation-mini-host",
         socket=Path("/run/x.sock"),
         state=Path("/run/x.state"),
         authority=Path("/run/ca.pem"),
@@ -32,7 +32,7 @@ def _sections(*, api_ca: bytes = b"") -> dict[str, list[str]]:
 
 def test_the_api_goes_to_control_planes_only() -> None:
     servers = [x for x in _sections()["backend api"] if x.startswith("server")]
-    assert servers == ["server n0 10.42.1.10:6443 namespace constellation-mini"]
+    assert servers == ["server n0 10.42.1.10:6443"]
 
 
 def test_node_ports_go_to_every_node_on_the_same_port() -> None:
@@ -42,16 +42,17 @@ def test_node_ports_go_to_every_node_on_the_same_port() -> None:
 
 def test_a_node_is_reached_for_init_recovery_and_verify() -> None:
     sections = _sections()
-    assert "bind 127.0.0.7:20010" in sections["listen n1-9000"]
-    assert "server n1 10.42.2.11:9999 namespace constellation-mini" in sections["listen n1-9999"]
-    assert "bind 127.0.0.7:20012" in sections["listen n1-30081"]
+    assert "bind 127.0.0.7:20010 namespace constellation-mini-host" in sections["listen n1-9000"]
+    assert "server n1 10.42.2.11:9999" in sections["listen n1-9999"]
+    assert "bind 127.0.0.7:20012 namespace constellation-mini-host" in sections["listen n1-30081"]
 
 
 def test_nothing_is_bound_but_the_clouds_own_addresses() -> None:
     binds = [x for lines in _sections().values() for x in lines if x.startswith("bind")]
     assert all(
-        x.startswith("bind 127.0.0.7:") or x == "bind 10.42.0.1:6443 namespace constellation-mini"
+        x.startswith("bind 127.0.0.7:") and x.endswith(" namespace constellation-mini-host")
         for x in binds
+        if x != "bind 10.42.0.1:6443"
     )
 
 

@@ -1,8 +1,10 @@
 """haproxy in front of the cloud: its configuration (pure) and its one running process.
 
-It listens on the cloud's loopback address and inside the cloud's network, and connects inside only.
-A reload starts a new process that takes the listening sockets over; connections that are open stay
-with the old one. Source: HAProxy configuration manual, sections 4.2, 5.1 (`namespace`), 5.2.
+It runs inside the cloud's network, listens there and on the cloud's loopback address of the
+machine, and connects inside only. A reload starts a new process that takes the listening sockets
+over; connections that are open, and those that it has just taken, stay with the old one. That one
+forgets all namespaces but its own when it is told to end, and must still reach servers: hence
+inside. Source: HAProxy configuration manual, sections 4.2, 5.1 (`namespace`), 5.2.
 """
 
 from __future__ import annotations
@@ -45,22 +47,23 @@ _MAX_STATE_BYTES = 1024 * 1024
 
 
 def configuration(
-    cloud: CloudRecord, *, netns: str, socket: Path, state: Path, authority: Path
+    cloud: CloudRecord, *, host: str, socket: Path, state: Path, authority: Path
 ) -> str:
     """Write haproxy.cfg for the nodes that exist.
 
     NodePorts go to the same port of any node whose kube-proxy says that it may be used: not one
     that is being removed (KEP-3836). 6443 goes to control planes only. `state`: what the process
     before knew of its servers, so that one that is not ready is not taken for ready again.
-    `authority`: file with the CA of the API servers, used once the cloud knows it.
+    `host`: name of the machine's network namespace. `authority`: file with the CA of the API
+    servers, used once the cloud knows it.
     """
     control = [n for n in cloud.nodes if n.role is Role.CONTROL_PLANE]
     verify = f"verify required ca-file {authority}" if cloud.api_ca else "verify none"
     text = [
         *_everywhere(socket, state),
         "frontend api",
-        f"  bind {cloud.address}:{_API}",
-        f"  bind {BALANCER}:{_API} namespace {netns}",
+        f"  bind {cloud.address}:{_API} namespace {host}",
+        f"  bind {BALANCER}:{_API}",
         f"  default_backend {_API_BACKEND}",
         f"backend {_API_BACKEND}",
         "  balance leastconn",
@@ -72,9 +75,9 @@ def configuration(
         "  http-check expect status 200",
         # with these, one that is told to end is known within 0.5 + 3 * 1 + 2 * 0.2 s
         f"  default-server check check-ssl {verify} inter 500ms fastinter 200ms fall 3 rise 1",
-        *(f"  server {_server(n)} {n.address}:{_API} namespace {netns}" for n in control),
+        *(f"  server {_server(n)} {n.address}:{_API}" for n in control),
         "frontend node-ports",
-        f"  bind {cloud.address}:{_NODE_PORTS}",
+        f"  bind {cloud.address}:{_NODE_PORTS} namespace {host}",
         f"  default_backend {_NODE_PORTS_BACKEND}",
         f"backend {_NODE_PORTS_BACKEND}",
         "  balance roundrobin",
@@ -82,9 +85,9 @@ def configuration(
         "  http-check expect status 200",
         # and a node that is marked within 1 + 2 * 1 + 0.2 s
         f"  default-server check port {_KUBE_PROXY_HEALTH} inter 1s fastinter 200ms fall 2 rise 1",
-        *(f"  server {_server(n)} {n.address} namespace {netns}" for n in cloud.nodes),
+        *(f"  server {_server(n)} {n.address}" for n in cloud.nodes),
     ]
-    text += [line for node in cloud.nodes for line in _own_ports(cloud, node, netns)]
+    text += [line for node in cloud.nodes for line in _own_ports(cloud, node, host)]
     return "\n".join(text) + "\n"
 
 
@@ -151,7 +154,7 @@ def _everywhere(socket: Path, state: Path) -> tuple[str, ...]:
     )
 
 
-def _own_ports(cloud: CloudRecord, node: NodeRecord, netns: str) -> list[str]:
+def _own_ports(cloud: CloudRecord, node: NodeRecord, host: str) -> list[str]:
     """Write the listeners of one node: its init, recovery, verification and policy ports."""
     ports = (
         (node.init_port, _INIT),
@@ -163,8 +166,8 @@ def _own_ports(cloud: CloudRecord, node: NodeRecord, netns: str) -> list[str]:
     for outer, inner in ports:
         text += [
             f"listen {_server(node)}-{inner}",
-            f"  bind {cloud.address}:{outer}",
-            f"  server {_server(node)} {node.address}:{inner} namespace {netns}",
+            f"  bind {cloud.address}:{outer} namespace {host}",
+            f"  server {_server(node)} {node.address}:{inner}",
         ]
     return text
 
@@ -181,7 +184,7 @@ async def reload(
     state, authority = layout.run / "haproxy.state", layout.run / "api-ca.pem"
     write_atomic(authority, cloud.api_ca, mode=0o600)
     text = configuration(
-        cloud, netns=layout.name, socket=socket, state=state, authority=authority
+        cloud, host=layout.host_netns.name, socket=socket, state=state, authority=authority
     ).encode()
     old = cloud.haproxy
     running = kernel.alive(old.pid, old.started)
@@ -195,11 +198,9 @@ async def reload(
     log = layout.balancer_log
     # -x: sockets come from the old process, so that no connection is refused meanwhile
     handover = ("-x", str(socket), "-sf", str(old.pid)) if running else ()
-    new = spawn.start(
-        (*haproxy, "-db", "-f", str(file), *handover),
-        cgroups=cgroups,
-        part=_PART,
-        log=log,
+    words = (*haproxy, "-db", "-f", str(file), *handover)
+    new = await kernel.inside(
+        lambda: spawn.start(words, cgroups=cgroups, part=_PART, log=log), net=layout.netns()
     )
     await _listening(cloud, new, log)
     return new

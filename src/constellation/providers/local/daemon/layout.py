@@ -95,6 +95,11 @@ class Layout:
         """Give what the node sees as /run/constellation/host."""
         return self.node_run(instance_id) / "host"
 
+    @property
+    def host_netns(self) -> Path:
+        """The machine's own network namespace, under a name that haproxy can use."""
+        return Path("/run/netns") / f"{self.name}-host"
+
     def netns(self, instance_id: str = "") -> Path:
         """Give the bind of the cloud's network namespace, or of one node's."""
         return Path("/run/netns") / (f"{self.name}-{instance_id}" if instance_id else self.name)

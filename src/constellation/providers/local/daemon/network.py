@@ -36,10 +36,15 @@ _LINK = "eth0"
 async def ensure_bridge(layout: Layout) -> None:
     """Make the cloud's namespace with its bridge, balancer and metadata addresses, if missing.
 
+    The machine's own namespace gets a name there, too.
+
     Raises:
         Unavailable: the kernel refused.
     """
     await _ensure_namespace(layout.netns())
+    if not kernel.mounted(layout.host_netns):
+        layout.host_netns.touch()
+        kernel.mount("/proc/self/ns/net", layout.host_netns, flags=kernel.MS_BIND)
 
     def build() -> None:
         with IPRoute() as ip:

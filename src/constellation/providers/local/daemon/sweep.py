@@ -66,7 +66,8 @@ async def sweep(
 
 def _unmount(where: Layout) -> None:
     for netns in sorted(Path("/run/netns").glob(f"{where.name}*")):
-        if netns.name == where.name or netns.name.startswith(f"{where.name}-{where.id}-"):
+        ours = netns.name.startswith(f"{where.name}-{where.id}-")
+        if ours or netns in (where.netns(), where.host_netns):
             kernel.umount(netns)
             netns.unlink(missing_ok=True)
     # roots, and the squashfs files in host folders, which a daemon that was killed left mounted:
