@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from constellation.base.progress import silent
 from constellation.crypto.signing import generate_key, spki
 from constellation.image import build, tools
 from constellation.image.measure import local as predicted
-from constellation.providers.local.daemon import kernel, loops, scaling, tunables
+from constellation.providers.local.daemon import address, kernel, loops, scaling, tunables
 from constellation.providers.local.daemon.layout import Layout
 from constellation.providers.local.infrastructure import (
     LocalInfrastructure,
@@ -43,7 +43,7 @@ from constellation.trust.node_document import NodeDocument, dump_node_document
 from tests.cluster.traces import control_groups
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 pytestmark = [
     pytest.mark.cluster,
@@ -233,12 +233,12 @@ async def test_nobody_but_its_user_can_use_the_daemon() -> None:
 async def test_a_node_resolves_the_clouds_names_and_no_other(cloud: Running) -> None:
     worker = await _pid(cloud, "workers")
     (control,) = [n for n in await cloud.infrastructure.nodes() if n.group == "control"]
-    for name, address in (
+    for name, wanted in (
         ("api.constellation.internal", "10.42.0.1"),
         (control.instance_id, control.address),
         (f"{control.instance_id}.constellation.internal", control.address),
     ):
-        assert _in_node(worker, "getent", "ahostsv4", name).stdout.startswith(f"{address} ")
+        assert _in_node(worker, "getent", "ahostsv4", name).stdout.startswith(f"{wanted} ")
     began = asyncio.get_running_loop().time()
     assert _in_node(worker, "getent", "ahostsv4", "example.org").returncode == 2
     # refused at once: a pod must not wait for a server that never answers
@@ -273,6 +273,90 @@ async def test_a_loaded_image_is_there_for_a_node(cloud: Running, tmp_path: Path
         data = await kernel.inside(partial(get, f"blobs/{described['digest']}"), net=net)
         assert f"sha256:{hashlib.sha256(data).hexdigest()}" == described["digest"]
         assert len(data) == described["size"]
+
+
+_WEB = """
+import asyncio
+
+async def answer(reader, writer):
+    await reader.readline()
+    if writer.get_extra_info("sockname")[1] == 30124:
+        await asyncio.sleep(0.02)
+    writer.write(b"HTTP/1.0 200 OK\\r\\n\\r\\nhello")
+    await writer.drain()
+    writer.close()
+
+async def main():
+    servers = [await asyncio.start_server(answer, "0.0.0.0", port) for port in (10256, 30124)]
+    await asyncio.gather(*(server.serve_forever() for server in servers))
+
+asyncio.run(main())
+"""
+"""A Service of a node, and kube-proxy's word that it may be used."""
+
+
+class _Clients:
+    """Clients of a NodePort, each on fresh connections, many of them at any moment."""
+
+    def __init__(self) -> None:
+        record = address.load(Layout.of(ID).state_file)
+        assert record is not None
+        self._address = record.address
+        self.asked, self.failed = 0, list[str]()
+
+    async def ask(self) -> bool:
+        self.asked += 1
+        try:
+            reader, writer = await asyncio.open_connection(self._address, 30124)
+            try:
+                writer.write(b"GET / HTTP/1.0\r\n\r\n")
+                said = await asyncio.wait_for(reader.read(), 5)
+            finally:
+                writer.close()
+        except (OSError, TimeoutError) as error:
+            self.failed.append(repr(error))
+            return False
+        if not said.endswith(b"hello"):
+            self.failed.append(f"closed after {len(said)} bytes")
+            return False
+        return True
+
+    async def for_ever(self) -> None:
+        while True:
+            await self.ask()
+
+
+async def test_no_request_is_lost_while_the_load_balancer_is_given_other_nodes(
+    cloud: Running,
+) -> None:
+    for group in ("control", "workers"):
+        pid = await _pid(cloud, group)
+        await _booted(pid)
+        started = _in_node(pid, "systemd-run", "--unit=web", "/usr/bin/python3", "-Ic", _WEB)
+        assert started.returncode == 0, started.stderr
+    clients = _Clients()
+    assert await _soon(clients.ask)
+    clients.failed.clear()
+    more = replace(
+        cloud.desired,
+        groups=(cloud.desired.groups[0], replace(cloud.desired.groups[1], size=2)),
+    )
+    tasks = [asyncio.create_task(clients.for_ever()) for _ in range(30)]
+    for desired in (more, cloud.desired) * 3:
+        await cloud.infrastructure.apply(desired, report=silent)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert clients.failed == []
+    assert clients.asked > 1000
+
+
+async def _soon(ask: Callable[[], Awaitable[bool]]) -> bool:
+    for _ in range(100):
+        if await ask():
+            return True
+        await asyncio.sleep(0.1)
+    return False
 
 
 async def test_a_group_grows_and_shrinks_until_control_planes_scale(cloud: Running) -> None:
