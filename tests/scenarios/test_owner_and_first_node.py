@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import stat
 from typing import TYPE_CHECKING
@@ -13,10 +14,11 @@ from constellation.base.errors import Conflict, Rejected, Unavailable, UserError
 from constellation.cluster.apply import create, initialise, make_plan
 from constellation.cluster.mini import up
 from constellation.cluster.plan import Step
+from constellation.cluster.steps.init import choose
 from constellation.cluster.terminate import terminate
 from constellation.cluster.verify import verify
 from constellation.config.schema import Autoscaling, NodeGroup
-from constellation.config.state import read_state
+from constellation.config.state import read_state, write_state
 from constellation.kube.rollout import Bounds
 from constellation.providers.protocols import Role
 from constellation.services.bootstrapper import first_node
@@ -144,6 +146,26 @@ async def test_an_init_goes_to_no_other_machine_than_the_chosen_one(tmp_path: Pa
             with pytest.raises(Conflict, match="another machine"):
                 await initialise(first.context())
             assert second.node.secrets_received == 0
+
+
+async def test_a_lost_kubeconfig_does_not_make_a_second_cluster(world: OwnerWorld) -> None:
+    """The node that made it may have been replaced since: `--abandon` would be a bad advice."""
+    await up(world.context())
+    world.workspace.kubeconfig.unlink()
+    state = read_state(world.workspace.state)
+    assert state is not None
+    assert state.infrastructure is not None
+    came = dataclasses.replace(world.cloud.instance, instance_id="replaced")
+    machines = dataclasses.replace(state.infrastructure, instances=(came,))
+    state = dataclasses.replace(state, infrastructure=machines)
+    write_state(world.workspace.state, state)
+    with pytest.raises(Conflict, match="initialised, and the node that made") as told:
+        await initialise(world.context())
+    gone = dataclasses.replace(state, cluster_ca=b"")
+    with pytest.raises(Conflict, match="which an earlier init chose, is gone") as other:
+        choose(gone)
+    assert "constellation-admin.conf" in told.value.hint
+    assert "--abandon" in other.value.hint, "the control case: nothing runs yet"
 
 
 async def test_a_wrong_cluster_id_is_refused_by_verify(world: OwnerWorld) -> None:

@@ -521,6 +521,10 @@ async def test_kubernetes_does_not_go_back(cloud: Cloud) -> None:
     cloud.api_version = "v1.36.1"
     await demand_way_back(cloud.context, to, status=cloud.status)
 
+    cloud.api_version = "junk"  # of whoever may write the report
+    with pytest.raises(Unavailable, match="report cannot be read"):
+        await demand_way_back(cloud.context, to, status=cloud.status)
+
     async def nothing(_: Path) -> None:
         return None
 

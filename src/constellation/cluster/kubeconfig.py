@@ -1,4 +1,8 @@
-"""What becomes of the kubeconfig that the first node made: the user's endpoint, mode 0600."""
+"""What becomes of the kubeconfig that the first node made: the user's endpoint, mode 0600.
+
+kubectl starts a program that a kubeconfig names, and asks a proxy that it names. So nothing is
+taken over but a certificate, a key and a CA: a node may not run programs on the workstation.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["with_endpoint", "write"]
 
 _MAX_BYTES = 256 * 1024
+_TOP = {"apiVersion", "kind", "clusters", "users", "contexts", "current-context", "preferences"}
+_CLUSTER = {"server", "certificate-authority-data"}
+_USER = {"client-certificate-data", "client-key-data"}
+_CONTEXT = {"cluster", "user"}
 
 
 def write(path: Path, data: bytes, *, endpoint: str) -> None:
@@ -49,8 +57,19 @@ def with_endpoint(data: bytes, *, endpoint: str) -> bytes:
         if value["kind"] != "Config" or len(clusters) != 1:
             raise FormatError("kubeconfig: want kind Config and one cluster")
         clusters[0]["cluster"]["server"] = f"https://{endpoint}"
-    except (*NOT_YAML, ReusedAnchorWarning, TypeError) as error:
+        _demand_plain(value)
+    except (*NOT_YAML, ReusedAnchorWarning, TypeError, AttributeError) as error:
         raise FormatError(f"kubeconfig: not one: {type(error).__name__}") from None
     text = io.StringIO()
     yaml.dump(value, text)
     return text.getvalue().encode()
+
+
+def _demand_plain(value: dict[str, Any]) -> None:
+    parts = [("kubeconfig", value, _TOP)]
+    for kind, names in (("cluster", _CLUSTER), ("user", _USER), ("context", _CONTEXT)):
+        for entry in value.get(f"{kind}s") or ():
+            parts += [(f"kubeconfig: {kind}s", entry, {"name", kind}), (kind, entry[kind], names)]
+    for where, part, names in parts:
+        if strange := sorted(str(key) for key in part.keys() - names):
+            raise FormatError(f"{where}: {strange[0][:40]!r} is not taken from a node")

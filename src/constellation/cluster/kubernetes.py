@@ -6,9 +6,10 @@ For people and for waiting; nothing of it decides about trust.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
-from constellation.base.errors import FormatError, Unavailable
+from constellation.base.errors import FormatError, Unavailable, UserError
 from constellation.cluster.context import KubernetesNode
 from constellation.kube.cluster_release import (
     API_GROUP,
@@ -19,7 +20,7 @@ from constellation.kube.cluster_release import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from lightkube import AsyncClient
@@ -32,6 +33,7 @@ __all__ = ["list_nodes", "read_status", "set_group_size"]
 
 _DEADLINE_S = 10.0
 _NOT_FOUND = 404
+_REFUSED = (401, 403)
 _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 
 
@@ -39,19 +41,20 @@ async def list_nodes(kubeconfig: Path) -> tuple[KubernetesNode, ...]:
     """List the nodes of the cluster that `kubeconfig` names, sorted by name.
 
     Raises:
-        Unavailable: the API server does not answer.
+        Unavailable: the API server does not answer, or refuses the kubeconfig's identity.
+        UserError: it is no kubeconfig.
     """
     # half a second of imports, for the few commands that need them
     import httpx2  # noqa: PLC0415
-    from lightkube import AsyncClient, KubeConfig  # noqa: PLC0415
     from lightkube.core.exceptions import ApiError, LoadResourceError  # noqa: PLC0415
     from lightkube.resources.core_v1 import Node  # noqa: PLC0415
 
     try:
-        async with asyncio.timeout(_DEADLINE_S):
-            client = AsyncClient(config=KubeConfig.from_file(kubeconfig), trust_env=False)
+        async with asyncio.timeout(_DEADLINE_S), _client(kubeconfig) as client:
             nodes = [_node(node) async for node in client.list(Node)]
     except (ApiError, LoadResourceError, httpx2.HTTPError, OSError, TimeoutError) as error:
+        if isinstance(error, ApiError) and error.status.code in _REFUSED:
+            raise _refused(kubeconfig, error.status.message) from error
         raise Unavailable(
             f"the Kubernetes API does not answer: {str(error) or type(error).__name__}",
             hint="`constellation status` says which node is missing",
@@ -100,21 +103,47 @@ async def set_group_size(kubeconfig: Path, group: str, size: int, *, bounds: Bou
 async def _ask(kubeconfig: Path, call: Callable[[AsyncClient], Awaitable[Any]]) -> Any:
     """Make one call; None: there is no such object, or no such kind yet. Raises Unavailable."""
     import httpx2  # noqa: PLC0415 - see above
-    from lightkube import AsyncClient, KubeConfig  # noqa: PLC0415 - see above
     from lightkube.core.exceptions import ApiError  # noqa: PLC0415 - see above
 
     try:
-        async with asyncio.timeout(_DEADLINE_S):
-            client = AsyncClient(config=KubeConfig.from_file(kubeconfig), trust_env=False)
+        async with asyncio.timeout(_DEADLINE_S), _client(kubeconfig) as client:
             return await call(client)
     except ApiError as error:
         if error.status.code == _NOT_FOUND:
             return None
+        if error.status.code in _REFUSED:
+            raise _refused(kubeconfig, error.status.message) from error
         raise Unavailable(f"the Kubernetes API: {error.status.message}") from error
     except (httpx2.HTTPError, OSError, TimeoutError) as error:
         raise Unavailable(
             f"the Kubernetes API does not answer: {str(error) or type(error).__name__}"
         ) from error
+
+
+@contextlib.asynccontextmanager
+async def _client(kubeconfig: Path) -> AsyncIterator[AsyncClient]:
+    """Make a client of a file on the user's disk. Raises UserError: it is no kubeconfig."""
+    from lightkube import AsyncClient, KubeConfig  # noqa: PLC0415 - see above
+
+    try:
+        client = AsyncClient(config=KubeConfig.from_file(kubeconfig), trust_env=False)
+    except Exception as error:  # of the file, by three libraries
+        raise UserError(
+            f"cannot be used: {type(error).__name__}",
+            where=str(kubeconfig),
+            hint="put your copy of the administrator's kubeconfig back",
+        ) from error
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def _refused(kubeconfig: Path, why: str | None) -> Unavailable:
+    return Unavailable(
+        f"the Kubernetes API refuses {kubeconfig.name}: {why or 'no reason given'}",
+        hint="it is another cluster's, or its certificate has expired: it is good for a year",
+    )
 
 
 def _node(node: Node) -> KubernetesNode:

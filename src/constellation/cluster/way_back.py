@@ -75,11 +75,14 @@ async def demand_way_back(context: Context, to: Versions, *, status: ReadStatus)
             "reported which API servers run",
             hint="the same command again, once `constellation status --watch` shows its report",
         )
-    newer = [
-        node
-        for node in seen.nodes
-        if node.apiServer and version_order(node.apiServer) > version_order(to.kubernetes)
-    ]
+    try:
+        newer = [
+            node
+            for node in seen.nodes
+            if node.apiServer and version_order(node.apiServer) > version_order(to.kubernetes)
+        ]
+    except ValueError as error:  # anybody who may write the object may write anything
+        raise Unavailable(f"the operator's report cannot be read: {error}") from None
     if newer:
         raise Conflict(
             f"the API server of {newer[0].name} has {newer[0].apiServer} already: Kubernetes and "

@@ -71,7 +71,8 @@ def choose(state: State) -> Instance:
     """Pick the node to initialise: the one chosen before, else the first control plane by id.
 
     Raises:
-        Conflict: there is none, or the chosen one is gone.
+        Conflict: there is none, or the chosen one is gone. Where the cluster runs already, its
+            administrator's kubeconfig is what is missing: no other node has it.
     """
     machines = state.infrastructure.instances if state.infrastructure is not None else ()
     planes = sorted(
@@ -79,6 +80,12 @@ def choose(state: State) -> Instance:
     )
     if state.init is not None:
         planes = [m for m in planes if m.instance_id == state.init.instance_id]
+        if not planes and state.cluster_ca:
+            raise Conflict(
+                "the cluster was initialised, and the node that made its administrator's "
+                f"kubeconfig, {state.init.instance_id}, is gone",
+                hint="put your copy of constellation-admin.conf back",
+            )
         if not planes:
             raise Conflict(
                 f"node {state.init.instance_id}, which an earlier init chose, is gone",
