@@ -189,7 +189,7 @@ class Ledger:
 
     async def _catch_up(self, *, now: int) -> None:
         """Take over what is there; afterwards the next record is none that must be a checkpoint."""
-        if self._membership.sequence == 0 and await self._records.get(1) is None:
+        if self._membership.sequence == 0 and await self._shared(1) is None:
             (first,) = self._membership.nodes
             founding = Entry(
                 kind=Kind.FOUNDED,

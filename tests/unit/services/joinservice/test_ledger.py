@@ -162,6 +162,7 @@ async def test_what_somebody_writes_into_the_log_keeps_nobody_out(
 ) -> None:
     files, log = write_control_plane(tmp_path), Log()
     one = ledger_of(files, log)
+    log.records[1] = NO_RECORD  # before there is a log
     await one.follow(now=1)
     await grow(one, to=4)
     genuine = log.records[4]
