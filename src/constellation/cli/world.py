@@ -106,7 +106,8 @@ class LocalSupplies:
             raise UserError(
                 f"release {release.version}: {missing[0]} is not in {self.cache}, and this machine "
                 "makes another one",
-                hint="put the publisher's files into the cache (artifacts mirror)",
+                hint="`constellation artifacts mirror --release FILE --source URL` fetches the "
+                "publisher's files into it",
             )
         image = release.image(provider="local", variant=config.attestation.variant)
         assert image is not None  # noqa: S101 - the rules looked

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from constellation.base.errors import FormatError
 from constellation.trust.artifact_sources import MAX_SOURCES, parse_source, parse_sources
@@ -81,3 +85,25 @@ def test_sources_keep_their_order_and_stand_there_once() -> None:
         parse_sources(("https://a.example", "https://a.example:443/"))
     with pytest.raises(FormatError, match=f"at most {MAX_SOURCES}"):
         parse_sources(tuple(f"https://{n}.example" for n in range(MAX_SOURCES + 1)))
+
+
+_PARTS = st.sampled_from(
+    ["http://", "https://", "a", "10.0.0.1", ".", "..", "/", "//", ":", "8080", "@", "?", "#",
+     "%2e", "\\", "[", "]", "0x7f", "1", "-", "_", "\n", " "]
+)  # fmt: skip
+
+
+@given(st.lists(_PARTS, max_size=9).map("".join) | st.text(max_size=40))
+def test_what_is_taken_is_read_alike_by_the_library_that_asks(text: str) -> None:
+    try:
+        source = parse_source(text)
+    except FormatError:
+        return
+    url = source.url_of(DIGEST)
+    seen = urlsplit(url)
+    assert (seen.scheme, seen.hostname) == (source.scheme, source.host)
+    assert (seen.port or {"http": 80, "https": 443}[seen.scheme]) == source.port
+    assert (seen.username, seen.password, seen.query, seen.fragment) == (None, None, "", "")
+    assert seen.path == f"{source.path}/sha256/{DIGEST}"
+    assert ".." not in seen.path.split("/")
+    assert parse_source(str(source)) == source
