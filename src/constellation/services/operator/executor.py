@@ -243,7 +243,11 @@ def _upgrade_order(facts: Facts) -> Order:
 
 
 def _leaving(view: NodeView, facts: Facts) -> Leaving:
-    """Find a node's machine and address: by the join log, or by its id where it never joined."""
+    """Find a node's machine and address: by the join log, or by its id where it never joined.
+
+    One that never joined is no member of etcd, and its address is the provider's word alone: it may
+    be that of a control plane.
+    """
     membership = facts.membership
     members = (
         *membership.nodes,
@@ -251,12 +255,10 @@ def _leaving(view: NodeView, facts: Facts) -> Leaving:
         *membership.retired,
     )
     member = next((m for m in members if m.name == view.name), None)
-    instance = next((i for i in facts.instances if i.instance_id == view.name), None)
-    address = member.address if member else instance.address if instance else ""
     return Leaving(
         name=view.name,
         instance_id=member.instance_id if member else view.name,
-        address=address,
+        address=member.address if member else "",
         serial=facts.policy.serial,
         kubernetes=facts.policy.kubernetes_version,
     )

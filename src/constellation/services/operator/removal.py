@@ -36,7 +36,10 @@ __all__ = ["Leaving", "Pace", "remove_control_plane", "remove_dead", "remove_wor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaving:
-    """A node that is to go; `address` is its own, `serial` and `kubernetes` are the policy's."""
+    """A node that is to go; `serial` and `kubernetes` are the policy's.
+
+    `address` is its own by the join log; empty: it never joined, and is no member of etcd.
+    """
 
     name: str
     instance_id: str
@@ -90,7 +93,7 @@ async def remove_control_plane(
 async def remove_dead(node: Leaving, *, world: World, say: Callable[[str], None]) -> None:
     """Take a node that does not live any more out of etcd, and delete it. Raises Unavailable."""
     say("etcd")
-    for member in await world.etcd_members():
+    for member in await world.etcd_members() if node.address else ():
         if member.address == node.address:
             await world.remove_etcd_member(member)
     # marked, so that JoinService need not wait to see whether it comes back

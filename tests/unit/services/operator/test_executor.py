@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from constellation.base.errors import Unavailable
 from constellation.kube.cluster_release import dump_group
 from constellation.kube.rollout import CreateNode, Health, NodeGroup, NodeRole, RemoveNode
+from constellation.providers.protocols import Instance, Role
 from constellation.services.operator.executor import Executor
 from constellation.services.operator.health import remember, views
 from constellation.services.operator.loop import Operator
@@ -214,3 +215,28 @@ async def test_an_endpoint_that_nobody_ends_does_not_keep_a_node_for_ever() -> N
             await settle()
             world.turn()
     assert f"delete node {WORKER}" in world.log
+
+
+async def test_a_machine_that_never_joined_takes_no_others_etcd_member_along() -> None:
+    """What the provider lists may be a lie: a machine with the address of a control plane."""
+    world = RolloutWorld.running(control_planes=3, workers=1)
+    genuine = await world.look()
+    plane = next(m for m in genuine.membership.nodes if m.role is NodeRole.CONTROL_PLANE)
+    false = Instance(
+        instance_id="i-false",
+        group=plane.group,
+        role=Role.CONTROL_PLANE,
+        address=plane.address,
+        state="running",
+    )
+    facts = dataclasses.replace(genuine, instances=(*genuine.instances, false))
+    memory = remember(None, facts, now_s=0.0)
+    for n in range(1, 40):
+        memory = remember(memory, facts, now_s=n * 10.0)
+    nodes = views(facts, memory)
+    assert next(n for n in nodes if n.name == "i-false").health is Health.FAILED
+    does = executor(world, at_s=[0.0])
+    does.start((RemoveNode(node="i-false"),), facts, nodes)
+    while does.busy:
+        await settle()
+    assert [w for w in world.log if w.startswith("etcd without")] == []
