@@ -27,6 +27,7 @@ from constellation.cluster.current_policy import current_policy
 from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade
 from constellation.cluster.verify import Verified
 from constellation.cluster.way_back import demand_way_back, rollback_to
+from constellation.config.artifacts import Artifacts
 from constellation.config.schema import Autoscaling, Config, NodeGroup
 from constellation.config.state import State, read_state, write_state
 from constellation.kube.cluster_release import NodeStatus, Phase, ReleaseStatus
@@ -328,6 +329,9 @@ async def test_a_roll_out_brings_control_planes_what_its_machines_are_made_of(
             await asyncio.sleep(0.05)
 
     cloud.node_access = access
+    # and new nodes fetch the release from where the conf names it
+    sources = Artifacts(sources=("https://files.example/k8s",))
+    cloud.config = cloud.config.model_copy(update={"artifacts": sources})
     task = asyncio.create_task(keyservice())
     await cloud.upgrade("0.2.0")
     task.cancel()
@@ -336,6 +340,7 @@ async def test_a_roll_out_brings_control_planes_what_its_machines_are_made_of(
     assert has.reveal().endswith(NEXT.hex().encode())
     # what the roll-out's end accepts says nothing else about the credential
     assert kept.taken() == hashlib.sha256(cloud.policy.provider_access).digest()
+    assert cloud.policy.artifact_sources == ("https://files.example/k8s",)
 
 
 async def test_the_users_kubectl_becomes_the_releases_if_the_cache_has_it(cloud: Cloud) -> None:
