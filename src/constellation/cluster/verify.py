@@ -29,7 +29,7 @@ from constellation.cluster import reach
 from constellation.cluster.secrets import read_secrets
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import verify_grpc, verify_pb2
-from constellation.trust.appraisal import appraisal_policy, make_verifier
+from constellation.trust.appraisal import appraisal_policy, make_verifier, require_one_image
 from constellation.trust.cluster_policy import verify_policy
 from constellation.trust.node_document import parse_node_document
 
@@ -181,7 +181,9 @@ def _judge(
         document, rules=rules, trust_roots=policy.trust_roots, demands=policy.platform
     )
     evidence = Evidence(variant=document.variant, data=reply.evidence)
-    return verifier.appraise(evidence, binding=binding, now=now)
+    result = verifier.appraise(evidence, binding=binding, now=now)
+    require_one_image(result, policy.releases, now=now)
+    return result
 
 
 def _der(pem: bytes) -> bytes:

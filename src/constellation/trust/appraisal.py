@@ -12,12 +12,13 @@ from constellation.attestation import registry
 from constellation.attestation.node_rules import NodeIdentity, ReferenceValues, node_policy
 from constellation.base.errors import Rejected
 from constellation.trust.node_document import dump_node_document
+from constellation.trust.node_image import shows_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from constellation.attestation.model import Verifier
+    from constellation.attestation.model import AttestationResult, Binding, Evidence, Verifier
     from constellation.attestation.node_rules import PlatformDemands
     from constellation.attestation.policy import Policy
     from constellation.trust.cluster_policy import AcceptedRelease, ClusterPolicy
@@ -29,6 +30,7 @@ __all__ = [
     "make_verifier",
     "merged_reference",
     "node_verifier",
+    "require_one_image",
 ]
 
 
@@ -41,9 +43,40 @@ def node_verifier(
         Rejected: no release is accepted at this time, or the policy is another cluster's.
     """
     rules = appraisal_policy(policy, document, joined=joined, now=now)
-    return make_verifier(
+    verifier = make_verifier(
         document, rules=rules, trust_roots=policy.trust_roots, demands=policy.platform
     )
+    return _OfOneImage(verifier, policy.releases)
+
+
+def require_one_image(
+    result: AttestationResult, releases: tuple[AcceptedRelease, ...], *, now: datetime
+) -> None:
+    """Demand that what was shown is one accepted image, not put together from several.
+
+    The rules judge register by register, so that each takes what any accepted image has there.
+
+    Raises:
+        Rejected: no release that is accepted now names all of it.
+    """
+    now_s = int(now.timestamp())
+    if not any(r.accepted_at(now_s) and shows_image(result.claims, r) for r in releases):
+        names = ", ".join(r.name for r in releases if r.accepted_at(now_s))
+        finding = "registers: each is of an accepted image, all together of no one accepted image"
+        raise Rejected((f"{finding} ({names})",))
+
+
+class _OfOneImage:
+    """A verifier that accepts whole images only."""
+
+    def __init__(self, inner: Verifier, releases: tuple[AcceptedRelease, ...]) -> None:
+        self._inner, self._releases = inner, releases
+
+    def appraise(self, evidence: Evidence, *, binding: Binding, now: datetime) -> AttestationResult:
+        """See `Verifier`."""
+        result = self._inner.appraise(evidence, binding=binding, now=now)
+        require_one_image(result, self._releases, now=now)
+        return result
 
 
 def make_verifier(
