@@ -10,16 +10,21 @@ import pytest
 from constellation.base.errors import ConstellationError, FormatError
 from constellation.base.file_server import NotServed
 from constellation.kube import cni, units
+from constellation.providers.protocols import Instance, Role
 from constellation.releases.delivery import ArtifactMissing, FalseArtifact
+from constellation.rpc.stubs import join_pb2
 from constellation.services.artifact_shelf import FetchedShelf, GivenShelf, door_of, shelf_of
 from constellation.services.artifacts import used_by_nodes
+from constellation.services.bootstrapper import join_loop, main
 from constellation.services.bootstrapper.boot import boot_steps
 from constellation.services.bootstrapper.paths import Paths
 from constellation.services.steps import StepBook, run_steps
 from constellation.trust import artifact_list
 from constellation.trust.artifact_list import ArtifactKind, ArtifactList
 from constellation.trust.artifact_sources import parse_sources
+from constellation.trust.cluster_policy import ClusterPolicy, parse_policy, sign_policy
 from tests.fakes import file_servers
+from tests.fakes.cluster_machines import OURS
 from tests.fakes.file_servers import FileServer, artifact_of, door_to, file_server
 from tests.unit.services.upgradeagent.test_agent import RECORD
 
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.base.file_server import Door
+    from constellation.kube.node_record import NodeRecord
+    from constellation.services.artifact_shelf import Shelf
 
 FILES = {
     "kubelet": (ArtifactKind.BINARY, b"kubelet's bytes"),
@@ -184,3 +191,55 @@ def test_paths_give_the_shelf_of_this_machine(paths: Paths) -> None:
     with pytest.raises(FormatError, match="network of this cluster"):
         paths.shelf((), own_address="10.42.1.10", inner=("10.244.0.0/99",))
     assert parse_sources(()) == ()
+
+
+def inner_of(record: NodeRecord) -> tuple[str, ...]:
+    """Give sources that no node of this cluster may ask, each for a reason of its own."""
+    addresses = (record.address, "10.244.3.3", "10.97.0.1", "10.43.0.9")
+    return tuple(f"http://{address}" for address in addresses)
+
+
+RUNNING = dataclasses.replace(RECORD, address="10.42.1.10", provider="aws")
+
+
+def owners_policy() -> ClusterPolicy:
+    policy = parse_policy(OURS.policy().policy)
+    return dataclasses.replace(policy, artifact_sources=inner_of(RUNNING))
+
+
+async def asks_all_and_reaches_none(shelf: Shelf) -> None:
+    with pytest.raises(ArtifactMissing) as missing:
+        await shelf.have(used_by_nodes(LIST))
+    assert tuple(missing.value.reasons) == inner_of(RUNNING)
+    assert all("no request goes there" in said for said in missing.value.reasons.values())
+
+
+async def test_a_later_boot_asks_what_the_kept_policy_names_and_nothing_inside(
+    paths: Paths,
+) -> None:
+    kept = paths.kept_policy(OURS.document)
+    kept.keep_first(sign_policy(owners_policy(), OURS.owner))
+    await asks_all_and_reaches_none(main._shelf_of_boot(RUNNING, OURS.document, paths))
+
+
+async def test_a_joining_node_asks_what_the_judged_policy_names_and_nothing_inside(
+    paths: Paths,
+) -> None:
+    own = Instance(
+        instance_id="i", group="workers", role=Role.WORKER, address=RUNNING.address, state="running"
+    )
+    joiner = join_loop._Joiner(
+        document=OURS.document,
+        own=own,
+        agent=None,  # type: ignore[arg-type] # nothing is attested here
+        lock=None,  # type: ignore[arg-type] # nothing is begun here
+        paths=paths,
+        time=None,  # type: ignore[arg-type] # nobody says one
+        placement=None,
+    )
+    ticket = join_pb2.JoinTicket(
+        pod_network=RUNNING.pod_network,
+        service_cidr=RUNNING.service_cidr,
+        mesh_cidr=RUNNING.mesh_cidr,
+    )
+    await asks_all_and_reaches_none(joiner._shelf(ticket, owners_policy()))
