@@ -76,9 +76,9 @@ class SharedLog:
         await self._answer()
         self.records.pop(sequence, None)
 
-    async def oldest(self) -> int | None:
+    async def after(self, sequence: int) -> int | None:
         await self._answer()
-        return min(self.records, default=None)
+        return min((n for n in self.records if n > sequence), default=None)
 
     async def _answer(self) -> None:
         if self.answers is not None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUP", "VERSION", "KubernetesRecords"]
 
-_A_FEW = 20
+_AT_ONCE = 100
 _NAME = re.compile(r"record-([0-9]{10})")
 JoinRecord = create_global_resource(GROUP, VERSION, "JoinRecord", "joinrecords")
 
@@ -82,20 +82,21 @@ class KubernetesRecords:
                 if not _absent(error):
                     raise
 
-    async def oldest(self) -> int | None:
-        """Give the lowest number of those at the beginning of the API's list; None: no record.
+    async def after(self, sequence: int) -> int | None:
+        """Give the lowest number above `sequence`; None: there is none.
 
-        The API lists by name. An object that is not named as a record is none.
+        An object that is not named as a record is none.
 
         Raises:
             Unavailable: the API does not answer.
         """
+        numbers = []
         with raise_ours():
-            async for item in self._client.list(JoinRecord, chunk_size=_A_FEW):
+            async for item in self._client.list(JoinRecord, chunk_size=_AT_ONCE):
                 found = _NAME.fullmatch((item.metadata and item.metadata.name) or "")
                 if found is not None:
-                    return int(found[1])
-        return None
+                    numbers.append(int(found[1]))
+        return min((n for n in numbers if n > sequence), default=None)
 
 
 def _name(sequence: int) -> str:

@@ -59,8 +59,8 @@ class Records(Protocol):
         """Remove a record that a checkpoint made superfluous; absent is fine."""
         ...
 
-    async def oldest(self) -> int | None:
-        """Give the number of the first record that is there; None if none is. Unavailable."""
+    async def after(self, sequence: int) -> int | None:
+        """Give the lowest number above `sequence` that is there; None if none is. Unavailable."""
         ...
 
 
@@ -222,19 +222,24 @@ class Ledger:
                 and has no checkpoint to go on from.
         """
         sequence = self._membership.sequence
-        if sequence > 0 and await self._shared(sequence) is None:
-            oldest = await self._records.oldest()
-            if oldest == sequence + 1:
-                return  # cut off right behind this copy's end
-            if oldest is not None and oldest > sequence:
-                await self._go_on_from_checkpoint(oldest)
+        if sequence == 0 or await self._shared(sequence) is not None:
+            await self._republish()
+            return
+        for _ in range(_TRIES):
+            following = await self._records.after(sequence)
+            if following is None:  # nobody is further: the log lost what this copy has
+                await self._republish()
                 return
-        await self._republish()
+            if await self._shared(following) is not None:
+                if following > sequence + 1:
+                    await self._go_on_from_checkpoint(following)
+                return  # else it was cut off right behind this copy's end
+        raise Unavailable(f"join log: {_TRIES} objects in a row were nobody's records")
 
-    async def _go_on_from_checkpoint(self, oldest: int) -> None:
+    async def _go_on_from_checkpoint(self, following: int) -> None:
         """Take the first checkpoint of a log that was cut while this JoinService was away."""
         ends = self._membership.sequence
-        first = -(-oldest // CHECKPOINT_EVERY) * CHECKPOINT_EVERY
+        first = -(-following // CHECKPOINT_EVERY) * CHECKPOINT_EVERY
         for number in (first, first + CHECKPOINT_EVERY):
             record = await self._shared(number)
             if record is None or not _is_checkpoint(record):
@@ -252,7 +257,7 @@ class Ledger:
             return
         raise Untrusted(
             f"join log: this copy ends with record {ends}, the one in the Kubernetes API begins "
-            f"with {oldest}, and no checkpoint leads from one to the other",
+            f"with {following}, and no checkpoint leads from one to the other",
             hint="compare the copies in /var/lib/constellation/join-log",
         )
 

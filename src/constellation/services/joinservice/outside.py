@@ -82,9 +82,9 @@ class KubernetesLog:
         """Remove a record. Raises Unavailable."""
         await self._records().delete(sequence)
 
-    async def oldest(self) -> int | None:
-        """Give the number of the first record. Raises Unavailable."""
-        return await self._records().oldest()
+    async def after(self, sequence: int) -> int | None:
+        """Give the lowest number above `sequence`. Raises Unavailable."""
+        return await self._records().after(sequence)
 
     def client(self) -> AsyncClient:
         """Give the client. Raises Unavailable while there is no kubeconfig."""
