@@ -15,7 +15,7 @@ test: ## everything, the cluster tests on this machine included (root)
 test-vm: ## a Debian 13 machine (systemd, cgroup v2) under QEMU without KVM makes a cluster (root): WITHOUT=cluster, PROCESSORS, MINUTES; writes bench/results/vm-debian-13.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.vm.run $(addprefix --without ,$(WITHOUT)) $(addprefix --processors ,$(PROCESSORS)) $(addprefix --minutes ,$(MINUTES))
 
-test-vm-image: ## a VM's node image, built twice, starts under QEMU without KVM, is judged by its evidence, and keeps a state disk (root for the build): MINUTES of one machine, PROCESSORS, ONLY=step; writes bench/results/vm-image.json
+test-vm-image: ## a VM's node image, built twice, starts under QEMU without KVM, is judged by its evidence, and keeps a state disk (root for the build): MINUTES of one machine, PROCESSORS, ONLY=step; writes bench/results/vm-image.json, vm-image-disk.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.vm.image_run $(addprefix --only ,$(ONLY)) $(addprefix --processors ,$(PROCESSORS)) $(addprefix --minutes ,$(MINUTES))
 
 evidence: ## verify published evidence of real machines, and edits of it: CONSTELLATION_EVIDENCE or ../shared/evidence

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from constellation.base.progress import Report
     from constellation.image.store import NodeImage
 
-RESULT = "vm-image.json"
 FLAVOUR = MachineFlavour(provider="baremetal", variant=Variant.QEMU_VTPM)
 OTHER_WORD = "constellation.note=changed"
 STATE_DISK = BaremetalProvider(hosts={}, endpoint="10.0.2.15:6443").state_disk  # the usual name
@@ -59,7 +58,11 @@ READ_ERROR = "INTEGRITY AEAD ERROR"  # dm-crypt's
 KEPT = "evidence-genuine.json"  # tests/vectors/qemu_vtpm_boot.json is one
 MAX_EVIDENCE_BYTES = 1024 * 1024
 LEFT_OUT = (".", "constellation-")
-NAMES = ("again", "genuine", "other_line", "changed_bit", "state_disk", "changed_disk")
+KEPT_IN = {
+    "vm-image.json": ("again", "genuine", "other_line", "changed_bit"),
+    "vm-image-disk.json": ("state_disk", "changed_disk"),
+}
+NAMES = tuple(name for names in KEPT_IN.values() for name in names)
 
 
 class ImageRun:
@@ -300,10 +303,13 @@ async def main() -> int:
             passed = passed and await run.step(step)
         host = {"revision": await asyncio.to_thread(revision), **describe_host()}
         host["emulated"] = f"{chosen.processors} processors (TCG)"
-        kept = {"machine": host, "passed": passed, "result": run.results}
-        text = json.dumps(kept, indent=1) + "\n"
-        if names == NAMES:
-            (RESULTS / RESULT).write_text(text)
+        for file, steps_of in KEPT_IN.items():
+            if found := {step: run.results[step] for step in steps_of if step in run.results}:
+                passed_all = all(found.get(step, {}).get("ok") for step in steps_of)
+                kept = {"machine": host, "passed": passed_all,
+                        "result": {"image": run.results["image"], **found}}  # fmt: skip
+                if set(steps_of) <= set(names):
+                    (RESULTS / file).write_text(json.dumps(kept, indent=1) + "\n")
         for log in Path(name).glob("*/console.log"):
             shutil.copyfile(log, cache / "vm" / f"console-{log.parent.name}.log")
     print("passed" if passed else f"FAILED; consoles: {cache / 'vm'}/console-*.log")

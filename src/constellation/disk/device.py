@@ -27,7 +27,7 @@ ENCRYPTED = "encrypted"
 
 _BLANK_HEAD_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
-_ENDS_BYTES = 4 * 1024 * 1024
+_ENDS_BYTES = 8 * 1024 * 1024
 _MOUNT_TIMEOUT_S = 30
 _SYNC_TIMEOUT_S = 120
 
@@ -50,7 +50,7 @@ def read_start(device: Path, size: int) -> tuple[bytes, bool]:
 
 
 def write_zeros_at_ends(device: Path) -> None:
-    """Write zeros over the first and the last 4 MiB: what looks for file systems reads there.
+    """Write zeros over the first and the last 8 MiB: what looks for file systems reads there.
 
     Raises:
         Unavailable: it cannot be written.
