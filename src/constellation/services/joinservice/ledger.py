@@ -17,6 +17,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from constellation.base import clock
 from constellation.base.errors import Conflict, FormatError, Unavailable, Untrusted
 from constellation.crypto.signing import spki
 from constellation.kube import join_log
@@ -85,6 +86,7 @@ class Ledger:
         self._public = spki(join_private_key.public_key())
         self._journal = journal
         self._cut = 0  # below this number this run has removed what was there
+        self._read_at_s = float("-inf")  # when a record of another JoinService was read last
         self._lock = asyncio.Lock()
         self.changed = asyncio.Condition()
 
@@ -155,15 +157,22 @@ class Ledger:
 
         `decide` gets the newest membership, after 2 s without an answer of the API that of the
         verified copy: without a quorum of etcd calls hang, and whoever comes back would be what
-        brings the quorum.
+        brings the quorum. While newer records come, the copy is known to be old, and decides
+        nothing: it may not have read yet who was removed.
 
         Raises:
+            Unavailable: this JoinService still reads what was written while it was away.
             ConstellationError: what `decide` raised.
         """
         try:
             async with asyncio.timeout(_SOON_S):
                 await self.write(decide, now=now)
         except (Unavailable, TimeoutError):
+            if clock.monotonic_s() - self._read_at_s < _SOON_S:
+                raise Unavailable(
+                    "this JoinService still reads what was written while it was away",
+                    hint="ask again, or another one",
+                ) from None
             entry = decide(self._membership)
             # without the lock: who holds it may be waiting for the API
             self._journal = self._copy.save_journal((*self._journal, entry))
@@ -208,6 +217,7 @@ class Ledger:
                     record,
                     join_log.advance(self._membership, record, join_public_key=self._public),
                 )
+                self._read_at_s = clock.monotonic_s()
             if (self._membership.sequence + 1) % CHECKPOINT_EVERY:
                 return
             checkpoint = Entry(kind=Kind.CHECKPOINT, time=now, state=self._membership)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.kube.join_log import Record
+    from constellation.kube.membership import Membership
     from constellation.services.joinservice.ledger import Ledger
     from constellation.services.joinservice.secrets_on_disk import NodeFiles
 
@@ -201,6 +203,42 @@ async def test_a_record_of_a_later_release_is_not_taken_away(tmp_path: Path) -> 
     with pytest.raises(FormatError, match="version 2"):
         await one.follow(now=2)
     assert log.records[2] == later
+
+
+class SlowLog(Log):
+    """One whose answers take their time; `slow_s` each."""
+
+    slow_s: float = 0.0
+
+    async def get(self, sequence: int) -> SignedRecord | None:
+        await asyncio.sleep(self.slow_s)
+        return await super().get(sequence)
+
+
+async def test_who_is_still_reading_decides_nothing_from_what_it_had(tmp_path: Path) -> None:
+    """Else a node that was removed meanwhile would get its disk's key: the API does answer."""
+    files, log = write_control_plane(tmp_path), SlowLog()
+    one, back = ledger_of(files, log), ledger_of(files, log, copy="back")
+    await one.follow(now=1)
+    await back.follow(now=1)
+    await grow(one, to=60)
+    seen: list[int] = []
+
+    def decide(membership: Membership) -> Entry:
+        seen.append(membership.sequence)
+        return Entry(kind=Kind.REJOINED, time=1, name="worker-0")
+
+    log.slow_s = 0.06
+    with pytest.raises(Unavailable, match="reads what was written"):
+        await back.write_later(decide, now=1)
+    assert seen == []
+    log.slow_s = 0.0
+    await back.write_later(decide, now=1)
+    assert seen == [60]
+    log.away = True  # the control case: for two seconds nobody has answered, the copy decides
+    await asyncio.sleep(2.1)
+    await back.write_later(decide, now=1)
+    assert seen == [60, 61]
 
 
 def test_refusals_do_not_push_a_given_key_out_of_the_journal(tmp_path: Path) -> None:
