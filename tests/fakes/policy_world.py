@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import socket
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from constellation.atls import client
@@ -139,6 +140,8 @@ class Owned:
     state: State
     upgrades: Upgrades
     wait_s: float = 5.0
+    later_s: int = 0
+    """Puts the workstation's clock forward."""
     made: InfrastructureState | None = None
     """What the provider lists; None: what the state file says."""
 
@@ -155,7 +158,7 @@ class Owned:
             infrastructure=lambda _: self,  # type: ignore[arg-type,return-value] # it is looked at
             owned=tuple,
             list_nodes=None,  # type: ignore[arg-type] # Kubernetes is not asked
-            now=lambda: NOW,
+            now=lambda: NOW + timedelta(seconds=self.later_s),
             report=lambda _: None,
             wait_s=self.wait_s,
         )

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -219,15 +220,17 @@ class Cloud:
         else:
             self.size = size
 
-    async def upgrade(self, version: str, *, kubernetes: str = KUBERNETES) -> State:
-        return await self._move(Versions(release=version, kubernetes=kubernetes))
+    async def upgrade(
+        self, version: str, *, kubernetes: str = KUBERNETES, ends_at: int | None = None
+    ) -> State:
+        return await self._move(Versions(release=version, kubernetes=kubernetes), ends_at=ends_at)
 
     async def back(self) -> State:
         to = rollback_to(current_policy(self.state))
         await demand_way_back(self.context, to, status=self.status)
         return await self._move(to, back=True)
 
-    async def _move(self, to: Versions, *, back: bool = False) -> State:
+    async def _move(self, to: Versions, *, back: bool = False, ends_at: int | None = None) -> State:
         self.begun = []
         maker = self.owned.upgrades.maker
         found = await upgrades.find(
@@ -236,7 +239,7 @@ class Cloud:
             to.release,
             pinned_root=maker.pinned_root,
         )
-        goal = Goal(release=to.release, kubernetes=to.kubernetes)
+        goal = Goal(release=to.release, kubernetes=to.kubernetes, ends_at=ends_at)
         return await apply_upgrade(
             self.context,
             found,
@@ -482,6 +485,22 @@ async def test_a_stopped_roll_out_says_why_and_rollback_leads_back(cloud: Cloud)
     policy = upgrades.current_policy(state)
     assert policy.release is not None
     assert (policy.release.version, policy.serial) == ("0.2.0", 6)
+
+
+async def test_rollback_leads_out_of_a_roll_out_whose_time_is_over(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the policy of that roll-out no control plane is one of this cluster any more."""
+    await cloud.upgrade("0.2.0")
+    cloud.owned.upgrades.publish("0.3.0", b"b" * 32)
+    cloud.works, cloud.phase = False, Phase.STOPPED
+    with pytest.raises(Conflict, match="not healthy"):
+        await cloud.upgrade("0.3.0", ends_at=int(NOW.timestamp()) + 3600)
+    cloud.owned.later_s = 2 * 3600
+    monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(seconds=cloud.owned.later_s))
+    cloud.works, cloud.phase = True, Phase.ROLLING
+    await cloud.back()
+    assert (names(cloud.policy), cloud.told) == ({"0.2.0": False}, NEXT)
 
 
 async def test_a_rollback_that_was_interrupted_goes_on_and_does_not_turn_round(

@@ -88,7 +88,7 @@ async def hand_over(
     state = await with_present_machines(context, state)
     policy = successor(kept, signed, document=parse_node_document(state.node_document)) or kept
     with contextlib.suppress(Unavailable):  # then nobody is there to take it yet
-        await demand_own(context, state)
+        await demand_own(context, state, following=policy)
     state = _noted(context, state, signed, policy, chain=chain)
     wanted = hashlib.sha256(signed.policy).digest()
     end = monotonic_s() + context.wait_s
@@ -118,18 +118,27 @@ async def hand_over(
         await asyncio.sleep(_AGAIN_S)
 
 
-async def demand_own(context: Context, state: State) -> None:
+async def demand_own(context: Context, state: State, *, following: ClusterPolicy) -> None:
     """Refuse to go on from a policy that is not the cluster's any more.
+
+    Control planes are asked that `following` accepts, which is to come next: by the present one the
+    time of their image may be over, as after a roll-out that stopped.
 
     Raises:
         Conflict: a control plane obeys one that this workspace does not know: another workstation
             has handed it over. Nothing is changed.
         Unavailable: no control plane answers.
+        Rejected: `following` refuses all of them.
     """
-    _, kept = _known(context, state)
+    owner, kept = _known(context, state)
     mine = [s for s in (state.policy, state.policy_before) if s is not None]
     digests = {hashlib.sha256(s.policy).digest() for s in mine}
-    for obeyed in await obeyed_policies(context, state):
+    state = await with_present_machines(context, state)
+    try:
+        reports = await _ask_one(context, state, following, owner, new=None)
+    except _RefusedByAll as refused:
+        raise refused.error from None
+    for obeyed in reports:
         if obeyed.serial >= kept.serial and obeyed.digest not in digests:
             raise _of_another(
                 f"{obeyed.node_name} obeys cluster policy {obeyed.serial}, which this workspace "

@@ -214,7 +214,6 @@ async def _begin(context: Context, state: State, found: Found, goal: Goal) -> St
 
     Whoever follows another workstation's policy by mistake must not tell the provider of an image.
     """
-    await demand_own(context, state)
     current, now_s = current_policy(state), int(context.now().timestamp())
     aim = target(context.config, state, goal.kubernetes, now_s=now_s)
     if goal.ends_at is not None:
@@ -225,6 +224,7 @@ async def _begin(context: Context, state: State, found: Found, goal: Goal) -> St
         slots={name: group.most + _SURGE for name, group in context.config.node_groups.items()},
         artifact_sources=context.config.artifacts.sources,
     )
+    await demand_own(context, state, following=policy)
     following = await _following(context, state, policy, found, goal)
     owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
     # before the provider hears of it: whoever is cut off and turns back has to tell it again
