@@ -190,7 +190,7 @@ async def test_a_new_node_that_is_not_healthy_stops_it_and_the_old_one_stays() -
     world.next_broken = True
     drill = Drill(world)
     message = await drill.until(Phase.STOPPED)
-    assert "is not healthy: it has not asked to join" in message
+    assert "is not healthy: not let in: `constellation log` has refusals" in message
     for _ in range(20):
         await drill.turn()
     assert world.names() == before

@@ -200,6 +200,7 @@ def _newcomer(instance: Instance, facts: Facts, memory: Memory) -> NodeView:
         health = Health.DRAINING
     role = NodeRole(str(instance.role))
     oldest = _oldest(facts, memory)
+    outside = "not let in: `constellation log` has refusals" if failed else "it has not joined yet"
     return NodeView(
         name=instance.instance_id,
         role=role,
@@ -208,7 +209,7 @@ def _newcomer(instance: Instance, facts: Facts, memory: Memory) -> NodeView:
         kubelet=oldest,
         api_server=oldest if role is NodeRole.CONTROL_PLANE else "",
         health=health,
-        reason=_reason(instance.instance_id, facts) or "it has not asked to join",
+        reason=_reason(instance.instance_id, facts) or outside,
     )
 
 
