@@ -21,6 +21,7 @@ from urllib.parse import parse_qs
 
 from moto.autoscaling.models import autoscaling_backends
 from moto.elb.models import FakeHealthCheck, elb_backends
+from moto.elbv2.models import elbv2_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SESSION = "AQAEAsession=="
 _DRY = ("ec2:CreateVpc",)
+_CLASSIC = ".elb.amazonaws.com"
 
 
 class Noting:
@@ -63,10 +65,21 @@ class Noting:
         with self._one:
             if action == "DeleteAutoScalingGroup":
                 _unprotect(parse_qs(body.decode())["AutoScalingGroupName"][0])
-            answer = list(self._inner(environment, start))
             if action == "CreateLoadBalancer":
-                _check_health()
-            return answer
+                return self._make_balancer(environment, start)
+            return list(self._inner(environment, start))
+
+    def _make_balancer(self, environment: dict[str, Any], start: Any) -> Iterable[bytes]:
+        """Let moto make one, then give it what AWS does and moto does not."""
+        said: list[tuple[str, list[tuple[str, str]]]] = []
+        body = b"".join(self._inner(environment, lambda *head: said.append((head[0], head[1]))))
+        _check_health()
+        for before, now in _name_network_balancers():
+            body = body.replace(before.encode(), now.encode())
+        ((status, headers),) = said
+        kept = [(k, v) for k, v in headers if k.lower() != "content-length"]
+        start(status, [*kept, ("Content-Length", str(len(body)))])
+        return [body]
 
     def _fault(self, call: str) -> tuple[str, str] | None:
         file = self._folder / "faults"
@@ -96,6 +109,20 @@ def _check_health() -> None:
                 if balancer.health_check is None:
                     port = balancer.listeners[0].instance_port
                     balancer.health_check = FakeHealthCheck("5", "10", "2", "30", f"TCP:{port}")
+
+
+def _name_network_balancers() -> list[tuple[str, str]]:
+    """Name network load balancers as AWS does (a classic one's name ends otherwise)."""
+    named = []
+    for account in elbv2_backends.values():
+        for region, backend in account.items():
+            for balancer in backend.load_balancers.values():
+                before = balancer.dns_name
+                if balancer.loadbalancer_type == "network" and before.endswith(_CLASSIC):
+                    marks = f"{balancer.name}-{balancer.arn.rpartition('/')[2]}"
+                    balancer.dns_name = f"{marks}.elb.{region}.amazonaws.com"
+                    named.append((before, balancer.dns_name))
+    return named
 
 
 def _service(environment: dict[str, Any]) -> str:
