@@ -118,7 +118,7 @@ def _name_network_balancers() -> list[tuple[str, str]]:
         for region, backend in account.items():
             for balancer in backend.load_balancers.values():
                 before = balancer.dns_name
-                if balancer.loadbalancer_type == "network" and before.endswith(_CLASSIC):
+                if balancer.type == "network" and before.endswith(_CLASSIC):
                     marks = f"{balancer.name}-{balancer.arn.rpartition('/')[2]}"
                     balancer.dns_name = f"{marks}.elb.{region}.amazonaws.com"
                     named.append((before, balancer.dns_name))
