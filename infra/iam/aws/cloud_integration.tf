@@ -34,9 +34,8 @@ data "aws_iam_policy_document" "cloud_integration" {
       "elasticloadbalancing:DescribeLoadBalancerAttributes",
       # its ports, before a change
       "elasticloadbalancing:DescribeListeners",
-      # its target groups, their settings and their machines, before a change
+      # its target groups and their machines, before a change
       "elasticloadbalancing:DescribeTargetGroups",
-      "elasticloadbalancing:DescribeTargetGroupAttributes",
       "elasticloadbalancing:DescribeTargetHealth",
     ]
     resources = ["*"]
@@ -125,9 +124,8 @@ data "aws_iam_policy_document" "cloud_integration" {
       "elasticloadbalancing:CreateListener",
       "elasticloadbalancing:ModifyListener",
       "elasticloadbalancing:DeleteListener",
-      # network: another health check, other settings
+      # network: another health check
       "elasticloadbalancing:ModifyTargetGroup",
-      "elasticloadbalancing:ModifyTargetGroupAttributes",
       # network: a new node, one that goes
       "elasticloadbalancing:RegisterTargets",
       "elasticloadbalancing:DeregisterTargets",

@@ -4,9 +4,9 @@ Not our program: this table is what `infra/iam/aws` allows it beside the calls o
 the conf wants the cloud's components. `seen`: the drill saw it made (`make drill-cloud-aws`, calls
 kept in bench/results/drill-cloud-aws.json, which a test compares); else the program's source has
 it, on a way that the drill does not go. What only an annotation of a Service asks for, as
-certificates, proxy protocol, or tags of one's own, is not allowed. Sources:
-k8s.io/cloud-provider-aws v1.36.2, pkg/providers/v1; AWS, "Service Authorization Reference" (EC2,
-Elastic Load Balancing, Elastic Load Balancing V2).
+certificates, proxy protocol, attributes of target groups, or tags of one's own, is not allowed.
+Sources: k8s.io/cloud-provider-aws v1.36.2, pkg/providers/v1; AWS, "Service Authorization
+Reference" (EC2, Elastic Load Balancing, Elastic Load Balancing V2).
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ CONTROLLER: Final = (
     _elb("DescribeLoadBalancerAttributes", Held.READS, "its settings, before a change"),
     _elb("DescribeListeners", Held.READS, "its ports, before a change"),
     _elb("DescribeTargetGroups", Held.READS, "its target groups, before a change"),
-    _elb("DescribeTargetGroupAttributes", Held.READS, "their settings, before a change"),
     _elb("DescribeTargetHealth", Held.READS, "their machines, before a change"),
     _ec2("CreateSecurityGroup", Held.MAKES, "one for each classic load balancer"),
     _elb("CreateLoadBalancer", Held.MAKES, "one for each Service of type LoadBalancer"),
@@ -79,12 +78,11 @@ CONTROLLER: Final = (
     _elb("DetachLoadBalancerFromSubnets", Held.CHANGES, "a zone was left (classic)", seen=False),
     _elb("ApplySecurityGroupsToLoadBalancer", Held.CHANGES, "they differ (classic)", seen=False),
     _elb("CreateListener", Held.CHANGES, "a new port of a Service (network)"),
-    _elb("ModifyListener", Held.CHANGES, "another target group for a port (network)", seen=False),
+    _elb("ModifyListener", Held.CHANGES, "another target group for a port (network)"),
     _elb("DeleteListener", Held.CHANGES, "a port that goes (network)"),
     _elb("ModifyTargetGroup", Held.CHANGES, "another health check (network)", seen=False),
-    _elb("ModifyTargetGroupAttributes", Held.CHANGES, "settings differ (network)", seen=False),
     _elb("RegisterTargets", Held.CHANGES, "a new node (network)"),
-    _elb("DeregisterTargets", Held.CHANGES, "a node that goes (network)"),
+    _elb("DeregisterTargets", Held.CHANGES, "a node that goes (network)", seen=False),
     _elb("DeleteLoadBalancer", Held.REMOVES, "its Service is gone"),
     _elb("DeleteTargetGroup", Held.REMOVES, "its port or Service is gone"),
     _ec2("DeleteSecurityGroup", Held.REMOVES, "its load balancer is gone"),
