@@ -498,7 +498,9 @@ async def test_rollback_leads_out_of_a_roll_out_whose_time_is_over(
         await cloud.upgrade("0.3.0", ends_at=int(NOW.timestamp()) + 3600)
     cloud.owned.later_s = 2 * 3600
     monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(seconds=cloud.owned.later_s))
-    cloud.works, cloud.phase = True, Phase.ROLLING
+    with pytest.raises(Rejected, match="pcr4"):
+        await policy_hand_over.obeyed_policies(cloud.context, cloud.state)
+    cloud.phase = Phase.ROLLING  # and no machine is of another image than before
     await cloud.back()
     assert (names(cloud.policy), cloud.told) == ({"0.2.0": False}, NEXT)
 
