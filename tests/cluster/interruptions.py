@@ -114,25 +114,24 @@ def begin(workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def interrupted(workspace: Workspace, words: str, how: str) -> tuple[int, list[str]]:
-    """Run `init`, cut it off in a way of `HOW` when it says `words`; give exit code and lines.
+def interrupted(workspace: Workspace, how: str, *words: str) -> tuple[int, list[str], str]:
+    """Run `init`, cut it off in a way of `HOW` when it says one of `words`.
 
-    The command is left to find out by itself what became of its node.
+    Gives exit code, lines, and what it said, "" for none of them. The command is left to find out
+    by itself what became of its node.
     """
-    said, cut = [], False
+    said, cut = [], ""
     with begin(workspace) as process:
         assert process.stderr is not None
         for line in process.stderr:
             said.append(line.strip())
-            if not cut and words in line:
-                cut = True
+            if not cut and (cut := next((w for w in words if w in line), "")):
                 HOW[how](workspace, process)
                 limit = threading.Timer(_END_S, process.kill)
                 limit.daemon = True
                 limit.start()
         process.wait()
-    assert cut, f"init never said {words!r}: {said[-20:]}"
-    return process.returncode, said
+    return process.returncode, said, cut
 
 
 def steps() -> tuple[str, ...]:
@@ -141,6 +140,10 @@ def steps() -> tuple[str, ...]:
         rim = NodeRim(folder=Path(folder) / "node")
         (rim.folder / "given").mkdir(parents=True)
         return tuple(step.name for step in Founding(rim).run().steps())
+
+
+def _done(step: str) -> str:
+    return f"Start the cluster: {step}: done"
 
 
 def main() -> int:
@@ -162,15 +165,26 @@ def main() -> int:
 
 
 def _all_steps(workspace: Workspace, how: str) -> dict[str, float]:
+    """Cut off after each step; a short one may be done before the end comes, and is not repeated.
+
+    Such a one has no time of its own: the cut after the one before it was a cut after it, too.
+    """
     took: dict[str, float] = {}
     begun: set[str] = set()
-    for name in steps():
+    left = list(steps())
+    while left:
         start = time.monotonic()
-        code, said = interrupted(workspace, f"Start the cluster: {name}: done", how)
-        took[name] = round(time.monotonic() - start, 1)
-        print(f"{how} after {name}: exit {code}, {took[name]} s", flush=True)  # noqa: T201
+        code, said, cut = interrupted(workspace, how, *map(_done, left))
         begun.add(chosen(workspace))
         assert len(begun) == 1, f"init went to another node: {said[-20:]}"
+        if not cut:
+            assert code == 0, said[-20:]
+            break
+        at = [*map(_done, left)].index(cut)
+        took[left[at]] = round(time.monotonic() - start, 1)
+        before = f", and with the one before: {', '.join(left[:at])}" if at else ""
+        print(f"{how} after {left[at]}: exit {code}, {took[left[at]]} s{before}", flush=True)  # noqa: T201
+        del left[: at + 1]
     start = time.monotonic()
     done = workspace.constellation("init")
     assert done.returncode == 0, done.stderr
