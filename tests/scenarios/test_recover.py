@@ -17,11 +17,12 @@ import pytest
 from constellation.atls import server
 from constellation.atls.limits import USUAL
 from constellation.base.errors import Rejected, Unavailable
-from constellation.cluster.context import Context
+from constellation.cluster.context import Context, KubernetesNode
 from constellation.cluster.recover import Recovered, recover
 from constellation.cluster.secrets import make_secrets
+from constellation.cluster.steps import ready
 from constellation.config.schema import Config, NodeGroup
-from constellation.config.state import STATE_VERSION, Image, State
+from constellation.config.state import STATE_VERSION, ChosenNode, Image, State
 from constellation.config.workspace import Workspace
 from constellation.providers.protocols import InfrastructureState, Instance, Role
 from constellation.services.diskmapper.recovery import RecoveryService
@@ -88,8 +89,8 @@ class World:
             policy_serial=2,
         )
 
-    async def recover(self, state: State) -> tuple[Recovered, ...]:
-        context = Context(
+    def context(self) -> Context:
+        return Context(
             workspace=self.workspace,
             config=Config(
                 name="test",
@@ -98,12 +99,28 @@ class World:
             supplies=None,  # type: ignore[arg-type] # nothing is made
             infrastructure=lambda _: self,  # type: ignore[arg-type,return-value] # it is looked at
             owned=tuple,
-            list_nodes=None,  # type: ignore[arg-type] # Kubernetes is away
+            list_nodes=self._list_nodes,
             now=lambda: NOW,
             report=self.said.append,
-            wait_s=2.0,
+            wait_s=12.0,
         )
-        return await recover(context, state, deadline_s=10)
+
+    async def _list_nodes(self, _: Path) -> tuple[KubernetesNode, ...]:
+        """Kubernetes is away until a control plane's disk is open."""
+        if not self.opened:
+            raise Unavailable("the Kubernetes API does not answer")
+        first = KubernetesNode(
+            name="p0",
+            role="control-plane",
+            ready=True,
+            version="v1.36.2",
+            address="10.42.1.10",
+            reason="",
+        )
+        return (first,)
+
+    async def recover(self, state: State) -> tuple[Recovered, ...]:
+        return await recover(self.context(), state, deadline_s=10)
 
     @contextlib.asynccontextmanager
     async def waiting(self, name: str, node: Node) -> AsyncIterator[None]:
@@ -202,3 +219,41 @@ async def test_the_machines_of_now_are_recovered_and_not_those_of_the_state_file
             assert [r.node_name for r in await world.recover(state)] == ["came"]
             world.away = True
             assert await world.recover(world.state()), "the state file's, where nobody says more"
+
+
+def _chosen(state: State, instance_id: str) -> State:
+    return dataclasses.replace(
+        state, init=ChosenNode(instance_id=instance_id, attester_id=bytes(32))
+    )
+
+
+async def test_init_opens_the_first_node_that_lost_its_power_when_it_was_finished(
+    world: World, tmp_path: Path
+) -> None:
+    """No other control plane has joined: nobody but the owner can give it its disk's key."""
+    async with (
+        machine(tmp_path / "f", cluster=world.cluster, given=False) as first,
+        machine(tmp_path / "o", cluster=world.cluster, given=False) as other,
+        world.waiting("first", first),
+        world.waiting("other", other),
+    ):
+        nodes = await ready.run(world.context(), _chosen(world.state(), "first"))
+        assert [n.name for n in nodes] == ["p0"]
+        assert world.opened == ["first"]
+
+
+async def test_init_gives_a_forged_first_node_nothing_nor_any_without_the_secret(
+    world: World, tmp_path: Path
+) -> None:
+    async with (
+        machine(tmp_path / "f", cluster=world.cluster, given=False, image=FORGED) as forged,
+        machine(tmp_path / "g", cluster=world.cluster, given=False) as genuine,
+        world.waiting("forged", forged),
+        world.waiting("genuine", genuine),
+    ):
+        with pytest.raises(Rejected, match="pcr4"):
+            await ready.run(world.context(), _chosen(world.state(), "forged"))
+        world.workspace.master_secret.rename(tmp_path / "elsewhere")
+        with pytest.raises(Unavailable, match="does not answer"):
+            await ready.run(world.context(), _chosen(world.state(), "genuine"))
+        assert world.opened == []

@@ -65,7 +65,7 @@ async def initialise(context: Context) -> tuple[State, tuple[KubernetesNode, ...
         write_state(path, state)
     context.report(Progress(step="Start the cluster", finished=True))
     await kubectl.ensure(context, state)
-    nodes = await ready.run(context)
+    nodes = await ready.run(context, state)
     # a cloud closes the way to fresh nodes, now that nobody needs it; a load balancer that can
     # verify the API servers learns by whom
     state = await machines.run(context, state)
