@@ -216,9 +216,11 @@ class TlsServer:
 
     async def _handshake(self, sock: socket.socket, place: Place) -> None:
         self._unbegun.discard(sock)
+        protocol = self._grpc._protocol_factory()  # noqa: SLF001 - grpclib's one hook
+        known = False
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                self._grpc._protocol_factory,  # noqa: SLF001 - grpclib's one hook
+                lambda: protocol,
                 sock,
                 ssl=self._identity.context(),
                 ssl_handshake_timeout=self._limits.handshake_s,
@@ -229,8 +231,12 @@ class TlsServer:
             # its frames hold it and TLS' memory, until the collector comes
             error.__traceback__ = None
         else:
+            known = True
             self._transports.add(transport)
         finally:
+            if not known:
+                # grpclib keeps the handler of each protocol that it made until it is closed
+                protocol.handler.close()
             self._gate.left(place)
 
 
