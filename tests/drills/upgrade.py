@@ -62,19 +62,19 @@ class Machines:
     """When each machine came and went, by the provider."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._cloud = LocalInfrastructure(workspace.uid)
+        self._workspace = workspace
         self._came: dict[str, float] = {}
         self._gone: dict[str, float] = {}
         self._first: set[str] | None = None
 
     def look(self) -> None:
         now = time.monotonic()
-        present = {m.instance_id for m in asyncio.run(self._cloud.nodes())}
+        there = present(self._workspace)
         if self._first is None:
-            self._first = present
-        for machine in present - self._first:
+            self._first = there
+        for machine in there - self._first:
             self._came.setdefault(machine, now)
-        for machine in self._first - present:
+        for machine in self._first - there:
             self._gone.setdefault(machine, now)
 
     def replacements_s(self) -> list[int]:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, assert_never, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never, cast
 
 from constellation.atls.binding import BINDING_EXPORTER_LABEL, channel_binding
 from constellation.atls.handshake import (
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
     from constellation.attestation.model import Variant
 
-__all__ = ["EXTRA_INFO", "Appraise", "ChannelAttester", "Connection", "Peer"]
+__all__ = ["EVIDENCE_S", "EXTRA_INFO", "Appraise", "ChannelAttester", "Connection", "Peer"]
 
 EXTRA_INFO = "constellation.atls.peer"
+EVIDENCE_S: Final = 60.0
+"""Seconds for which accepted evidence is good for a ticket, certificates, a grant (ADR 112)."""
 _LINGER_S = 1.0
 _MAX_LINGER_BYTES = 1024 * 1024
 

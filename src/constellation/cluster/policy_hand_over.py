@@ -88,7 +88,7 @@ async def hand_over(
     state = await with_present_machines(context, state)
     policy = successor(kept, signed, document=parse_node_document(state.node_document)) or kept
     with contextlib.suppress(Unavailable):  # then nobody is there to take it yet
-        await demand_own(context, state, following=policy)
+        await _demand_own(context, state, policy, owner, kept)
     state = _noted(context, state, signed, policy, chain=chain)
     wanted = hashlib.sha256(signed.policy).digest()
     end = monotonic_s() + context.wait_s
@@ -131,9 +131,19 @@ async def demand_own(context: Context, state: State, *, following: ClusterPolicy
         Rejected: `following` refuses all of them.
     """
     owner, kept = _known(context, state)
+    state = await with_present_machines(context, state)
+    await _demand_own(context, state, following, owner, kept)
+
+
+async def _demand_own(
+    context: Context,
+    state: State,
+    following: ClusterPolicy,
+    owner: ClusterSecrets,
+    kept: ClusterPolicy,
+) -> None:
     mine = [s for s in (state.policy, state.policy_before) if s is not None]
     digests = {hashlib.sha256(s.policy).digest() for s in mine}
-    state = await with_present_machines(context, state)
     try:
         reports = await _ask_one(context, state, following, owner, new=None)
     except _RefusedByAll as refused:

@@ -72,8 +72,7 @@ def inspect(device: Path) -> DiskState:
 
 async def format_and_open(device: Path, uuid: bytes, key: Secret, *, mount_point: Path) -> None:
     """Format a new disk and leave it mounted; see `state_disk.format_and_open`."""
-    if (found := await asyncio.to_thread(inspect, device)).state is not State.NEW:
-        raise Rejected((f"state disk: {found.state}, want new",), hint="it is never formatted")
+    (await asyncio.to_thread(inspect, device)).require_new()
     await asyncio.to_thread(devices.write_in_order, device, ((0, MARKER),))
     await asyncio.to_thread(_forget)
     await _cryptsetup(
@@ -118,8 +117,7 @@ async def finish(device: Path, *, mount_point: Path) -> None:
 async def open_known(device: Path, uuid: bytes, key: Secret, *, mount_point: Path) -> None:
     """Open and mount a known disk; see `state_disk.open_known`."""
     header, found = await asyncio.to_thread(_read, device)
-    if found.state is not State.KNOWN or found.uuid != uuid:
-        raise Rejected((f"state disk: {found.state} {found.uuid.hex()}, want known {uuid.hex()}",))
+    found.require_known(uuid)
     await asyncio.to_thread(_copy, header)
     try:
         async with _opened(device, uuid, key) as mapped:

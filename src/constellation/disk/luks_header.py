@@ -1,9 +1,9 @@
 """Is this the LUKS2 header that we wrote, to the last parameter? Pure; asked before a key is used.
 
 A LUKS2 header is not authenticated: whoever owns the disk writes what it likes into it. So nothing
-in it chooses anything. It has to be exactly the header that `luks.format_disk` makes: one key slot,
-one segment, one cipher with integrity, no token, no requirement. Free are only what differs from
-disk to disk: UUID, salts, and the digest of the volume key. Whoever changes those gets no key
+in it chooses anything. It has to be exactly the header that `luks.format_and_open` makes: one key
+slot, one segment, one cipher with integrity, no token, no requirement. Free are only what differs
+from disk to disk: UUID, salts, and the digest of the volume key. Whoever changes those gets no key
 accepted, since only the disk's key opens the key slot, and only its content fits the digest.
 
 Source: LUKS2 On-Disk Format Specification 1.1.3, sections 2.1 (binary header) and 3 (JSON).
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from constellation.base import decode
 from constellation.base.binary import Layout, Order, at
-from constellation.base.errors import FormatError, Rejected
-from constellation.disk.superblock import LABEL, DiskState, State
+from constellation.base.errors import FormatError
+from constellation.disk.superblock import LABEL, DiskState, State, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,7 @@ __all__ = [
     "KEY_BITS",
     "MARKER",
     "SECTOR_BYTES",
+    "VOLUME_KEY_BYTES",
     "BinaryHeader",
     "finishing_writes",
     "judge_luks",
@@ -54,7 +55,7 @@ DATA_OFFSET_BYTES: Final = 1024 * 1024
 _COPY_BYTES = 16384  # binary header and JSON; there are two copies
 _JSON_BYTES = _COPY_BYTES - 4096
 KEYSLOTS_BYTES: Final = DATA_OFFSET_BYTES - 2 * _COPY_BYTES
-_VOLUME_KEY_BYTES = 64 + 32  # AES-256-XTS, HMAC-SHA-256
+VOLUME_KEY_BYTES: Final = 64 + 32  # AES-256-XTS, HMAC-SHA-256
 _STRIPES = 4000
 AREA_BYTES: Final = 385024
 """The key slot: 96 bytes in 4000 stripes, in whole blocks of 4096."""
@@ -67,7 +68,6 @@ MARKER: Final = b"constellation: a state disk whose formatting was interrupted\n
 _MAGICS = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")
 _DIGEST_BYTES = 32  # SHA-256, and the size of cryptsetup's salts
 _MOST_FINDINGS = 16
-_HINT = "a disk that is not ours is never formatted: give the node a blank one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,7 @@ def judge_luks(header: bytes, *, blank: bool) -> DiskState:
     if blank or header[: len(MARKER)] == MARKER:
         return DiskState(state=State.NEW, uuid=b"")
     if header[:6] != _MAGICS[0]:
-        raise _refused("neither blank nor LUKS2")
+        raise refused("neither blank nor LUKS2")
     first, second = (header[start : start + _COPY_BYTES] for start in (0, _COPY_BYTES))
     own, other = _binary(first, "first"), _binary(second, "second")
     findings = [
@@ -196,7 +196,7 @@ def judge_luks(header: bytes, *, blank: bool) -> DiskState:
     if uuid is None:
         findings.append(f"LUKS2: UUID is {own.uuid!r}, want one in lower case")
     if uuid is None or findings:
-        raise _refused(*findings[:_MOST_FINDINGS])
+        raise refused(*findings[:_MOST_FINDINGS])
     return DiskState(state=State.KNOWN, uuid=uuid)
 
 
@@ -290,7 +290,7 @@ def _wanted(found: _Metadata) -> _Metadata:
 def _wanted_keyslot(salt: bytes) -> _Keyslot:
     return _Keyslot(
         type="luks2",
-        key_size=_VOLUME_KEY_BYTES,
+        key_size=VOLUME_KEY_BYTES,
         af=_Af(type="luks1", stripes=_STRIPES, hash="sha256"),
         area=_Area(
             type="raw",
@@ -333,7 +333,3 @@ def _uuid(raw: bytes) -> bytes | None:
 
 def _shown(value: int | bytes) -> str:
     return str(value) if isinstance(value, int) else repr(value.rstrip(b"\0"))
-
-
-def _refused(*findings: str) -> Rejected:
-    return Rejected(tuple(f"state disk: {finding}" for finding in findings), hint=_HINT)

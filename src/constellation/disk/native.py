@@ -12,7 +12,7 @@ import os
 import uuid as uuids
 from typing import TYPE_CHECKING
 
-from constellation.base.errors import Rejected, Unavailable
+from constellation.base.errors import Unavailable
 from constellation.base.proc import run
 from constellation.disk import fscrypt
 from constellation.disk.device import ENCRYPTED, mount, read_start, unmount
@@ -21,7 +21,6 @@ from constellation.disk.superblock import (
     LABEL_UNFINISHED,
     SUPERBLOCK_END,
     DiskState,
-    State,
     judge,
 )
 
@@ -46,8 +45,7 @@ def inspect(device: Path) -> DiskState:
 
 async def format_and_open(device: Path, uuid: bytes, key: Secret, *, mount_point: Path) -> None:
     """Format a new disk and leave it mounted; see `state_disk.format_and_open`."""
-    if (found := await asyncio.to_thread(inspect, device)).state is not State.NEW:
-        raise Rejected((f"state disk: {found.state}, want new",), hint="it is never formatted")
+    (await asyncio.to_thread(inspect, device)).require_new()
     fscrypt.our_policy(key)
     await run(
         *("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "encrypt,stable_inodes"),
@@ -71,9 +69,7 @@ async def finish(device: Path, *, mount_point: Path) -> None:
 async def open_known(device: Path, uuid: bytes, key: Secret, *, mount_point: Path) -> None:
     """Mount a known disk and unlock its folder; see `state_disk.open_known`."""
     policy = fscrypt.our_policy(key)
-    found = await asyncio.to_thread(inspect, device)
-    if found.state is not State.KNOWN or found.uuid != uuid:
-        raise Rejected((f"state disk: {found.state} {found.uuid.hex()}, want known {uuid.hex()}",))
+    (await asyncio.to_thread(inspect, device)).require_known(uuid)
     await mount(device, mount_point)
     try:
         await asyncio.to_thread(fscrypt.require_policy, mount_point / ENCRYPTED, policy)

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from constellation.base.errors import FormatError, Rejected
 
-__all__ = ["LABEL", "LABEL_UNFINISHED", "SUPERBLOCK_END", "DiskState", "State", "judge"]
+__all__ = ["LABEL", "LABEL_UNFINISHED", "SUPERBLOCK_END", "DiskState", "State", "judge", "refused"]
 
 LABEL = "constellation"
 LABEL_UNFINISHED = "constellation-0"
@@ -40,6 +40,18 @@ class DiskState:
     state: State
     uuid: bytes
 
+    def require_new(self) -> None:
+        """Refuse to format anything but a new disk. Raises Rejected."""
+        if self.state is not State.NEW:
+            raise Rejected((f"state disk: {self.state}, want new",), hint="it is never formatted")
+
+    def require_known(self, uuid: bytes) -> None:
+        """Refuse to open anything but the disk with this uuid. Raises Rejected."""
+        if self.state is not State.KNOWN or self.uuid != uuid:
+            raise Rejected(
+                (f"state disk: {self.state} {self.uuid.hex()}, want known {uuid.hex()}",)
+            )
+
 
 def judge(first: bytes, *, blank: bool) -> DiskState:
     """Decide from the first 2048 bytes of a device and whether all that was read is zero.
@@ -54,7 +66,7 @@ def judge(first: bytes, *, blank: bool) -> DiskState:
     superblock = first[1024:]
     magic = int.from_bytes(superblock[0x38:0x3A], "little")
     if magic != _MAGIC:
-        raise _refused(f"neither blank nor ext4 (magic {magic:#06x}, want {_MAGIC:#06x})")
+        raise refused(f"neither blank nor ext4 (magic {magic:#06x}, want {_MAGIC:#06x})")
     label = superblock[0x78:0x88].rstrip(b"\0")
     if label == LABEL_UNFINISHED.encode():
         return DiskState(state=State.NEW, uuid=b"")
@@ -69,11 +81,12 @@ def judge(first: bytes, *, blank: bool) -> DiskState:
     if not any(uuid):
         findings.append("ext4 without a UUID")
     if findings:
-        raise _refused(*findings)
+        raise refused(*findings)
     return DiskState(state=State.KNOWN, uuid=uuid)
 
 
-def _refused(*findings: str) -> Rejected:
+def refused(*findings: str) -> Rejected:
+    """Make the error of a disk that is neither blank nor ours, with everything that was found."""
     return Rejected(
         tuple(f"state disk: {finding}" for finding in findings),
         hint="a disk that is not ours is never formatted: give the node a blank one",

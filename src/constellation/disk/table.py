@@ -12,13 +12,13 @@ import uuid as uuids
 from typing import Final
 
 from constellation.base.errors import Rejected
+from constellation.disk.luks_header import DATA_OFFSET_BYTES, SECTOR_BYTES, VOLUME_KEY_BYTES
 
 __all__ = ["require_tables"]
 
 _CIPHER: Final = "capi:authenc(hmac(sha256),xts(aes))-random"
-_VOLUME_KEY_BYTES = 96
 _TAG_BYTES = 32 + 16  # HMAC-SHA-256, random IV
-_DATA_OFFSET_SECTORS = 2048
+_DATA_OFFSET_SECTORS = DATA_OFFSET_BYTES // 512
 
 
 def require_tables(
@@ -30,10 +30,10 @@ def require_tables(
         Rejected: with every word that differs.
     """
     size = crypt.split()[1:2]
-    key = f":{_VOLUME_KEY_BYTES}:logon:cryptsetup:{uuids.UUID(bytes=uuid)}-d0"
+    key = f":{VOLUME_KEY_BYTES}:logon:cryptsetup:{uuids.UUID(bytes=uuid)}-d0"
     wanted = (
         *("0", *size, "crypt", _CIPHER, key, "0", _number(integrity_device), "0"),
-        *("2", f"integrity:{_TAG_BYTES}:aead", "sector_size:4096"),
+        *("2", f"integrity:{_TAG_BYTES}:aead", f"sector_size:{SECTOR_BYTES}"),
     )
     findings = list(_differences("dm-crypt", tuple(crypt.split()), wanted))
     # journal's size and times follow the disk's size: they decide about speed alone
@@ -43,7 +43,7 @@ def require_tables(
         *(_number(device), str(_DATA_OFFSET_SECTORS), str(_TAG_BYTES), "J"),
     )
     findings += _differences("dm-integrity", first, wanted)
-    if "block_size:4096" not in integrity.split():
+    if f"block_size:{SECTOR_BYTES}" not in integrity.split():
         findings.append("dm-integrity: blocks are not of 4096 bytes")
     if findings:
         raise Rejected(tuple(f"state disk: {finding}" for finding in findings))

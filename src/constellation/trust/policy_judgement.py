@@ -6,7 +6,7 @@
 4. nothing is in it that no release says, and the release may follow `release_rules`
 
 The acceptance of another control plane stands in for two things that a judge that was off cannot
-know: whether the chain was fresh when it mattered (step 3 takes that moment for now), and the
+know: whether the chain was fresh when it mattered (step 3 judges as of that moment), and the
 policies in between (step 4 then asks what the release alone answers). Signatures, replay and
 content are always judged here, by the keys in this judge's own measured code. Pure. Source: design,
 sections 3 and 6; ADR 70.

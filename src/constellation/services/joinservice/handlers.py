@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from constellation.atls.channel import EVIDENCE_S
 from constellation.atls.server import peer_of
 from constellation.base import clock
 from constellation.base.errors import ConstellationError, Rejected, Unavailable
@@ -54,8 +55,6 @@ JOIN, REJOIN, RENEW = "join-client", "rejoin-client", "renew-client"
 _PEERS_LEARN_WITHIN_S = 2.0
 _LEASE_WAIT_S = 45.0
 """Seconds for which a control plane waits here for the one before it."""
-_EVIDENCE_S = 60.0
-"""Seconds after which evidence gets no ticket any more: nodes ask at once."""
 _log = logging.getLogger(__name__)
 
 
@@ -340,7 +339,7 @@ class JoinHandlers(JoinServiceBase):
 
 
 def _attested(peer: ServerPeer, *, purpose: str) -> AttestationResult:
-    return peer.attested(purpose=purpose, within_s=_EVIDENCE_S, now_s=clock.boot_s())
+    return peer.attested(purpose=purpose, within_s=EVIDENCE_S, now_s=clock.boot_s())
 
 
 async def _message(stream: Stream[Any, Any]) -> Any:

@@ -232,13 +232,15 @@ class Ledger:
                 and has no checkpoint to go on from.
         """
         sequence = self._membership.sequence
-        if sequence == 0 or await self._shared(sequence) is not None:
-            await self._republish()
+        if sequence == 0:
+            return
+        if (shared := await self._shared(sequence)) is not None:
+            await self._republish(shared)
             return
         for _ in range(_TRIES):
             following = await self._records.after(sequence)
             if following is None:  # nobody is further: the log lost what this copy has
-                await self._republish()
+                await self._republish(await self._shared(sequence))
                 return
             if await self._shared(following) is not None:
                 if following > sequence + 1:
@@ -305,16 +307,13 @@ class Ledger:
         )
         await self._records.delete(sequence)
 
-    async def _republish(self) -> None:
-        """Give back to the API what it lost (a restored etcd); refuse what it exchanged."""
+    async def _republish(self, shared: SignedRecord | None) -> None:
+        """Give back to the API what it lost (a restored etcd); refuse what it exchanged.
+
+        `shared`: what it has under the last number of this copy.
+        """
         sequence, missing = self._membership.sequence, []
-        while sequence > 0:
-            kept = self._copy.record(sequence)
-            if kept is None:
-                break
-            shared = await self._shared(sequence)
-            if shared == kept:
-                break
+        while (kept := self._copy.record(sequence)) is not None and shared != kept:
             if shared is not None:
                 raise Untrusted(
                     f"join log: record {sequence} in the Kubernetes API is not the verified one",
@@ -322,6 +321,7 @@ class Ledger:
                 )
             missing.append((sequence, kept))
             sequence -= 1
+            shared = await self._shared(sequence) if sequence else None
         for number, record in reversed(missing):
             _log.warning("join log lost a record, writing it again", extra={"sequence": number})
             await self._records.create(number, record)

@@ -13,6 +13,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from constellation.atls.channel import EVIDENCE_S
 from constellation.atls.server import peer_of
 from constellation.base import clock
 from constellation.base.errors import Unavailable
@@ -48,7 +49,6 @@ __all__ = [
 
 GRANT_PORT = 9092
 GRANT_CLIENT, GRANT_SERVER = "grant-client", "grant-server"
-_EVIDENCE_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +108,7 @@ class GrantHandlers(GrantServiceBase):
             peer = peer_of(stream)
             if request is None:
                 raise Unavailable("the caller ended the call before its request")
-            result = peer.attested(purpose=GRANT_CLIENT, within_s=_EVIDENCE_S, now_s=clock.boot_s())
+            result = peer.attested(purpose=GRANT_CLIENT, within_s=EVIDENCE_S, now_s=clock.boot_s())
             record = verify_record(
                 SignedRecord(data=request.record, signature=request.signature),
                 join_public_key=self._kept.verified().join_public_key,
