@@ -5,7 +5,7 @@
 
 Versions that are named are built and measured; others keep their entry. The two JSON files map
 names, architecture and version to the SHA-256 that the projects publish. The second form measures
-the component of a cloud alone, and writes why it is built beside it.
+the components of a cloud alone, and writes why they are built beside them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from constellation.base.files import lock
 from constellation.releases import lock as locks
 from constellation.releases import source
+from constellation.releases.clouds import CLOUDS
 from constellation.releases.lock import (
     CloudLock,
     LockedFile,
@@ -27,7 +28,7 @@ from constellation.releases.lock import (
     LockedWheel,
     VersionLock,
 )
-from constellation.releases.recipes import CLOUDS, CNI, CONTAINERD, ETCD
+from constellation.releases.recipes import CNI, CONTAINERD, ETCD
 from constellation.releases.store import Store
 
 if TYPE_CHECKING:

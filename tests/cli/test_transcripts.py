@@ -58,7 +58,7 @@ def test_generate_writes_a_conf_once(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("aws", "--registry", "A b"), "expected a registry such as registry.example.com/team"),
-        (("gcp", "--registry", "r.example.com"), "no component of gcp is built here"),
+        (("mars", "--registry", "r.example.com"), "no component of mars is built here"),
     ],
 )
 def test_a_component_that_cannot_be_built_writes_nothing(

@@ -105,7 +105,7 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
         assert "forbidden" not in log.lower()
         return {
             "kubernetes": DEFAULT_KUBERNETES_VERSION,
-            "image": component["image"],
+            "image": next(i["image"] for i in component["images"] if f"/{NAME}:" in i["name"]),
             "program": locks.load().clouds["aws"].source[NAME].sha256,
             "seconds": stage.seen,
             "calls": sorted({c.replace("?", "") for c in world.calls_of(AGENT)}),
@@ -115,14 +115,15 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
 
 
 def _build(workspace: Workspace, folder: Path) -> dict[str, Any]:
-    """Have image and objects as a publisher has them; give the image to the cluster's registry."""
+    """Have images and objects as a publisher has them; the cluster's registry gets the images."""
     words = ("artifacts", "cloud", "aws", "--registry", REGISTRY, "--to", str(folder / "release"))
     built = workspace.constellation(*words, "-o", "json", timeout_s=1800)
     assert built.returncode == 0, built.stderr
     made: dict[str, Any] = json.loads(built.stdout)
-    name = made["image"].partition("@")[0]
-    loaded = workspace.constellation("mini", "load-image", made["archive"], "--name", name)
-    assert loaded.returncode == 0, loaded.stderr
+    for image in made["images"]:
+        words = ("mini", "load-image", image["archive"], "--name", image["name"])
+        loaded = workspace.constellation(*words)
+        assert loaded.returncode == 0, loaded.stderr
     return made
 
 

@@ -51,8 +51,9 @@ _GROUPS: Final = frozenset(
 _BUILT_IN: Final = ("RoleBinding", "Role", "extension-apiserver-authentication-reader")
 """Reads one ConfigMap with which servers know callers of the API server."""
 _HOST_PATHS: Final = ("/var/lib/kubelet", "/dev", "/sys", "/run/udev", "/lib/modules")
-_READ_PATHS: Final = ("/etc/ssl/certs",)
-"""For reading alone: the authorities that the measured image trusts, for the cloud's API."""
+_READ_PATHS: Final = ("/etc/ssl/certs", "/usr")
+"""For reading alone, of the measured image: the authorities that it trusts, for the cloud's API,
+and its programs (mkfs, mount, blkid), which a CSI driver calls on the node."""
 _PODS: Final = ("containers", "initContainers", "ephemeralContainers")
 
 

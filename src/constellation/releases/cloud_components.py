@@ -1,8 +1,9 @@
-"""How a cloud's own component becomes what a release names: an image built here, objects around it.
+"""How a cloud's own components become what a release names: images built here, objects around them.
 
-The image is built from the pinned Go module to the digest of the lock; the objects are ours
-(`artifacts/cloud-PROVIDER/objects.json`) and get the one thing that is the publisher's: where the
-image is pulled from, always with its digest. Their reasons: docs/how-to/cloud-components.md.
+The images are built from the pinned Go modules to the digests of the lock; the objects are ours
+(`artifacts/cloud-PROVIDER/objects.json`), name each image as its recipe does, and get the one thing
+that is the publisher's: where it is pulled from, always with its digest. Their reasons:
+docs/how-to/cloud-components.md.
 """
 
 from __future__ import annotations
@@ -11,23 +12,24 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from constellation.base.errors import UserError
+from constellation.base.errors import FormatError, UserError
 from constellation.base.files import lock
 from constellation.releases import lock as locks
 from constellation.releases import source
+from constellation.releases.clouds import CLOUDS
 from constellation.releases.oci import read_manifest_digest
-from constellation.releases.recipes import CLOUDS
 from constellation.releases.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from constellation.base.progress import Report
     from constellation.releases.lock import Lock
 
-__all__ = ["Component", "ensure_component"]
+__all__ = ["Component", "ComponentImage", "ensure_component", "with_images"]
 
 _REGISTRY: Final = re.compile(
     r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::\d{1,5})?(?:/[a-z0-9][a-z0-9._-]{0,127}){0,7}"
@@ -35,8 +37,8 @@ _REGISTRY: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
-    """A component as its publisher needs it: an OCI archive to push, and the file for the release.
+class ComponentImage:
+    """An OCI archive to push.
 
     `name`: what the image is to be called in the publisher's registry; `reference`: the same, as
     the objects name it, by digest.
@@ -45,6 +47,13 @@ class Component:
     archive: Path
     name: str
     reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """A cloud's components as their publisher needs them: images, and the file for the release."""
+
+    images: tuple[ComponentImage, ...]
     objects: bytes
 
 
@@ -56,11 +65,11 @@ async def ensure_component(
     report: Report,
     packaged: Lock | None = None,
 ) -> Component:
-    """Have a cloud's component in the cache, built from source to the lock's digests.
+    """Have a cloud's components in the cache, built from source to the lock's digests.
 
     Args:
         provider: "aws".
-        registry: where nodes will pull the image from, "registry.example.com/team".
+        registry: where nodes will pull the images from, "registry.example.com/team".
         cache: files go to `cache`/sha256/HEX.
         report: told what is built.
         packaged: the lock; None: the one that comes with the package.
@@ -89,20 +98,44 @@ async def ensure_component(
             recipe, modules=locks.artifacts_folder(), wheel=packaged.toolchain,
             expected=locked.source, store=store, report=report,
         )  # fmt: skip
-    archive = store.path(made[recipe.image.reference].sha256)
-    digest = await asyncio.to_thread(read_manifest_digest, archive)
-    name = f"{registry}/{recipe.image.reference.rpartition('/')[2]}"
-    template = locks.artifacts_folder() / recipe.module.folder / "objects.json"
-    reference = f"{name}@sha256:{digest}"
-    objects = _with_image(await asyncio.to_thread(template.read_bytes), reference)
-    return Component(archive=archive, name=name, reference=reference, objects=objects)
+    images = {
+        image.reference: await asyncio.to_thread(
+            _pushed, store.path(made[image.reference].sha256), image.reference, registry
+        )
+        for image in recipe.images
+    }
+    template = locks.artifacts_folder() / recipe.objects
+    objects = with_images(await asyncio.to_thread(template.read_bytes), images)
+    return Component(images=tuple(images.values()), objects=objects)
 
 
-def _with_image(template: bytes, reference: str) -> bytes:
-    """Put the image into every container that names none."""
+def _pushed(archive: Path, reference: str, registry: str) -> ComponentImage:
+    name = f"{registry}/{reference.rpartition('/')[2]}"
+    digest = read_manifest_digest(archive)
+    return ComponentImage(archive=archive, name=name, reference=f"{name}@sha256:{digest}")
+
+
+def with_images(template: bytes, images: Mapping[str, ComponentImage]) -> bytes:
+    """Put the publisher's image wherever objects name one of ours (`images`: by that name).
+
+    Raises:
+        FormatError: a container names another one, or an image is of no container.
+    """
     listed = json.loads(template)
+    unused = set(images)
+    for container in _containers(listed):
+        wanted = container["image"]
+        if wanted not in images:
+            raise FormatError(f"objects: found image {wanted[:120]!r}, expected one that is built")
+        container["image"] = images[wanted].reference
+        unused.discard(wanted)
+    if unused:
+        raise FormatError(f"objects: no container has image {min(unused)}")
+    return (json.dumps(listed, indent=1) + "\n").encode()
+
+
+def _containers(listed: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for item in listed["items"]:
         pods = item.get("spec", {}).get("template", {}).get("spec", {})
-        for container in pods.get("containers", ()):
-            container["image"] = container["image"] or reference
-    return (json.dumps(listed, indent=1) + "\n").encode()
+        for field in ("initContainers", "containers"):
+            yield from pods.get(field, ())

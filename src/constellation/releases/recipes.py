@@ -10,12 +10,10 @@ from dataclasses import dataclass
 
 __all__ = [
     "BUILD_FLAGS",
-    "CLOUDS",
     "CNI",
     "CONTAINERD",
     "ETCD",
     "NODE_PROGRAMS",
-    "CloudRecipe",
     "ImageRecipe",
     "Recipe",
     "image_recipes",
@@ -78,50 +76,6 @@ class ImageRecipe:
     files: dict[str, str]
     entrypoint: tuple[str, ...]
     links: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloudRecipe:
-    """A cloud's own component: its module, the one program of it, and the image that holds it."""
-
-    version: str
-    module: Recipe
-    image: ImageRecipe
-
-
-def _cloud_controller_manager(provider: str, *, version: str, package: str) -> CloudRecipe:
-    program = package.rpartition("/")[2]
-    return CloudRecipe(
-        version=version,
-        module=Recipe(
-            folder=f"cloud-{provider}",
-            programs={program: package},
-            variables=tuple(
-                f"{variable}={version}"
-                for variable in (
-                    "k8s.io/component-base/version.gitVersion",
-                    "k8s.io/client-go/pkg/version.gitVersion",
-                )
-            ),
-        ),
-        # a publisher's registry gives it another name; its manifest, and so its digest, stays
-        image=ImageRecipe(
-            reference=f"constellation.internal/cloud/{program}:{version}",
-            files={f"usr/local/bin/{program}": program},
-            entrypoint=(program,),
-            links={},
-        ),
-    )
-
-
-CLOUDS = {
-    "aws": _cloud_controller_manager(
-        "aws",
-        version="v1.36.2",
-        package="k8s.io/cloud-provider-aws/cmd/aws-cloud-controller-manager",
-    ),
-}
-"""What is built of clouds' components, by provider."""
 
 
 def recipes(version: str) -> tuple[Recipe, ...]:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from constellation.base.progress import Report
+    from constellation.releases.cloud_recipe import CloudRecipe
     from constellation.releases.lock import LockedWheel
-    from constellation.releases.recipes import CloudRecipe, ImageRecipe, Recipe
+    from constellation.releases.recipes import ImageRecipe, Recipe
     from constellation.releases.store import Store
     from constellation.releases.toolchain import Toolchain
 
@@ -78,11 +79,11 @@ async def build_cloud(
     store: Store,
     report: Report,
 ) -> dict[str, LockedArtifact]:
-    """Make program and image of a cloud's component; arguments and errors as `build`'s."""
+    """Make programs and images of a cloud's components; arguments and errors as `build`'s."""
     return await _build(
-        (recipe.module,),
-        (recipe.image,),
-        step=recipe.module.folder,
+        recipe.modules,
+        recipe.images,
+        step=f"Components of {recipe.provider}",
         work=_Work(modules=modules, wheel=wheel, expected=expected, store=store, report=report),
     )
 

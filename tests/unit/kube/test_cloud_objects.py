@@ -29,6 +29,13 @@ def test_components_that_keep_the_rules_are_taken() -> None:
     check_objects(dump(objects()))
 
 
+@pytest.mark.parametrize("path", ["/usr", "/usr/sbin", "/etc/ssl/certs"])
+def test_the_measured_images_programs_and_authorities_may_be_read(path: str) -> None:
+    items = objects()
+    _host(path, readOnly=True)(items)
+    check_objects(dump(items))
+
+
 @pytest.mark.parametrize(
     "image",
     [
@@ -121,6 +128,8 @@ def _host(path: str, **mount: Any) -> Callable[[list[dict[str, Any]]], None]:
         (_host("/etc/ssl", readOnly=True), "sees /etc/ssl of the node"),
         (_host("/etc/ssl/certs"), "may write /etc/ssl/certs of the node"),
         (_host("/etc/ssl/certs/x.crt", readOnly=False), "may write /etc/ssl/certs/x.crt of"),
+        (_host("/usr"), "may write /usr of the node"),
+        (_host("/usr/../etc", readOnly=True), "sees /usr/../etc of the node"),
         (
             _more(apiVersion="v1", kind="Secret", metadata={"name": "s", "namespace": "x"}),
             "expected a kind of the list",

@@ -1,23 +1,24 @@
-"""A cloud's component: built to the lock's digest, and so named in objects that keep the rules."""
+"""A cloud's components: built to the lock's digests, so named in objects that keep the rules."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from constellation.base.digest import WrongDigest
-from constellation.base.errors import UserError
+from constellation.base.errors import FormatError, UserError
 from constellation.base.progress import silent
 from constellation.kube.cloud_objects import check_objects
+from constellation.releases import cloud_components, source
 from constellation.releases import lock as locks
-from constellation.releases import source
 from constellation.releases.cloud_components import ensure_component
+from constellation.releases.clouds import CLOUDS
 from constellation.releases.lock import CloudLock, LockedArtifact
-from constellation.releases.recipes import CLOUDS
 from constellation.releases.store import Store
 from tests.fakes.toolchain import WHEEL, install_toolchain
 
@@ -28,66 +29,89 @@ if TYPE_CHECKING:
     from constellation.releases.lock import Lock
 
 REGISTRY = "registry.example.com/team"
-_RECIPE = CLOUDS["aws"]
-(_PROGRAM,) = _RECIPE.module.programs
+_REFERENCE = re.compile(r"constellation\.internal/cloud/[a-z-]+:v[0-9.]+")
 
 
 @pytest.fixture
 async def packaged(tmp_path: Path) -> Lock:
-    """Give a lock for what the fake toolchain makes of the packaged module."""
+    """Give a lock for what the fake toolchain makes of the packaged modules."""
     install_toolchain(tmp_path)
-    made = await source.build_cloud(
-        _RECIPE,
-        modules=locks.artifacts_folder(),
-        wheel=WHEEL,
-        expected=None,
-        store=Store(tmp_path),
-        report=silent,
-    )
-    cloud = CloudLock(source=made, why="for a test")
-    return dataclasses.replace(locks.load(), toolchain=WHEEL, clouds={"aws": cloud})
+    clouds = {}
+    for provider, recipe in CLOUDS.items():
+        made = await source.build_cloud(
+            recipe,
+            modules=locks.artifacts_folder(),
+            wheel=WHEEL,
+            expected=None,
+            store=Store(tmp_path),
+            report=silent,
+        )
+        clouds[provider] = CloudLock(source=made, why="for a test")
+    return dataclasses.replace(locks.load(), toolchain=WHEEL, clouds=clouds)
 
 
-async def _ensure(cache: Path, packaged: Lock, registry: str = REGISTRY) -> Component:
+async def _ensure(
+    cache: Path, packaged: Lock, registry: str = REGISTRY, provider: str = "aws"
+) -> Component:
     return await ensure_component(
-        "aws", registry=registry, cache=cache, report=silent, packaged=packaged
+        provider, registry=registry, cache=cache, report=silent, packaged=packaged
     )
 
 
-async def test_the_objects_name_the_image_of_the_archive_by_its_digest(
-    tmp_path: Path, packaged: Lock
+@pytest.mark.parametrize("provider", CLOUDS)
+async def test_the_objects_name_the_image_of_each_archive_by_its_digest(
+    tmp_path: Path, packaged: Lock, provider: str
 ) -> None:
-    made = await _ensure(tmp_path, packaged)
-    with tarfile.open(made.archive) as tar:
-        file = tar.extractfile("index.json")
-        assert file is not None
-        (entry,) = json.load(file)["manifests"]
-        assert f"blobs/{entry['digest'].replace(':', '/')}" in tar.getnames()
-    assert made.name == f"{REGISTRY}/{_PROGRAM}:v1.36.2"
-    assert made.reference == f"{made.name}@{entry['digest']}"
-    assert {c["image"] for c in _containers(made.objects)} == {made.reference}
+    made = await _ensure(tmp_path, packaged, provider=provider)
+    for image, recipe in zip(made.images, CLOUDS[provider].images, strict=True):
+        with tarfile.open(image.archive) as tar:
+            file = tar.extractfile("index.json")
+            assert file is not None
+            (entry,) = json.load(file)["manifests"]
+            assert f"blobs/{entry['digest'].replace(':', '/')}" in tar.getnames()
+        assert entry["annotations"]["io.containerd.image.name"] == recipe.reference
+        assert image.name == recipe.reference.replace("constellation.internal/cloud", REGISTRY)
+        assert image.reference == f"{image.name}@{entry['digest']}"
+    used = {c["image"] for c in _containers(made.objects)}
+    assert used == {image.reference for image in made.images}
 
 
 async def test_the_digest_is_the_same_whatever_the_registry(tmp_path: Path, packaged: Lock) -> None:
     here, there = [await _ensure(tmp_path, packaged, r) for r in (REGISTRY, "10.0.0.1:5000")]
-    assert here.archive == there.archive
-    assert here.reference.rpartition("@")[2] == there.reference.rpartition("@")[2]
-    assert there.name.startswith("10.0.0.1:5000/")
+    for one, other in zip(here.images, there.images, strict=True):
+        assert one.archive == other.archive
+        assert one.reference.rpartition("@")[2] == other.reference.rpartition("@")[2]
+        assert other.name.startswith("10.0.0.1:5000/")
 
 
-async def test_the_objects_keep_the_rules_of_a_release(tmp_path: Path, packaged: Lock) -> None:
-    made = await _ensure(tmp_path, packaged)
+@pytest.mark.parametrize("provider", CLOUDS)
+async def test_the_objects_keep_the_rules_of_a_release(
+    tmp_path: Path, packaged: Lock, provider: str
+) -> None:
+    made = await _ensure(tmp_path, packaged, provider=provider)
     check_objects(made.objects)
-    (container,) = _containers(made.objects)
-    context = container["securityContext"]
-    assert context["allowPrivilegeEscalation"] is False
-    assert context["readOnlyRootFilesystem"] is True
-    assert context["capabilities"] == {"drop": ["ALL"]}
-    assert container["resources"]["limits"].keys() == {"memory"}
+    for pod in _pods(made.objects):
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in _containers(made.objects):
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] is True
+        assert container["resources"]["limits"].keys() == {"memory"}
+        if not context.get("privileged"):
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+async def test_the_controller_manager_of_aws_serves_nothing_and_deletes_nodes_alone(
+    tmp_path: Path, packaged: Lock
+) -> None:
+    made = await _ensure(tmp_path, packaged)
+    name = "aws-cloud-controller-manager"
+    (container,) = (c for c in _containers(made.objects) if c["name"] == name)
     assert "--secure-port=0" in container["args"]
     verbs = {
         (resource, verb)
         for item in json.loads(made.objects)["items"]
+        if item["metadata"]["name"] == name
         for rule in item.get("rules", ())
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -95,13 +119,19 @@ async def test_the_objects_keep_the_rules_of_a_release(tmp_path: Path, packaged:
     assert {r for r, v in verbs if v == "delete"} == {"nodes"}
 
 
-async def test_another_program_than_the_locks_is_not_kept(tmp_path: Path, packaged: Lock) -> None:
-    wrong = packaged.clouds["aws"].source | {
-        _PROGRAM: LockedArtifact(sha256="0" * 64, size_bytes=1)
-    }
-    cloud = dataclasses.replace(packaged.clouds["aws"], source=wrong)
-    with pytest.raises(WrongDigest, match=_PROGRAM):
-        await _ensure(tmp_path, dataclasses.replace(packaged, clouds={"aws": cloud}))
+@pytest.mark.parametrize("provider", CLOUDS)
+async def test_another_program_than_the_locks_is_not_kept(
+    tmp_path: Path, packaged: Lock, provider: str
+) -> None:
+    for program in (p for recipe in CLOUDS[provider].modules for p in recipe.programs):
+        wrong = packaged.clouds[provider].source | {
+            program: LockedArtifact(sha256="0" * 64, size_bytes=1)
+        }
+        cloud = dataclasses.replace(packaged.clouds[provider], source=wrong)
+        with pytest.raises(WrongDigest, match=program):
+            await _ensure(
+                tmp_path, dataclasses.replace(packaged, clouds={provider: cloud}), provider=provider
+            )
 
 
 @pytest.mark.parametrize(
@@ -115,26 +145,93 @@ async def test_what_is_no_registry_is_refused(
 
 
 async def test_a_cloud_of_which_nothing_is_built_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no component of openstack") as caught:
-        await ensure_component("openstack", registry=REGISTRY, cache=tmp_path, report=silent)
-    assert caught.value.hint == "one of aws"
+    with pytest.raises(UserError, match="no component of mars") as caught:
+        await ensure_component("mars", registry=REGISTRY, cache=tmp_path, report=silent)
+    assert caught.value.hint == f"one of {', '.join(CLOUDS)}"
+
+
+def _objects(*images: str, init: tuple[str, ...] = ()) -> bytes:
+    containers = {
+        "containers": [{"image": image} for image in images],
+        "initContainers": [{"image": image} for image in init],
+    }
+    items = [{"kind": "ServiceAccount"}, {"spec": {"template": {"spec": containers}}}]
+    return json.dumps({"items": items}).encode()
+
+
+_IMAGES = {
+    name: cloud_components.ComponentImage(
+        archive=locks.artifacts_folder(), name=f"r/{name}", reference=f"r/{name}@sha256:1"
+    )
+    for name in ("a", "b")
+}
+
+
+def test_each_container_gets_the_image_that_it_names() -> None:
+    made = cloud_components.with_images(_objects("a", "b", "a", init=("b",)), _IMAGES)
+    found = [c["image"] for c in _containers(made)]
+    assert found == ["r/b@sha256:1", "r/a@sha256:1", "r/b@sha256:1", "r/a@sha256:1"]
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (_objects("a", "b", "c"), "found image 'c'"),
+        (_objects("a", "b", ""), "found image ''"),
+        (_objects("a", "b", init=("r/a@sha256:1",)), "found image 'r/a@sha256:1'"),
+        (_objects("a", "a"), "no container has image b"),
+    ],
+)
+def test_an_image_that_is_not_built_and_one_that_is_not_used_are_refused(
+    template: bytes, said: str
+) -> None:
+    with pytest.raises(FormatError, match=said):
+        cloud_components.with_images(template, _IMAGES)
 
 
 def test_the_packaged_lock_has_every_component_with_its_reason() -> None:
     packaged = locks.load()
     assert packaged.clouds.keys() == CLOUDS.keys()
     for provider, recipe in CLOUDS.items():
+        assert recipe.provider == provider
         locked = packaged.clouds[provider]
-        assert locked.source.keys() == {*recipe.module.programs, recipe.image.reference}
+        programs = [name for module in recipe.modules for name in module.programs]
+        references = [image.reference for image in recipe.images]
+        assert sorted(locked.source) == sorted(programs + references)
         assert locked.why
-        folder = locks.artifacts_folder() / recipe.module.folder
-        module = (folder / "go.mod").read_text()
-        assert f"module constellation.internal/artifacts/{recipe.module.folder}\n" in module
-        assert f"require k8s.io/cloud-provider-{provider} {recipe.version}\n" in module
-        (package,) = recipe.module.programs.values()
-        assert f'_ "{package}"' in (folder / "programs.go").read_text()
+        assert all(_REFERENCE.fullmatch(reference) for reference in references)
+        assert {n for image in recipe.images for n in image.files.values()} == set(programs)
+        for module in recipe.modules:
+            folder = locks.artifacts_folder() / module.folder
+            assert (
+                f"module constellation.internal/artifacts/{module.folder}\n"
+                in (folder / "go.mod").read_text()
+            )
+            for package in module.programs.values():
+                if package.startswith("constellation.internal/"):
+                    assert (folder / "main.go").exists()
+                else:
+                    assert f'_ "{package}"' in (folder / "programs.go").read_text()
+
+
+def test_a_cloud_images_version_is_that_of_a_module() -> None:
+    for recipe in CLOUDS.values():
+        modules = [
+            (locks.artifacts_folder() / module.folder / "go.mod").read_text()
+            for module in recipe.modules
+            if (locks.artifacts_folder() / module.folder / "programs.go").exists()
+        ]
+        required = set(re.findall(r"^require \S+ (v\S+)$", "\n".join(modules), re.MULTILINE))
+        for image in recipe.images:
+            name, _, version = image.reference.rpartition(":")
+            assert version in required or name.endswith("/csi-registrar"), image.reference
+
+
+def _pods(objects: bytes) -> list[dict[str, Any]]:
+    specs = [i.get("spec", {}) for i in json.loads(objects)["items"]]
+    return [spec["template"]["spec"] for spec in specs if "template" in spec]
 
 
 def _containers(objects: bytes) -> list[dict[str, Any]]:
-    pods = [i["spec"]["template"]["spec"] for i in json.loads(objects)["items"] if "spec" in i]
-    return [container for pod in pods for container in pod["containers"]]
+    fields = ("initContainers", "containers")
+    return [c for pod in _pods(objects) for field in fields for c in pod.get(field, ())]

@@ -176,7 +176,7 @@ async def _export(
 @click.option(
     "--registry",
     required=True,
-    help="Where nodes will pull the image from, e.g. registry.example.com/team.",
+    help="Where nodes will pull the images from, e.g. registry.example.com/team.",
 )
 @click.option(
     "--to",
@@ -190,9 +190,9 @@ async def _export(
 def cloud(
     context: click.Context, /, provider: str, registry: str, target: Path, **chosen: Any
 ) -> None:
-    """Build a cloud's own component (PROVIDER: aws) from source: image to push, file for a release.
+    """Build a cloud's own components from source: images to push, and a file for a release.
 
-    The program, and so its image, has the digest of the package's lock, or nothing is written.
+    Programs, and so their images, have the digests of the package's lock, or nothing is written.
     """
     import shutil
 
@@ -208,19 +208,38 @@ def cloud(
             ensure_component(provider, registry=registry, cache=cache_folder(), report=steps.report)
         )
     check_objects(made.objects)
-    archive, objects = target / f"cloud-{provider}.tar", target / f"cloud-{provider}.json"
+    objects = target / f"cloud-{provider}.json"
+    archives = {image.name: target / f"{_file_name(image.name)}.tar" for image in made.images}
     try:
         target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(made.archive, archive)
+        for image in made.images:
+            shutil.copyfile(image.archive, archives[image.name])
         write_atomic(objects, made.objects)
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(target)) from None
     result(
-        {"archive": str(archive), "image": made.reference, "objects": str(objects)},
+        {
+            "images": [
+                {"archive": str(archives[i.name]), "image": i.reference, "name": i.name}
+                for i in made.images
+            ],
+            "objects": str(objects),
+        },
         output=output,
-        text=lambda: (
-            f"Wrote {archive} and {objects}. Next, with any program that keeps digests:\n"
-            f"  skopeo copy --preserve-digests oci-archive:{archive} docker://{made.name}\n"
-            f"  constellation release create FILE --cloud-objects {provider}={objects} …"
+        text=lambda: "\n".join(
+            (
+                f"Wrote {objects}, and {len(archives)} to push with a program that keeps digests:",
+                *(
+                    f"  skopeo copy --preserve-digests oci-archive:{archive} docker://{name}"
+                    for name, archive in archives.items()
+                ),
+                "Next:",
+                f"  constellation release create FILE --cloud-objects {provider}={objects} …",
+            )
         ),
     )
+
+
+def _file_name(name: str) -> str:
+    """Give an image's last part without its tag: "registry.example.com/a:v1" is "a"."""
+    return name.rpartition("/")[2].partition(":")[0]

@@ -1,0 +1,15 @@
+"""Of which clouds are components built here? One table; each cloud's entry is in its own module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from constellation.releases.cloud_aws import AWS
+
+if TYPE_CHECKING:
+    from constellation.releases.cloud_recipe import CloudRecipe
+
+__all__ = ["CLOUDS"]
+
+CLOUDS: Final[dict[str, CloudRecipe]] = {recipe.provider: recipe for recipe in (AWS,)}
+"""What is built of clouds' components, by provider."""
