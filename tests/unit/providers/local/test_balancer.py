@@ -35,6 +35,22 @@ def test_the_api_goes_to_control_planes_only() -> None:
     assert servers == ["server n0 10.42.1.10:6443"]
 
 
+def test_servers_that_are_asked_with_patience_are_the_same_and_a_last_resort() -> None:
+    sections = _sections()
+    for name in ("api", "node-ports"):
+        chosen = sections[f"frontend {name}"][-2:]
+        assert chosen == [
+            f"use_backend {name}-patient if {{ nbsrv({name}) eq 0 }}",
+            f"default_backend {name}",
+        ]
+        quick, patient = sections[f"backend {name}"], sections[f"backend {name}-patient"]
+        assert set(quick) ^ set(patient) == {
+            *(line for line in (*quick, *patient) if line.startswith("default-server ")),
+            "timeout connect 5s",
+            "timeout check 10s",
+        }
+
+
 def test_node_ports_go_to_every_node_on_the_same_port() -> None:
     servers = [x for x in _sections()["backend node-ports"] if x.startswith("server")]
     assert [x.split(" ")[2] for x in servers] == ["10.42.1.10", "10.42.2.11"]
@@ -83,7 +99,9 @@ def test_once_the_api_servers_authority_is_known_only_its_servers_are_ready() ->
 _STATE = b"""1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_check_status srv_check_health
 3 api 1 n0 10.42.1.10 2 15 2
+4 api-patient 1 n0 10.42.1.10 2 15 2
 5 node-ports 1 n0 10.42.1.10 2 15 2
+6 node-ports-patient 1 n0 10.42.1.10 2 15 2
 7 n0-9000 1 n0 10.42.1.10 2 1 0
 
 """
@@ -96,11 +114,14 @@ def test_a_machine_that_is_not_there_yet_is_not_taken_for_ready() -> None:
     cloud, _ = with_node(cloud, Group(name="workers", role=Role.WORKER, size=1))
     cloud, _ = with_node(cloud, Group(name="control", role=Role.CONTROL_PLANE, size=1))
     lines = with_new_servers_down(_STATE, cloud).decode().splitlines()
-    assert lines[:5] == _STATE.decode().splitlines()[:5]
-    assert lines[5:] == [
+    assert lines[:7] == _STATE.decode().splitlines()[:7]
+    assert lines[7:] == [
         "3 api 1 n2 10.42.1.12 0 1 0",
+        "4 api-patient 1 n2 10.42.1.12 0 1 0",
         "5 node-ports 1 n1 10.42.2.11 0 1 0",
         "5 node-ports 1 n2 10.42.1.12 0 1 0",
+        "6 node-ports-patient 1 n1 10.42.2.11 0 1 0",
+        "6 node-ports-patient 1 n2 10.42.1.12 0 1 0",
     ]
 
 

@@ -21,6 +21,7 @@ from constellation.providers.local.daemon.network import BALANCER
 from constellation.providers.protocols import Role
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from constellation.providers.local.daemon.cgroups import Cgroups
@@ -33,6 +34,10 @@ _API = 6443
 _INIT, _RECOVERY, _VERIFY, _POLICY = 9000, 9999, 30081, 30091
 _KUBE_PROXY_HEALTH = 10256
 _API_BACKEND, _NODE_PORTS_BACKEND = "api", "node-ports"
+_PATIENT = "-patient"
+_BACKENDS = tuple(
+    name + kind for name in (_API_BACKEND, _NODE_PORTS_BACKEND) for kind in ("", _PATIENT)
+)
 _NODE_PORTS = "30100-32767"
 _DOWN = {
     "srv_op_state": "0",
@@ -57,38 +62,80 @@ def configuration(
     `host`: name of the machine's network namespace. `authority`: file with the CA of the API
     servers, used once the cloud knows it.
     """
-    control = [n for n in cloud.nodes if n.role is Role.CONTROL_PLANE]
     verify = f"verify required ca-file {authority}" if cloud.api_ca else "verify none"
+    # an API server that listens is not one that can answer: before its caches are filled, and
+    # without a quorum of etcd, it refuses (403) or hangs. Sessions of one that is marked down
+    # go on: it may be draining. Before init nobody knows the CA; clients verify in any case
+    api = (
+        "  balance leastconn",
+        "  option httpchk",
+        "  http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes",
+        "  http-check expect status 200",
+    )
+    node_ports = (
+        "  balance roundrobin",
+        "  option httpchk GET /healthz",
+        "  http-check expect status 200",
+    )
     text = [
         *_everywhere(socket, state),
         "frontend api",
         f"  bind {cloud.address}:{_API} namespace {host}",
         f"  bind {BALANCER}:{_API}",
-        f"  default_backend {_API_BACKEND}",
-        f"backend {_API_BACKEND}",
-        "  balance leastconn",
-        # an API server that listens is not one that can answer: before its caches are filled, and
-        # without a quorum of etcd, it refuses (403) or hangs. Sessions of one that is marked down
-        # go on: it may be draining. Before init nobody knows the CA; clients verify in any case
-        "  option httpchk",
-        "  http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host kubernetes",
-        "  http-check expect status 200",
-        # with these, one that is told to end is known within 0.5 + 3 * 1 + 2 * 0.2 s
-        f"  default-server check check-ssl {verify} inter 500ms fastinter 200ms fall 3 rise 1",
-        *(f"  server {_server(n)} {n.address}:{_API}" for n in control),
+        *_backends(
+            _API_BACKEND,
+            *api,
+            # with these, one that is told to end is known within 0.5 + 3 * 1 + 2 * 0.2 s
+            pace="inter 500ms fastinter 200ms fall 3 rise 1",
+            check=f"check check-ssl {verify}",
+            servers=[f"{_server(n)} {n.address}:{_API}" for n in _behind(_API_BACKEND, cloud)],
+        ),
         "frontend node-ports",
         f"  bind {cloud.address}:{_NODE_PORTS} namespace {host}",
-        f"  default_backend {_NODE_PORTS_BACKEND}",
-        f"backend {_NODE_PORTS_BACKEND}",
-        "  balance roundrobin",
-        "  option httpchk GET /healthz",
-        "  http-check expect status 200",
-        # and a node that is marked within 1 + 2 * 1 + 0.2 s
-        f"  default-server check port {_KUBE_PROXY_HEALTH} inter 1s fastinter 200ms fall 2 rise 1",
-        *(f"  server {_server(n)} {n.address}" for n in cloud.nodes),
+        *_backends(
+            _NODE_PORTS_BACKEND,
+            *node_ports,
+            # and a node that is marked within 1 + 2 * 1 + 0.2 s
+            pace="inter 1s fastinter 200ms fall 2 rise 1",
+            check=f"check port {_KUBE_PROXY_HEALTH}",
+            servers=[f"{_server(n)} {n.address}" for n in _behind(_NODE_PORTS_BACKEND, cloud)],
+        ),
     ]
     text += [line for node in cloud.nodes for line in _own_ports(cloud, node, host)]
     return "\n".join(text) + "\n"
+
+
+def _backends(
+    name: str, *rules: str, pace: str, check: str, servers: Sequence[str]
+) -> tuple[str, ...]:
+    """Write the end of a frontend, its servers, and the same servers asked with patience.
+
+    On a machine that is starved of processor time no server answers within a second, and a
+    backend whose checks all fail closes every connection. Then those are taken that answer the
+    same question within 10 s: slow ones, and none that refuses or says no.
+    """
+    lines = tuple(f"  server {server}" for server in servers)
+    return (
+        f"  use_backend {name}{_PATIENT} if {{ nbsrv({name}) eq 0 }}",
+        f"  default_backend {name}",
+        f"backend {name}",
+        *rules,
+        f"  default-server {check} {pace}",
+        *lines,
+        f"backend {name}{_PATIENT}",
+        *rules,
+        # a check connects within the shorter of the first and `inter`, TLS included
+        "  timeout connect 5s",
+        "  timeout check 10s",
+        f"  default-server {check} inter 5s fastinter 1s downinter 1s fall 3 rise 1",
+        *lines,
+    )
+
+
+def _behind(backend: str, cloud: CloudRecord) -> list[NodeRecord]:
+    """Give the nodes of a backend: API servers are on control planes only."""
+    every = backend.removesuffix(_PATIENT) == _NODE_PORTS_BACKEND
+    return [n for n in cloud.nodes if every or n.role is Role.CONTROL_PLANE]
 
 
 def with_new_servers_down(state: bytes, cloud: CloudRecord) -> bytes:
@@ -102,12 +149,11 @@ def with_new_servers_down(state: bytes, cloud: CloudRecord) -> bytes:
     head = next((line[2:].split() for line in lines if line.startswith("# be_id ")), [])
     rows = [dict(zip(head, line.split(), strict=True)) for line in lines if _is_row(line, head)]
     new = []
-    for backend in (_API_BACKEND, _NODE_PORTS_BACKEND):
+    for backend in _BACKENDS:
         known = [row for row in rows if row.get("be_name") == backend]
         names = {row.get("srv_name") for row in known}
-        for node in cloud.nodes:
-            fits = backend == _NODE_PORTS_BACKEND or node.role is Role.CONTROL_PLANE
-            if known and fits and _server(node) not in names:
+        for node in _behind(backend, cloud):
+            if known and _server(node) not in names:
                 own = {"srv_name": _server(node), "srv_addr": node.address}
                 new.append(" ".join((known[0] | _DOWN | own)[column] for column in head))
     if not new:
