@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from constellation.base.errors import ConstellationError, FormatError, Untrusted
 from constellation.cluster.mini import up
 from constellation.cluster.present import with_present_machines
-from constellation.cluster.verify import verify
+from constellation.cluster.verify import verify, verify_machines
 from constellation.rpc.stubs.verify_pb2 import Batch, GetEvidenceReply
 from tests.fakes.owner_world import owner_world
 
@@ -27,7 +27,7 @@ async def test_one_machine_is_not_taken_for_two(tmp_path: Path) -> None:
         second = dataclasses.replace(first, instance_id="worker-0", address="10.42.2.10")
         machines = dataclasses.replace(state.infrastructure, instances=(first, second))
         led_astray = dataclasses.replace(state, infrastructure=machines)
-        nodes = await verify(world.context(), led_astray, cluster_id=None, deadline_s=5)
+        nodes = await verify_machines(world.context(), led_astray, cluster_id=None, deadline_s=5)
     for node in nodes:
         assert isinstance(node.error, Untrusted)
         assert "control-plane-0" in str(node.error)
@@ -41,8 +41,7 @@ async def test_every_machine_of_now_is_verified_also_those_that_no_command_saw_c
     async with owner_world(tmp_path) as world:
         state = (await up(world.context())).state
         world.cloud.instance = dataclasses.replace(world.cloud.instance, instance_id="replaced")
-        now = await with_present_machines(world.context(), state)
-        (node,) = await verify(world.context(), now, cluster_id=None, deadline_s=5)
+        (node,) = await verify(world.context(), state, cluster_id=None, deadline_s=5)
         assert (node.instance_id, node.error) == ("replaced", None)
         again = await up(world.context())
         assert again.already

@@ -19,7 +19,7 @@ from constellation.base.errors import Conflict, Rejected, Unavailable, Untrusted
 from constellation.cluster.apply import create, initialise, make_plan
 from constellation.cluster.context import Context
 from constellation.cluster.terminate import terminate
-from constellation.cluster.verify import verify
+from constellation.cluster.verify import verify_machines
 from constellation.config.schema import Config
 from constellation.config.workspace import Workspace
 from constellation.providers.baremetal.infrastructure import (
@@ -185,7 +185,7 @@ async def _verified(hosts: Hosts, state: State) -> tuple[object, ...]:
     seen = dataclasses.replace(
         state, infrastructure=dataclasses.replace(state.infrastructure, instances=planes)
     )
-    return await verify(hosts.context(), seen, cluster_id=state.cluster_id, deadline_s=5)
+    return await verify_machines(hosts.context(), seen, cluster_id=state.cluster_id, deadline_s=5)
 
 
 async def _joins(hosts: Hosts, state: State, folder: Path) -> None:

@@ -14,7 +14,6 @@ from constellation.base.clock import monotonic_s
 from constellation.base.errors import Unavailable
 from constellation.base.progress import Progress
 from constellation.cluster import apply, kubectl
-from constellation.cluster.present import with_present_machines
 from constellation.cluster.recover import recover
 from constellation.cluster.steps import ready
 from constellation.cluster.verify import verify
@@ -49,7 +48,7 @@ async def up(context: Context) -> Up:
     """
     already = await _runs(context)
     if already:
-        state = await with_present_machines(context, apply.require_state(context))
+        state = apply.require_state(context)
         await kubectl.ensure(context, state)
     else:
         state = await apply.create(context)

@@ -79,7 +79,7 @@ class Prove(Protocol):
     async def __call__(
         self, context: Context, state: State, *, cluster_id: bytes | None, deadline_s: float
     ) -> tuple[Verified, ...]:
-        """See `cluster.verify.verify`."""
+        """See `cluster.verify.verify_machines`."""
         ...
 
 

@@ -26,6 +26,7 @@ from constellation.base.errors import Conflict, ConstellationError, FormatError,
 from constellation.base.progress import Progress
 from constellation.base.retry import until_available
 from constellation.cluster import reach
+from constellation.cluster.present import with_present_machines
 from constellation.cluster.secrets import read_secrets
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import verify_grpc, verify_pb2
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from constellation.config.state import State
     from constellation.providers.protocols import Instance
 
-__all__ = ["Verified", "verify", "verify_node"]
+__all__ = ["Verified", "verify", "verify_machines", "verify_node"]
 
 _CALL_S = 20.0
 
@@ -57,7 +58,15 @@ class Verified:
 async def verify(
     context: Context, state: State, *, cluster_id: bytes | None, deadline_s: float
 ) -> tuple[Verified, ...]:
-    """Verify every machine of the cluster at the same time.
+    """Verify every machine that the provider lists now; else as `verify_machines`."""
+    now = await with_present_machines(context, state)
+    return await verify_machines(context, now, cluster_id=cluster_id, deadline_s=deadline_s)
+
+
+async def verify_machines(
+    context: Context, state: State, *, cluster_id: bytes | None, deadline_s: float
+) -> tuple[Verified, ...]:
+    """Verify every machine that `state` names, at the same time.
 
     Args:
         context: the run.

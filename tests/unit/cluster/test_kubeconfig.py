@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import stat
+from typing import TYPE_CHECKING
+
 import pytest
 
 from constellation.base.errors import FormatError
-from constellation.cluster.kubeconfig import with_endpoint
+from constellation.cluster.kubeconfig import with_endpoint, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLAIN = b"""apiVersion: v1
 kind: Config
@@ -35,11 +41,32 @@ def test_the_endpoint_is_the_users() -> None:
         (b"certificate-authority-data", b"certificate-authority"),
         (b"preferences", b"extensions: []\npreferences"),
         (b"{name: u, user", b"{name: u, exec: {}, user"),
+        (b"{cluster: c, user", b"{namespace: kube-system, cluster: c, user"),
     ],
 )
 def test_what_would_run_or_lead_elsewhere_is_refused(where: bytes, strange: bytes) -> None:
     with pytest.raises(FormatError, match="is not taken from a node"):
         with_endpoint(PLAIN.replace(where, strange, 1), endpoint="127.0.0.1:6443")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"kind: Config", b"kind: Secret"),
+        (b"clusters: [", b"clusters: [{name: d, cluster: {server: 'https://elsewhere'}}, "),
+        (b"x\npreferences: {}", b"&a x\npreferences: &a {}"),
+        (b"preferences: {}", b"preferences: {} #" + b"x" * 256 * 1024),
+    ],
+    ids=["another kind", "two clusters", "an anchor twice", "too long"],
+)
+def test_another_document_is_refused(old: bytes, new: bytes) -> None:
+    with pytest.raises(FormatError, match="kubeconfig: "):
+        with_endpoint(PLAIN.replace(old, new, 1), endpoint="127.0.0.1:6443")
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    write(tmp_path / "admin.conf", PLAIN, endpoint="127.0.0.1:6443")
+    assert stat.S_IMODE((tmp_path / "admin.conf").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("junk", [b"users: [1]", b"users: [{name: u}]", b"users: {a: 1}"])

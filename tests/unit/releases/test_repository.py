@@ -27,6 +27,8 @@ def test_what_was_withdrawn_stays_withdrawn(maker: Maker) -> None:
         maker.publish(release("0.4.0"))
     assert "--withdraw 0.2.0" in refused.value.hint
     assert sorted(maker.folder.rglob("*")) == before, "nothing was written"
+    with pytest.raises(Conflict, match="is published already"):
+        maker.publish(release("0.3.0"))
     maker.publish(release("0.4.0", withdrawn=("0.2.0", "0.3.0")))
     maker.publish(release("0.3.1"))  # an older line goes on: 0.4.0 still speaks
 

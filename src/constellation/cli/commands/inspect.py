@@ -43,9 +43,9 @@ def status(context: click.Context, /, watches: bool, **chosen: Any) -> None:
         if watches:
             from constellation.cluster.kubernetes import read_status
             from constellation.cluster.roll_out import Eyes, watch
-            from constellation.cluster.verify import verify as prove
+            from constellation.cluster.verify import verify_machines
 
-            run(watch(engine, eyes=Eyes(status=read_status, prove=prove)))
+            run(watch(engine, eyes=Eyes(status=read_status, prove=verify_machines)))
         found = run(look(engine))
     short = shortage(disk_left(conf))
     result(
@@ -78,7 +78,6 @@ def verify(context: click.Context, /, cluster_id: str | None, wait_s: float, **c
     """Demand fresh evidence of every node and appraise it by the cluster's signed policy."""
     from constellation.cli.world import real_context
     from constellation.cluster.apply import require_state
-    from constellation.cluster.present import with_present_machines
     from constellation.cluster.verify import verify as verify_cluster
     from constellation.config.reader import read_config
 
@@ -88,7 +87,7 @@ def verify(context: click.Context, /, cluster_id: str | None, wait_s: float, **c
     demanded = _cluster_id(cluster_id)
     with Steps() as steps:
         engine = real_context(workspace, conf, report=steps.report)
-        state = run(with_present_machines(engine, require_state(engine)))
+        state = require_state(engine)
         nodes = run(verify_cluster(engine, state, cluster_id=demanded, deadline_s=wait_s))
     result(
         describe_verified(nodes),

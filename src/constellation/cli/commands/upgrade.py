@@ -189,7 +189,7 @@ async def _apply(engine: Context, *, ends_hours: float) -> State:
     from constellation.cluster.kubernetes import read_status
     from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade
     from constellation.cluster.upgrade import wanted
-    from constellation.cluster.verify import verify
+    from constellation.cluster.verify import verify_machines
 
     source = await _source(engine)
     found = await wanted(engine, source.site, pinned_root=source.pinned_root)
@@ -198,21 +198,23 @@ async def _apply(engine: Context, *, ends_hours: float) -> State:
         kubernetes=engine.config.kubernetes_version,
         ends_at=int(engine.now().timestamp() + ends_hours * 3600),
     )
-    return await apply_upgrade(engine, found, goal, eyes=Eyes(status=read_status, prove=verify))
+    return await apply_upgrade(
+        engine, found, goal, eyes=Eyes(status=read_status, prove=verify_machines)
+    )
 
 
 async def _back(engine: Context, to: Versions, *, begun: Callable[[], None]) -> State:
     from constellation.cluster.kubernetes import read_status
     from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade
     from constellation.cluster.upgrade import find
-    from constellation.cluster.verify import verify
+    from constellation.cluster.verify import verify_machines
     from constellation.cluster.way_back import demand_way_back
 
     await demand_way_back(engine, to, status=read_status)
     source = await _source(engine)
     found = await find(engine, source.site, to.release, pinned_root=source.pinned_root)
     goal = Goal(release=to.release, kubernetes=to.kubernetes)
-    eyes = Eyes(status=read_status, prove=verify)
+    eyes = Eyes(status=read_status, prove=verify_machines)
     return await apply_upgrade(engine, found, goal, eyes=eyes, back=True, begun=begun)
 
 
