@@ -74,3 +74,16 @@ resource "openstack_networking_secgroup_rule_v2" "node_ports" {
   remote_ip_prefix  = each.value.cidr
   security_group_id = openstack_networking_secgroup_v2.role[each.value.role].id
 }
+
+# their machines stand in the nodes' subnet as well; the controller manager changes no group (ADR 122)
+resource "openstack_networking_secgroup_rule_v2" "services" {
+  for_each          = { for pair in setproduct(local.roles, var.cloud_integration ? ["tcp", "udp"] : []) : "${pair[0]} ${pair[1]}" => { role = pair[0], protocol = pair[1] } }
+  description       = "load balancers of Services, ${each.value.protocol}"
+  direction         = "ingress"
+  ethertype         = "IPv4"
+  protocol          = each.value.protocol
+  port_range_min    = 30100
+  port_range_max    = 32767
+  remote_ip_prefix  = var.node_cidr
+  security_group_id = openstack_networking_secgroup_v2.role[each.value.role].id
+}

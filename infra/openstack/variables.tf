@@ -115,3 +115,9 @@ variable "external_network" {
   description = "Id of the external network for floating addresses and the router; empty: none is needed."
   default     = ""
 }
+
+variable "cloud_integration" {
+  type        = bool
+  description = "True: load balancers that OpenStack's own controller manager makes for Services reach NodePorts from the nodes' network."
+  default     = false
+}

@@ -98,10 +98,12 @@ def cloud_of(config: Config, *, folder: Path) -> Cloud:
     if (block := provider.openstack) is not None:
         path = find_clouds_yaml(block.clouds_yaml, folder=folder)
         login = parse_login(path, cloud=block.cloud, region=block.region)
-        own = block.control_planes_cloud
-        theirs = parse_login(path, cloud=own, region=block.region) if own else None
+        theirs, components = (
+            parse_login(path, cloud=own, region=block.region) if own else None
+            for own in (block.control_planes_cloud, block.components_cloud)
+        )
         settings_ = openstack_settings(block, variant=variant)
-        return OpenStackCloud(settings_, login, control_planes=theirs)
+        return OpenStackCloud(settings_, login, control_planes=theirs, components=components)
     raise Conflict(f"this build does not make machines on {provider.name}")
 
 

@@ -93,6 +93,7 @@ def openstack_settings(openstack: OpenStackProvider, *, variant: Variant) -> Ope
         external_network=openstack.floating_ip_pool,
         network=openstack.network,
         subnet=openstack.subnet,
+        cloud_integration=openstack.cloud_integration,
     )
 
 

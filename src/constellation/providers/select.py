@@ -13,12 +13,19 @@ from constellation.base.errors import FormatError
 from constellation.providers.placement import Placed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from constellation.base.secret import Secret
     from constellation.providers.protocols import Metadata, NodeGroups
 
-__all__ = ["balancer_notices_s", "check_access", "metadata", "node_groups", "placed"]
+__all__ = [
+    "balancer_notices_s",
+    "check_access",
+    "component_files",
+    "metadata",
+    "node_groups",
+    "placed",
+]
 
 T = TypeVar("T")
 
@@ -66,6 +73,19 @@ def check_access(provider: str, access: Secret) -> None:
     from constellation.providers.openstack.access import load_access  # noqa: PLC0415 - see above
 
     load_access(access)
+
+
+def component_files(provider: str, access: Secret) -> Mapping[str, Secret]:
+    """Give what a cloud's own components read on a control plane, by name; they may read nothing.
+
+    Raises:
+        FormatError: as `check_access`, or something in it cannot stand in their files.
+    """
+    check_access(provider, access)
+    from constellation.providers.openstack import component_files as openstack  # noqa: PLC0415
+    from constellation.providers.openstack.access import load_access  # noqa: PLC0415 - see above
+
+    return openstack.component_files(load_access(access))
 
 
 def balancer_notices_s(provider: str) -> int:

@@ -27,6 +27,11 @@ class OpenStackProvider(Section):
     with the access rules of infra/iam/openstack. `init` gives it to them by attested TLS; no user
     data and no state has it. Needed where `constellation` makes the machines."""
 
+    components_cloud: Annotated[str, Field(pattern=r"^[\w.-]{0,64}$")] = ""
+    """Name of the entry in clouds.yaml with the application credential of the cloud's own
+    components, made with infra/iam/openstack/component-rules.json. It goes the way of the control
+    planes' one. Needed with cloudIntegration, where `constellation` makes the machines."""
+
     trust_roots: str = ""
     """File (PEM, from here) with the authorities that certify attestation keys of the machines'
     vTPMs: the cloud's operator has it. Empty: no machine is accepted."""
@@ -61,7 +66,7 @@ class OpenStackProvider(Section):
 
     cloud_integration: bool = False
     """True: the cloud's own components (controller manager, CSI driver) run in the cluster, as the
-    release names them by digest. They act with the control planes' rights in the cloud."""
+    release names them by digest. They act with the credential of componentsCloud."""
 
     access: Access = Access()
     """Who may reach what from outside."""

@@ -18,7 +18,16 @@ from constellation.base.errors import FormatError, Unavailable
 from constellation.base.secret import Secret
 from constellation.providers.protocols import Role  # noqa: TC001 - read by decode
 
-__all__ = ["ACCESS_FILE", "Access", "Pool", "Template", "dump_access", "load_access", "read_access"]
+__all__ = [
+    "ACCESS_FILE",
+    "Access",
+    "Components",
+    "Pool",
+    "Template",
+    "dump_access",
+    "load_access",
+    "read_access",
+]
 
 ACCESS_FILE: Final = Path("/var/lib/constellation/keys/provider/access.json")
 """In a folder of its own: the operator's pod sees that folder, and none of the other keys."""
@@ -52,11 +61,24 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Components:
+    """What the cloud's own components have: a credential of theirs, and where they put things.
+
+    `floating_network_id` empty: their load balancers are reached from inside alone.
+    """
+
+    credential_id: str
+    credential_secret: Secret
+    subnet_id: str
+    floating_network_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """The credential, where to use it, and the templates of the cluster's groups.
 
     `auth_url` ends with /v3; `certificates` (PEM, may be empty) are trusted for all services beside
-    the usual ones.
+    the usual ones; `components` None: the cloud's own components do not run.
     """
 
     auth_url: str
@@ -66,6 +88,7 @@ class Access:
     certificates: str
     uid: str
     groups: dict[str, Template]
+    components: Components | None = None
 
 
 def dump_access(access: Access) -> Secret:

@@ -17,7 +17,13 @@ from constellation.base.errors import Conflict, FormatError, UserError
 from constellation.base.progress import Progress
 from constellation.base.rest import Denied, Missing
 from constellation.providers.openstack import calls
-from constellation.providers.openstack.access import Access, Pool, Template, dump_access
+from constellation.providers.openstack.access import (
+    Access,
+    Components,
+    Pool,
+    Template,
+    dump_access,
+)
 from constellation.providers.openstack.identity import Cloud as Region
 from constellation.providers.openstack.node_groups import OpenStackNodeGroups
 from constellation.providers.openstack.preflight import flavor_of, list_flavors, preflight_lines
@@ -50,9 +56,10 @@ __all__ = ["Login", "OpenStackCloud", "OpenStackInfrastructure", "OpenStackSetti
 _BOOT_VOLUME_GB = 10
 _STEP = "Machines"
 _WHERE = "provider.openstack.controlPlanesCloud"
+_COMPONENTS_WHERE = "provider.openstack.componentsCloud"
 _MAKE = (
     "`openstack application credential create --access-rules infra/iam/openstack/"
-    "access-rules.json NAME`, and write it into clouds.yaml as another cloud"
+    "{rules} NAME`, and write it into clouds.yaml as another cloud"
 )
 
 
@@ -79,10 +86,14 @@ class OpenStackSettings:
     external_network: str
     network: str
     subnet: str
+    cloud_integration: bool
 
 
 class OpenStackCloud:
-    """OpenStack with one configuration; `pause_s` and `drain_s` are for tests."""
+    """OpenStack with one configuration; `pause_s` and `drain_s` are for tests.
+
+    `components`: the login of the cloud's own components, if the configuration names one.
+    """
 
     def __init__(
         self,
@@ -90,11 +101,12 @@ class OpenStackCloud:
         login: Login,
         *,
         control_planes: Login | None = None,
+        components: Login | None = None,
         pause_s: float = 2.0,
         drain_s: float = 10.0,
     ) -> None:
         self._settings, self._login = settings, login
-        self._control_planes = control_planes
+        self._control_planes, self._components = control_planes, components
         self._pause_s, self._drain_s = pause_s, drain_s
         self._outputs: Outputs | None = None
         self._wanted: Desired | None = None
@@ -112,6 +124,7 @@ class OpenStackCloud:
             **shared_variables(own.shared, uid, desired, network=network if own.network else None),
             "cloud": own.cloud,
             "external_network": own.external_network,
+            "cloud_integration": own.cloud_integration,
         }
 
     async def preflight(self, uid: str, desired: Desired) -> tuple[str, ...]:
@@ -122,7 +135,7 @@ class OpenStackCloud:
             Denied, Unavailable: the cloud does not answer, or not to this credential.
         """
         region = Region(self._plain_access(uid))
-        await self._restricted(uid)
+        await self._logins(uid)
         others = [f"machines of {uid} exist already, and this workspace has no state"]
         if not await self._list(uid):
             others.clear()
@@ -167,13 +180,22 @@ class OpenStackCloud:
         """
         if self._outputs is None:
             raise ValueError("the module was not applied")
-        login = await self._restricted(uid)
+        login, theirs = await self._logins(uid)
         access = await self._access(uid, desired, self._outputs)
+        components = None
+        if theirs is not None:
+            components = Components(
+                credential_id=theirs.credential_id,
+                credential_secret=theirs.credential_secret,
+                subnet_id=self._outputs.details["subnet"],
+                floating_network_id=self._settings.external_network,
+            )
         return dump_access(
             dataclasses.replace(
                 access,
                 credential_id=login.credential_id,
                 credential_secret=login.credential_secret,
+                components=components,
             )
         )
 
@@ -211,11 +233,35 @@ class OpenStackCloud:
             report(Progress(step="Remove machines", detail=instance.instance_id))
             await groups.delete(instance.instance_id)
 
-    async def _restricted(self, uid: str) -> Login:
-        """Give the control planes' login once it was seen to be refused what they do not need."""
-        login, refuse_login = self._control_planes, partial(UserError, where=_WHERE, hint=_MAKE)
+    async def _logins(self, uid: str) -> tuple[Login, Login | None]:
+        """Give control planes' login and that of the cloud's own components, both restricted."""
+        login = await self._restricted(
+            uid, self._control_planes, "control planes", where=_WHERE, rules="access-rules.json"
+        )
+        if not self._settings.cloud_integration:
+            return login, None
+        theirs = await self._restricted(
+            uid,
+            self._components,
+            "the cloud's own components",
+            where=_COMPONENTS_WHERE,
+            rules="component-rules.json",
+        )
+        if theirs.credential_id == login.credential_id:
+            raise UserError(
+                "the cloud's own components have the control planes' credential",
+                where=_COMPONENTS_WHERE,
+                hint=_MAKE.format(rules="component-rules.json"),
+            )
+        return login, theirs
+
+    async def _restricted(
+        self, uid: str, login: Login | None, whose: str, *, where: str, rules: str
+    ) -> Login:
+        """Give a login once it was seen to be refused what its holders do not need."""
+        refuse_login = partial(UserError, where=where, hint=_MAKE.format(rules=rules))
         if login is None:
-            raise refuse_login("control planes need a credential of their own")
+            raise refuse_login(f"{whose} need a credential of their own")
         theirs, ours = Region(self._plain_access(uid, login)), Region(self._plain_access(uid))
         if await theirs.project() != await ours.project():
             raise refuse_login("the credential is of another project")

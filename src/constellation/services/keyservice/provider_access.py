@@ -2,8 +2,9 @@
 
 The cluster policy has it sealed (`trust.sealed_access`). KeyService alone of a node's programs has
 the master secret, so KeyService opens it, has its form checked by the provider of this node, and
-puts it where JoinService and operator read. What does not open changes nothing: the old one stays,
-and the owner's hand-over says that this node has not taken it.
+puts it where JoinService and operator read, and its part for the cloud's own components where these
+do. What does not open changes nothing: the old one stays, and the owner's hand-over says that this
+node has not taken it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import ConstellationError, Unavailable
 from constellation.kube.node_record import load_node_record
 from constellation.providers.select import check_access
 from constellation.services.kept_access import KeptAccess
+from constellation.services.keyservice.component_folder import ComponentFolder
 from constellation.trust.sealed_access import unseal_access
 
 if TYPE_CHECKING:
@@ -36,21 +38,31 @@ class AccessKeeper:
 
     master: MasterSecret
     kept: KeptPolicy
+    components: ComponentFolder = field(default_factory=ComponentFolder)
 
     async def run(self) -> None:
         """Look at every policy for ever; what speaks against taking it is said once."""
-        judged, said = b"", ""
+        judged, said = b"", dict[str, str]()
+
+        def take() -> None:
+            nonlocal judged
+            signed = self.kept.signed().policy
+            if signed != judged:
+                self.once()
+                judged = signed
+
         while True:
-            try:
-                signed = self.kept.signed().policy
-                if signed != judged:
-                    self.once()
-                    judged, said = signed, ""
-            except ConstellationError as error:
-                if str(error) != said:
-                    level = logging.INFO if isinstance(error, Unavailable) else logging.ERROR
-                    _log.log(level, "no provider access taken", extra={"reason": str(error)})
-                said = str(error)
+            for what, look in (("provider access", take), ("cloud components", self.show)):
+                try:
+                    look()
+                except ConstellationError as error:
+                    if str(error) != said.get(what):
+                        level = logging.INFO if isinstance(error, Unavailable) else logging.ERROR
+                        reason = {"what": what, "reason": str(error)}
+                        _log.log(level, "provider access stays as it was", extra=reason)
+                    said[what] = str(error)
+                else:
+                    said.pop(what, None)
             await asyncio.sleep(_LOOK_EVERY_S)
 
     def once(self) -> None:
@@ -69,6 +81,15 @@ class AccessKeeper:
         check_access(self._provider(), access)
         kept.take(access, sealed=sealed)
         _log.info("another provider access is used from now on")
+
+    def show(self) -> None:
+        """Let the cloud's own components read their part of what is kept.
+
+        Raises:
+            FormatError, Unavailable: as `ComponentFolder.follow`.
+        """
+        access = KeptAccess(state=self.kept.state).access()
+        self.components.follow(access, provider=self._provider)
 
     def _provider(self) -> str:
         path = self.kept.state / "node.json"
