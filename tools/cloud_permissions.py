@@ -10,13 +10,14 @@ from constellation.providers.azure.needs import NEEDS as AZURE_NEEDS
 from constellation.providers.gcp import calls as gcp
 from constellation.providers.gcp.needs import NEEDS as GCP_NEEDS
 from constellation.providers.openstack import calls as openstack
+from constellation.providers.openstack import component_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from constellation.providers.calls import Call
 
-__all__ = ["dump_access_rules", "dump_permissions", "permission_lines"]
+__all__ = ["dump_access_rules", "dump_component_rules", "dump_permissions", "permission_lines"]
 
 _TABLES = {
     "azure": (azure.NODE_GROUP_CALLS, azure.METADATA_CALLS),
@@ -35,6 +36,11 @@ def dump_permissions(cloud: str) -> str:
 def dump_access_rules() -> str:
     """Write infra/iam/openstack/access-rules.json, as `openstack` takes them."""
     return json.dumps(openstack.access_rules(), indent=2) + "\n"
+
+
+def dump_component_rules() -> str:
+    """Write infra/iam/openstack/component-rules.json, as `openstack` takes them."""
+    return json.dumps(component_calls.component_rules(), indent=2) + "\n"
 
 
 def permission_lines() -> list[str]:
@@ -65,13 +71,26 @@ def permission_lines() -> list[str]:
     lines += ["", "The workstation, beside these and what Terraform needs:", ""]
     lines += ["| service | call | why |", "|---|---|---|"]
     own = [c for c in openstack.WORKSTATION_CALLS if c not in openstack.NODE_GROUP_CALLS]
-    return [*lines, *map(_line, own)]
+    lines += [*map(_line, own), "", _COMPONENTS, ""]
+    lines += ["| service | call | who | why |", "|---|---|---|---|"]
+    return [
+        *lines,
+        *(
+            f"| `{c.service}` | `{c.method} {c.path}` | {c.whose} | {c.why} |"
+            for c in component_calls.CALLS
+        ),
+    ]
 
 
 _NEEDS = "What Terraform needs, by resource (`create` asks whether you have it):"
 _RULES = (
     "Of the application credential that control planes have (`infra/iam/openstack/"
     "access-rules.json`); workers have none."
+)
+
+_COMPONENTS = (
+    "OpenStack's own components, with `cloudIntegration: true`, by a credential of theirs "
+    "(`infra/iam/openstack/component-rules.json`):"
 )
 
 

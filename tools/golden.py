@@ -10,7 +10,7 @@ from constellation.attestation.snp.appraise import dump_default_policy
 from constellation.cli.reference import dump_cli_reference
 from constellation.config.writer import dump_reference, dump_schema
 from tools.api_reference import dump_api_reference
-from tools.cloud_permissions import dump_access_rules, dump_permissions
+from tools.cloud_permissions import dump_access_rules, dump_component_rules, dump_permissions
 from tools.cloud_variables import dump_variables
 from tools.infrastructure_reference import dump_infrastructure_reference
 
@@ -24,6 +24,7 @@ FILES = {
     "infra/iam/azure/permissions.tf.json": partial(dump_permissions, "azure"),
     "infra/iam/gcp/permissions.tf.json": partial(dump_permissions, "gcp"),
     "infra/iam/openstack/access-rules.json": dump_access_rules,
+    "infra/iam/openstack/component-rules.json": dump_component_rules,
     "docs/reference/infrastructure.md": dump_infrastructure_reference,
     **{
         f"tests/golden/variables-{cloud}.json": partial(dump_variables, cloud)
