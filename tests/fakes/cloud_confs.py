@@ -120,4 +120,11 @@ def clouds_yaml(folder: Path, *, auth_url: str = "https://keystone.example/v3") 
         f"      auth_url: {auth_url}\n"
         "      application_credential_id: cred\n"
         "      application_credential_secret: sesame\n"
+        "  components:\n"
+        "    auth_type: v3applicationcredential\n"
+        "    region_name: RegionOne\n"
+        "    auth:\n"
+        f"      auth_url: {auth_url}\n"
+        "      application_credential_id: components\n"
+        "      application_credential_secret: components' sesame\n"
     )

@@ -12,8 +12,8 @@ cloud.build_looks = 2             # a new server is in BUILD for two looks
 cloud.elsewhere["compute"] = url  # what the catalog says instead
 cloud.limits["maxTotalCores"] = 4 # the project's quotas; -1 is none
 
-Credentials: "cred" and "cred2" are what control planes have, with access rules; "owner" is the
-user's own.
+Credentials: "cred" and "cred2" are what control planes have, with access rules; "components" is
+what the cloud's own components have, with rules of theirs; "owner" is the user's own.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from aiohttp import web
 from constellation.base.secret import Secret
 from constellation.providers.openstack.access import Access, Pool, Template
 from constellation.providers.openstack.calls import access_rules
+from constellation.providers.openstack.component_calls import component_rules
 from constellation.providers.protocols import Role
 from tests.fakes.rest_service import Refusal, Request, RestService
 
@@ -39,7 +40,12 @@ __all__ = ["FakeOpenStack", "Server"]
 
 _API_POOL, _REGION = "pool-6443", "RegionOne"
 _KINDS = ("compute", "network", "load-balancer", "image", "volumev3")
-_SECRETS = {"cred": "sesame", "cred2": "open sesame", "owner": "owner's sesame"}
+_SECRETS = {
+    "cred": "sesame",
+    "cred2": "open sesame",
+    "components": "components' sesame",
+    "owner": "owner's sesame",
+}
 
 
 _LIMITS = {
@@ -238,7 +244,7 @@ class _Services(RestService):
         if whose == "gAAAA-owner":
             return
         kind = next(k for k in _KINDS if path.startswith(f"/{k}/"))
-        for rule in access_rules():
+        for rule in component_rules() if whose == "gAAAA-components" else access_rules():
             pattern = re.escape(rule["path"]).replace(r"\*", "[^/]+")
             matches = re.fullmatch(pattern, path.removeprefix(f"/{kind}"))
             if matches and (rule["service"], rule["method"]) == (kind, method):

@@ -23,11 +23,13 @@ from constellation.cluster.context import Context
 from constellation.cluster.current_policy import current_policy
 from constellation.cluster.node_access import with_access
 from constellation.cluster.secrets import read_secrets
+from constellation.cluster.steps.machines import desired as wanted
 from constellation.cluster.terminate import terminate
 from constellation.config.cloud_settings import openstack_settings
 from constellation.config.clouds_yaml import parse_login
+from constellation.config.state import read_state
 from constellation.config.workspace import Workspace
-from constellation.providers.openstack.access import load_access
+from constellation.providers.openstack.access import Components, load_access
 from constellation.providers.openstack.cloud import OpenStackCloud, OpenStackInfrastructure
 from constellation.providers.openstack.metadata import MetadataService, OpenStackMetadata
 from constellation.providers.openstack.node_groups import OpenStackNodeGroups
@@ -75,7 +77,14 @@ class Stack:
         mine = parse_login(path, cloud="mine", region="")
         theirs = parse_login(path, cloud=self.theirs, region="") if self.theirs else None
         settings = openstack_settings(block, variant=Variant.QEMU_VTPM)
-        cloud = OpenStackCloud(settings, mine, control_planes=theirs, pause_s=0.001, drain_s=0.001)
+        cloud = OpenStackCloud(
+            settings,
+            mine,
+            control_planes=theirs,
+            components=parse_login(path, cloud="components", region=""),
+            pause_s=0.001,
+            drain_s=0.001,
+        )
         programs = self.workspace.folder.parent / "bin"
         programs.mkdir(exist_ok=True)
         details = {
@@ -231,6 +240,31 @@ async def _apply_would_give_the_same(stack: Stack, state: State) -> None:
     path.write_text(text)
     there = unseal_access(other.provider_access, master=owner.master, cluster_id=state.cluster_id)
     assert load_access(there).credential_id == "cred2"
+
+
+async def test_the_clouds_components_have_a_part_of_their_own_in_what_control_planes_get(
+    stack: Stack,
+) -> None:
+    await create(stack.context())
+    state = read_state(stack.workspace.state)
+    assert state is not None
+    stack.config = conf("openstack", cloudIntegration=True, floatingIPPool="external")
+    context = stack.context()
+    assert context.node_access is not None
+    access = load_access(await context.node_access(state.uid, wanted(context, state)))
+    assert access.credential_id == "cred"
+    assert access.components == Components(
+        credential_id="components",
+        credential_secret=Secret(b"components' sesame"),
+        subnet_id="subnet",
+        floating_network_id="external",
+    )
+    stack.config = conf("openstack")
+    context = stack.context()
+    assert context.node_access is not None
+    assert load_access(await context.node_access(state.uid, wanted(context, state))) == (
+        dataclasses.replace(access, components=None)
+    )
 
 
 async def test_access_is_sent_once_and_never_to_a_node_that_was_given_to_its_cluster(

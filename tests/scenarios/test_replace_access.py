@@ -33,6 +33,7 @@ from constellation.providers.openstack.node_groups import KeptNodeGroups
 from constellation.services.joinservice import server as server_module
 from constellation.services.kept_access import KeptAccess
 from constellation.services.keyservice import provider_access
+from constellation.services.keyservice.component_folder import ComponentFolder
 from constellation.services.keyservice.namespaces import allow
 from constellation.services.keyservice.provider_access import AccessKeeper
 from constellation.trust.cluster_policy import parse_policy, sign_policy
@@ -89,7 +90,8 @@ class World:
     def keeper(self, plane: Plane) -> AccessKeeper:
         """Give what KeyService of a control plane does with its policy."""
         kept = plane.files.kept_policy()
-        return AccessKeeper(master=self.owned.cluster.master, kept=kept)
+        components = ComponentFolder(folder=plane.files.state / "cloud", group=os.getgid())
+        return AccessKeeper(master=self.owned.cluster.master, kept=kept, components=components)
 
     def operators(self, plane: Plane) -> KeptNodeGroups:
         path = plane.files.state / "keys/provider/access.json"

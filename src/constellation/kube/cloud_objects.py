@@ -54,6 +54,9 @@ _HOST_PATHS: Final = ("/var/lib/kubelet", "/dev", "/sys", "/run/udev", "/lib/mod
 _READ_PATHS: Final = ("/etc/ssl/certs", "/usr")
 """For reading alone, of the measured image: the authorities that it trusts, for the cloud's API,
 and its programs (mkfs, mount, blkid), which a CSI driver calls on the node."""
+_CREDENTIAL_PATH: Final = "/run/constellation/cloud"
+"""For reading alone, on control planes alone: what OpenStack's own components ask it with."""
+_CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 _PODS: Final = ("containers", "initContainers", "ephemeralContainers")
 
 
@@ -165,7 +168,9 @@ def _of_pods(item: dict[str, Any], where: str) -> list[str]:
     for volume in _objects(spec, "volumes", where):
         if volume.get("hostPath") is not None:
             path = str(_object(volume, "hostPath", where).get("path"))
-            if _lies_below(path, _READ_PATHS):
+            if path == _CREDENTIAL_PATH and _CONTROL_PLANE not in _selector(spec, where):
+                findings.append(f"{where}: sees {path} on any node, expected control planes alone")
+            if path == _CREDENTIAL_PATH or _lies_below(path, _READ_PATHS):
                 if not _only_read(volume, containers, where):
                     findings.append(f"{where}: may write {path[:80]} of the node")
             elif not _lies_below(path, _HOST_PATHS):
@@ -174,6 +179,10 @@ def _of_pods(item: dict[str, Any], where: str) -> list[str]:
         f"{where}: {field} is not for these" for field in ("hostPID", "hostIPC") if spec.get(field)
     ]
     return findings
+
+
+def _selector(spec: dict[str, Any], where: str) -> dict[str, Any]:
+    return _object(spec, "nodeSelector", where) if spec.get("nodeSelector") is not None else {}
 
 
 def _lies_below(path: str, roots: tuple[str, ...]) -> bool:

@@ -130,6 +130,9 @@ def _host(path: str, **mount: Any) -> Callable[[list[dict[str, Any]]], None]:
         (_host("/etc/ssl/certs/x.crt", readOnly=False), "may write /etc/ssl/certs/x.crt of"),
         (_host("/usr"), "may write /usr of the node"),
         (_host("/usr/../etc", readOnly=True), "sees /usr/../etc of the node"),
+        (_host("/run/constellation/cloud", readOnly=True), "on any node, expected control planes"),
+        (_host("/run/constellation/cloud/cloud.conf", readOnly=True), "of the node"),
+        (_host("/run/constellation", readOnly=True), "sees /run/constellation of the node"),
         (
             _more(apiVersion="v1", kind="Secret", metadata={"name": "s", "namespace": "x"}),
             "expected a kind of the list",
@@ -172,6 +175,18 @@ def test_what_may_not_run_is_named(
     change(items)
     (found,) = findings(items)
     assert said in found
+
+
+def test_a_credential_is_read_by_pods_of_control_planes_alone() -> None:
+    items, bound = objects(), {"node-role.kubernetes.io/control-plane": ""}
+    _host("/run/constellation/cloud", readOnly=True)(items)
+    _pod(nodeSelector=bound)(items)
+    check_objects(dump(items))
+    _host("/run/constellation/cloud", readOnly=False)(items)
+    assert "may write /run/constellation/cloud" in findings(items)[0]
+    _host("/run/constellation/cloud", readOnly=True)(items)
+    _pod(nodeSelector={"pool": "a"})(items)
+    assert "expected control planes alone" in findings(items)[0]
 
 
 def test_all_findings_are_told_at_once() -> None:

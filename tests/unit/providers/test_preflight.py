@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from constellation.attestation.model import Variant
 from constellation.base.errors import Conflict, UserError
 from constellation.base.rest import Denied
 from constellation.config.cloud_settings import azure_settings, gcp_settings, openstack_settings
@@ -274,6 +275,48 @@ async def test_a_credential_that_allows_everything_is_not_given_to_control_plane
     cloud = OpenStackCloud(*_settings(tmp_path))
     with pytest.raises(UserError, match="a credential of their own"):
         await cloud.preflight(UID, desired(conf("openstack")))
+
+
+def _integrated(folder: Path, components: str) -> Cloud:
+    block = conf("openstack", cloudIntegration=True).provider.openstack
+    assert block is not None
+    path = folder / "clouds.yaml"
+    mine, theirs, others = (
+        parse_login(path, cloud=name, region="") if name else None
+        for name in ("mine", "theirs", components)
+    )
+    assert mine is not None
+    settings = openstack_settings(block, variant=Variant.QEMU_VTPM)
+    return OpenStackCloud(settings, mine, control_planes=theirs, components=others)
+
+
+@pytest.mark.parametrize(
+    ("components", "said"),
+    [
+        ("", "the cloud's own components need a credential of their own"),
+        ("mine", "allows more than its rules"),
+        ("theirs", "have the control planes' credential"),
+    ],
+)
+@pytest.mark.usefixtures("stack")
+async def test_the_clouds_components_get_a_restricted_credential_of_their_own(
+    tmp_path: Path, components: str, said: str
+) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        await _integrated(tmp_path, components).preflight(UID, desired(conf("openstack")))
+    assert caught.value.where == "provider.openstack.componentsCloud"
+    assert "infra/iam/openstack/component-rules.json" in caught.value.hint
+    assert (
+        await _integrated(tmp_path, "components").preflight(UID, desired(conf("openstack"))) == ()
+    )
+
+
+async def test_a_credential_of_another_project_is_not_given_to_the_clouds_components(
+    stack: FakeOpenStack, tmp_path: Path
+) -> None:
+    stack.projects["components"] = "another"
+    with pytest.raises(UserError, match="of another project"):
+        await _integrated(tmp_path, "components").preflight(UID, desired(conf("openstack")))
 
 
 async def _no_room(cloud: Cloud) -> list[str]:

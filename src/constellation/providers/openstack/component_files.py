@@ -53,7 +53,10 @@ def _cloud_conf(access: Access, own: Components) -> str:
         {
             "auth-url": access.auth_url,
             "application-credential-id": own.credential_id,
-            "application-credential-secret": own.credential_secret.reveal().decode(),
+            # what is no text has a character that _quoted refuses
+            "application-credential-secret": own.credential_secret.reveal().decode(
+                errors="surrogateescape"
+            ),
         }
         | ({"region": access.region} if access.region else {}),
     ) + _section("LoadBalancer", balancers)

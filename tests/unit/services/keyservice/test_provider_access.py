@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +17,9 @@ from constellation.crypto.signing import generate_key
 from constellation.kube.membership import NodeRole
 from constellation.kube.node_record import dump_node_record
 from constellation.kube.service_identity import ServiceIdentity
-from constellation.providers.openstack.access import Access, dump_access
+from constellation.providers.openstack.access import Access, Components, dump_access, load_access
 from constellation.services.kept_access import KeptAccess
+from constellation.services.keyservice.component_folder import ComponentFolder
 from constellation.services.keyservice.namespaces import allow
 from constellation.services.keyservice.provider_access import AccessKeeper
 from constellation.trust.cluster_policy import parse_policy, sign_policy
@@ -67,7 +70,8 @@ class Plane:
     def __init__(self, folder: Path) -> None:
         self.files: NodeFiles = write_control_plane(folder, cluster=OURS)
         kept = self.files.kept_policy()
-        self.keeper = AccessKeeper(master=OURS.master, kept=kept)
+        self.components = ComponentFolder(folder=folder / "cloud", group=os.getgid())
+        self.keeper = AccessKeeper(master=OURS.master, kept=kept, components=self.components)
         self.kept = KeptAccess(state=self.files.state)
         self.is_of("openstack")
 
@@ -187,3 +191,33 @@ def test_nobody_gets_the_key_over_the_network(role: NodeRole) -> None:
     caller = ServiceIdentity(cluster_id=CLUSTER, role=role, name="anybody")
     with pytest.raises(Rejected, match="provider-access"):
         allow(caller, key_id="provider-access", size_bytes=32)
+
+
+async def test_the_clouds_components_read_their_part_of_what_is_kept(plane: Plane) -> None:
+    theirs = Components(
+        credential_id="components",
+        credential_secret=Secret(b"theirs"),
+        subnet_id="subnet",
+        floating_network_id="",
+    )
+    wanted = dataclasses.replace(load_access(access()), components=theirs)
+    data = seal_access(
+        dump_access(wanted), master=OURS.master, cluster_id=CLUSTER, nonce=bytes(NONCE_BYTES)
+    )
+    plane.obey(data)
+    conf = plane.files.state.parent / "cloud/cloud.conf"
+    watch = asyncio.create_task(plane.keeper.run())
+    try:
+        for _ in range(400):
+            if conf.exists():
+                break
+            await asyncio.sleep(0.05)
+        assert "theirs" in conf.read_text()
+        # a policy that cannot be read keeps them from nothing
+        plane.obey(sealed(b"sesame", master=OTHERS))
+        conf.unlink()
+        fresh = ComponentFolder(folder=conf.parent, group=os.getgid())
+        dataclasses.replace(plane.keeper, components=fresh).show()
+        assert "theirs" in conf.read_text()
+    finally:
+        watch.cancel()
