@@ -1,6 +1,7 @@
 """OpenStack's own components: which modules, which images. Pure: a table.
 
-`cloud-follow` is ours: it starts them anew when the owner gives another credential, since they read theirs once (ADR 123).
+`cloud-follow` is ours: it starts them anew when the owner gives another credential, since they read
+theirs once (ADR 123).
 """
 
 from __future__ import annotations
