@@ -20,7 +20,7 @@ from typing import Final
 
 from constellation.providers.openstack.calls import BALANCER, COMPUTE, NETWORK, VOLUME
 
-__all__ = ["CALLS", "Known", "Whose", "component_rules"]
+__all__ = ["CALLS", "ComponentCall", "Known", "Whose", "component_rules"]
 
 
 class Known(StrEnum):
