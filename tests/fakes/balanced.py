@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _HOST = Path("/run/netns/host")
 _NODE_PORT = 30124
 _ASKED, _MOST_ASKED = 8, 100
-_SEEN_S = 30.0
+_SEEN_S, _SLOW_S = 60.0, 3.0
 
 
 @dataclass(kw_only=True)
@@ -67,21 +67,27 @@ class Balanced:
     nodes: tuple[Node, Node]
     admin: Path
 
-    async def servers_up(self, backend: str) -> int:
-        """Give how many servers of a backend haproxy would use."""
+    async def until_up(self, **wanted: int) -> None:
+        """Wait until haproxy would use so many servers of each backend."""
+        async with asyncio.timeout(_SEEN_S):
+            for name, number in wanted.items():
+                while int(await self._is(name, "BACKEND", "act")) != number:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+    async def until_slow(self, *backends: str) -> None:
+        """Wait until the first node's answer to a check came, as late as it comes."""
+        async with asyncio.timeout(_SEEN_S):
+            for name in backends:
+                while int(await self._is(name, "n0", "check_duration") or 0) < 1000 * _SLOW_S:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+    async def _is(self, backend: str, server: str, what: str) -> str:
         reader, writer = await asyncio.open_unix_connection(str(self.admin))
         writer.write(b"show stat\n")
         table = [line.split(",") for line in (await reader.read()).decode().splitlines()]
         writer.close()
-        up = table[0].index("act")
-        return next(int(row[up]) for row in table if row[:2] == [backend, "BACKEND"])
-
-    async def until_up(self, **wanted: int) -> None:
-        """Wait until so many servers are used of each backend."""
-        async with asyncio.timeout(_SEEN_S):
-            for name, number in wanted.items():
-                while await self.servers_up(name.replace("_", "-")) != number:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
+        column = table[0].index(what)
+        return next(r[column] for r in table if r[:2] == [backend.replace("_", "-"), server])
 
     async def answers(self, expected: int) -> dict[str, list[str]]:
         """Give who answered, of the API and of a NodePort; "" for a connection that was closed.
@@ -172,8 +178,9 @@ async def _main(folder: Path) -> dict[str, dict[str, list[str]]]:
     # of those that are asked with patience, too: nobody is used who says no
     await world.until_up(api=1, node_ports=1, api_patient=1, node_ports_patient=1)
     found["one says no"] = await world.answers(1)
-    starved.delay_s = 3.0
-    await world.until_up(api=0, node_ports=0, api_patient=1, node_ports_patient=1)
+    starved.delay_s = _SLOW_S
+    await world.until_up(api=0, node_ports=0)
+    await world.until_slow("api_patient", "node_ports_patient")
     found["the other is slow"] = await world.answers(1)
     leaving.status, starved.delay_s = 200, 0.0
     await world.until_up(api=2, node_ports=2)

@@ -31,7 +31,7 @@ def _own_networks() -> bool:
         return False
 
 
-@pytest.mark.timeout(170)
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(not _own_networks(), reason="this machine lets nobody have networks")
 def test_who_is_slow_is_used_where_nobody_is_quick_and_who_says_no_is_not(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[4]
@@ -40,7 +40,7 @@ def test_who_is_slow_is_used_where_nobody_is_quick_and_who_says_no_is_not(tmp_pa
         [*UNSHARE, "sh", "-ec", NETWORK, "sh", *asked],
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=280,
         check=False,
         cwd=root,
         env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"},
