@@ -85,6 +85,8 @@ class NsmTpm:
                 body.sized(2, "auth", maximum=0)
                 public = Reader(body.sized(2, "public", maximum=64), what="nv", order="big")
                 number = public.number(4, "index")
+                if number in self.indices:
+                    raise KeyError(number)  # TPM_RC_NV_DEFINED
                 public.take(8, "nameAlg, attributes, policy")
                 self.indices[number] = bytearray(public.number(2, "size"))
                 self.most = max(self.most, len(self.indices))

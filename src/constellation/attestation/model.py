@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, NewType, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NewType, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,6 +21,7 @@ __all__ = [
     "Binding",
     "Claims",
     "Evidence",
+    "NodeAttester",
     "Nonce",
     "Variant",
     "Verifier",
@@ -94,6 +95,19 @@ class Attester(Protocol):
 
     async def attest(self, binding: Binding) -> Evidence:
         """Collect evidence that commits to `binding`.
+
+        Raises:
+            Unavailable: the device did not answer.
+        """
+        ...
+
+
+@runtime_checkable
+class NodeAttester(Attester, Protocol):
+    """An attester that a node of a cluster has: it knows whom verifiers will take it for."""
+
+    async def attester_id(self) -> bytes:
+        """Give the `attester_id` of an `AttestationResult` over its evidence.
 
         Raises:
             Unavailable: the device did not answer.

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.attestation.model import Variant
-from constellation.attestation.platforms.local_vtpm import LocalVtpmAttester, LocalVtpmVerifier
 from constellation.base import clock
 from constellation.base.errors import UserError
 
@@ -32,6 +31,8 @@ _ENDORSE_DEADLINE_S = 30.0
 
 
 def _local_vtpm(policy: Policy, roots: tuple[bytes, ...]) -> Verifier:
+    from constellation.attestation.platforms.local_vtpm import LocalVtpmVerifier
+
     return LocalVtpmVerifier(policy=policy, trust_roots=roots)
 
 
@@ -144,11 +145,13 @@ def _pcs(devices: NodeDevices) -> PcsClient:
 
 
 def _local_vtpm_attester(devices: NodeDevices) -> Attester:
+    from constellation.attestation.platforms.local_vtpm_machine import LocalVtpmAttester
+
     return LocalVtpmAttester(devices.tpm, devices.event_log)
 
 
 def _qemu_vtpm_attester(devices: NodeDevices) -> Attester:
-    from constellation.attestation.platforms.persistent_ak import QemuVtpmAttester
+    from constellation.attestation.platforms.qemu_vtpm_attester import QemuVtpmAttester
 
     return QemuVtpmAttester(devices.tpm, devices.event_log)
 

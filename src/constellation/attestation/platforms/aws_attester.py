@@ -7,16 +7,19 @@ it is worth. Source: AWS, "NitroTPM attestation document", and its program nitro
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Protocol
 
 from constellation.attestation import snp
 from constellation.attestation.model import Binding, Evidence, Variant
+from constellation.attestation.nitro import document as nitro
 from constellation.attestation.nitro.request import BUFFER_BYTES, pack_request, parse_response
 from constellation.attestation.platforms.attesting import read_log
 from constellation.attestation.platforms.aws_nitro_tpm import AwsNitroTpmEvidence
 from constellation.attestation.platforms.aws_sev_snp import AwsSnpEvidence
 from constellation.attestation.platforms.chip import report_data
 from constellation.attestation.platforms.vtpm import qualifying_data
+from constellation.attestation.tpm.device import CommandRefused
 from constellation.base import decode
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ __all__ = ["BUFFER_INDEX", "AwsNitroTpmAttester", "AwsSnpAttester", "NsmTpm"]
 
 BUFFER_INDEX = 0x01800C0E
 """An NV index that the owner may define (TCG registry: 0x01800000 to 0x01BFFFFF)."""
+
+_NONCE_BYTES = 32
 
 
 class NsmTpm(Protocol):
@@ -56,7 +61,12 @@ class NsmTpm(Protocol):
 
 
 async def _document(tpm: NsmTpm, nonce: bytes) -> bytes:
-    await tpm.nv_define(BUFFER_INDEX, BUFFER_BYTES, owner=True)
+    try:
+        await tpm.nv_define(BUFFER_INDEX, BUFFER_BYTES, owner=True)
+    except CommandRefused:
+        # left behind by a program that was cut off here: it outlives a power cut
+        await tpm.nv_undefine(BUFFER_INDEX, owner=True)
+        await tpm.nv_define(BUFFER_INDEX, BUFFER_BYTES, owner=True)
     try:
         await tpm.nv_write(BUFFER_INDEX, pack_request(nonce), owner=True)
         await tpm.nsm_request(BUFFER_INDEX)
@@ -65,11 +75,21 @@ async def _document(tpm: NsmTpm, nonce: bytes) -> bytes:
         await tpm.nv_undefine(BUFFER_INDEX, owner=True)
 
 
+async def _module_id(tpm: NsmTpm) -> bytes:
+    # whoever makes the answer false gets a name that no verifier finds
+    document = nitro.parse(await _document(tpm, bytes(_NONCE_BYTES)))
+    return hashlib.sha256(document.module_id.encode()).digest()
+
+
 class AwsNitroTpmAttester:
     """Attests an instance with NitroTPM."""
 
     def __init__(self, tpm: NsmTpm, event_log: Path) -> None:
         self._tpm, self._event_log = tpm, event_log
+
+    async def attester_id(self) -> bytes:
+        """Give what `VerifiedNitroTpm` finds: SHA-256 (32 bytes) of the module id. Unavailable."""
+        return await _module_id(self._tpm)
 
     async def attest(self, binding: Binding) -> Evidence:
         """Have the hypervisor sign the registers; see `Attester`."""
@@ -88,6 +108,10 @@ class AwsSnpAttester:
     ) -> None:
         self._tpm, self._event_log = tpm, event_log
         self._device, self._endorse = device, endorse
+
+    async def attester_id(self) -> bytes:
+        """Give what `VerifiedNitroTpm` finds: SHA-256 (32 bytes) of the module id. Unavailable."""
+        return await _module_id(self._tpm)
 
     async def attest(self, binding: Binding) -> Evidence:
         """Have the hypervisor sign the registers, and the chip the document; see `Attester`."""

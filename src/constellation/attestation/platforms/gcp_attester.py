@@ -9,8 +9,11 @@ go-tpm-tools' `client` package (indices); TPM 2.0 Library, Part 3.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from constellation.attestation import snp
 from constellation.attestation.model import Binding, Evidence, Variant
@@ -18,6 +21,7 @@ from constellation.attestation.platforms.attesting import quote_registers
 from constellation.attestation.platforms.chip import report_data
 from constellation.attestation.platforms.gcp_sev_es import GcpSevEsEvidence
 from constellation.attestation.platforms.gcp_sev_snp import GcpSnpEvidence
+from constellation.attestation.tpm import quote
 from constellation.attestation.tpm.device import CommandRefused
 from constellation.base import decode
 from constellation.base.errors import Unavailable
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from constellation.attestation.platforms.qemu_sev_snp import Endorse
     from constellation.attestation.snp.device import SnpDevice
     from constellation.attestation.tpm.device import Tpm
+    from constellation.attestation.tpm.public import Public
 
 __all__ = ["AK_INDICES", "GcpSevEsAttester", "GcpSnpAttester"]
 
@@ -39,6 +44,7 @@ AK_INDICES = ((0x01C10002, 0x01C10003), (0x01C10000, 0x01C10001))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ak:
     handle: int
+    public: Public
     certificate: bytes
 
 
@@ -55,13 +61,21 @@ async def _ak(tpm: Tpm) -> AsyncIterator[_Ak]:
             raise
         # some images store the size of a TPM2B_PUBLIC before the TPMT_PUBLIC
         sized = int.from_bytes(template[:2], "big") == len(template) - 2
-        handle, _ = await tpm.create_primary(template[2:] if sized else template)
+        handle, public = await tpm.create_primary(template[2:] if sized else template)
         try:
-            yield _Ak(handle=handle, certificate=certificate)
+            yield _Ak(handle=handle, public=public, certificate=certificate)
         finally:
             await tpm.flush(handle)
         return
     raise Unavailable("this vTPM has no certified AK", hint="is it an instance with Shielded VM?")
+
+
+async def _attester_id(tpm: Tpm) -> bytes:
+    async with _ak(tpm) as ak:
+        key = quote.public_key(ak.public)
+    return hashlib.sha256(
+        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).digest()
 
 
 class GcpSevEsAttester:
@@ -69,6 +83,10 @@ class GcpSevEsAttester:
 
     def __init__(self, tpm: Tpm, event_log: Path) -> None:
         self._tpm, self._event_log = tpm, event_log
+
+    async def attester_id(self) -> bytes:
+        """Give what `vtpm.VerifiedTpm` finds: SHA-256 (32 bytes) of the AK's key. Unavailable."""
+        return await _attester_id(self._tpm)
 
     async def attest(self, binding: Binding) -> Evidence:
         """Quote the registers; see `Attester`."""
@@ -89,6 +107,10 @@ class GcpSnpAttester:
     def __init__(self, tpm: Tpm, event_log: Path, *, device: SnpDevice, endorse: Endorse) -> None:
         self._tpm, self._event_log = tpm, event_log
         self._device, self._endorse = device, endorse
+
+    async def attester_id(self) -> bytes:
+        """Give what `vtpm.VerifiedTpm` finds: SHA-256 (32 bytes) of the AK's key. Unavailable."""
+        return await _attester_id(self._tpm)
 
     async def attest(self, binding: Binding) -> Evidence:
         """Quote the registers, then have the chip sign binding and AK; see `Attester`."""

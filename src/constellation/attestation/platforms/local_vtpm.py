@@ -39,17 +39,16 @@ from constellation.attestation.platforms.local_vtpm_log import (
     ZERO_PCRS,
     TpmEvidence,
     check,
-    cluster_event,
     firmware_log,
     predicted_pcrs,
 )
-from constellation.attestation.platforms.local_vtpm_machine import (
-    LocalVtpmAttester,
+from constellation.attestation.platforms.local_vtpm_machine import LocalVtpmAttester, manufacture
+from constellation.attestation.platforms.measuring import (
     give_to_cluster,
     is_given_to_cluster,
-    manufacture,
     measure_node_document,
 )
+from constellation.attestation.platforms.node_events import cluster_event
 from constellation.attestation.policy import Exactly, OneOf, Policy, Unchecked
 from constellation.attestation.tpm import pcr, quote, replay
 from constellation.attestation.tpm.device import AK_TEMPLATE
@@ -119,7 +118,7 @@ def policy(
             raise FormatError(f"reference values for PCR {number}: it is zero on local nodes")
         made[f"pcr{number}"] = Exactly(zero)
     made[f"pcr{DOCUMENT_PCR}"] = Exactly(pcr.extend(BANK, zero, node_document_digest))
-    joined = None if cluster_id is None else cluster_event(cluster_id).digests[0][1]
+    joined = None if cluster_id is None else cluster_event(cluster_id, bank=BANK).digests[0][1]
     made[f"pcr{CLUSTER_PCR}"] = Exactly(zero if joined is None else pcr.extend(BANK, zero, joined))
     made["tpm.firmware_version"] = _UNCHECKED_TPM
     made["tpm.reset_count"] = _UNCHECKED_RESETS

@@ -9,10 +9,10 @@ byte of the log goes unproven: `check` demands it. Pure: who extends a TPM is `l
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from constellation.attestation.platforms.node_events import CLUSTER_PCR, DOCUMENT_PCR
 from constellation.attestation.tpm import pcr
 from constellation.attestation.tpm.eventlog import (
     Event,
@@ -37,15 +37,11 @@ __all__ = [
     "ZERO_PCRS",
     "TpmEvidence",
     "check",
-    "cluster_event",
-    "document_event",
     "firmware_log",
     "predicted_pcrs",
 ]
 
 BANK = Alg.SHA256
-DOCUMENT_PCR = 8
-CLUSTER_PCR = 15
 IMAGE_PCRS = (0, 4, 7, 9, 11)
 """Registers that depend on image and command line alone: those with reference values."""
 ZERO_PCRS = (12, 13, 14)
@@ -127,22 +123,6 @@ def predicted_pcrs(extends: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
         if number in values:
             values[number] = pcr.extend(BANK, values[number], digest)
     return values
-
-
-def document_event(document: bytes) -> Event:
-    """Give the event of the node document (PCR 8): digest SHA-256 of the document."""
-    data = TaggedEvent(tag=NODE_DOCUMENT_TAG, data=document).pack()
-    digest = hashlib.sha256(document).digest()
-    return Event(
-        pcr=DOCUMENT_PCR, type=EventType.EV_EVENT_TAG, digests=((BANK, digest),), data=data
-    )
-
-
-def cluster_event(cluster_id: bytes) -> Event:
-    """Give the event of the clusterID (PCR 15): digest SHA-256 of its 32 bytes."""
-    data = TaggedEvent(tag=CLUSTER_ID_TAG, data=cluster_id).pack()
-    digest = hashlib.sha256(cluster_id).digest()
-    return Event(pcr=CLUSTER_PCR, type=EventType.EV_EVENT_TAG, digests=((BANK, digest),), data=data)
 
 
 def check(log: EventLog) -> None:

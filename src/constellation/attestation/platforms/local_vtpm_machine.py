@@ -1,8 +1,7 @@
-"""What a local machine does with its TPM: get an AK, measure, be given to a cluster, attest.
+"""What a local machine does with its TPM beyond `measuring`: get an AK, attest.
 
-The daemon calls `manufacture` once; on the node the disk mapper calls `measure_node_document`, then
-the attestation agent owns the TPM and calls the rest. Everything here does I/O; what evidence is
-worth is decided in `local_vtpm`.
+The daemon calls `manufacture` once; on the node the attestation agent owns the TPM and attests.
+Everything here does I/O; what evidence is worth is decided in `local_vtpm`.
 """
 
 from __future__ import annotations
@@ -16,45 +15,31 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from constellation.attestation.model import Binding, Evidence, Variant
-from constellation.attestation.platforms.local_vtpm_log import (
-    BANK,
-    CLUSTER_PCR,
-    QUOTED_PCRS,
-    TpmEvidence,
-    cluster_event,
-    document_event,
-)
+from constellation.attestation.platforms.local_vtpm_log import BANK, QUOTED_PCRS, TpmEvidence
 from constellation.attestation.tpm import pcr, quote, replay
 from constellation.attestation.tpm.device import CommandRefused, Tpm
 from constellation.attestation.tpm.eventlog import EventLog
 from constellation.attestation.tpm.structures import Alg, Attest
 from constellation.base import decode
-from constellation.base.errors import Conflict, FormatError, Unavailable, Untrusted
-from constellation.base.files import write_atomic
+from constellation.base.errors import FormatError, Unavailable, Untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from constellation.attestation.tpm.eventlog import Event
     from constellation.attestation.tpm.public import Public
 
 __all__ = [
     "AK_CERTIFICATE_INDEX",
     "AK_HANDLE",
     "LocalVtpmAttester",
-    "give_to_cluster",
-    "is_given_to_cluster",
     "manufacture",
-    "measure_node_document",
 ]
 
 AK_HANDLE = 0x81000003
 """Persistent handle of the AK."""
 AK_CERTIFICATE_INDEX = 0x01C101D0
 """NV index of the AK's certificate (DER)."""
-
-_CLUSTER_ID_BYTES = 32
 
 
 async def manufacture(tpm: Tpm, certify: Callable[[bytes], bytes]) -> None:
@@ -85,40 +70,6 @@ async def manufacture(tpm: Tpm, certify: Callable[[bytes], bytes]) -> None:
         await tpm.nv_undefine(AK_CERTIFICATE_INDEX)
         await tpm.nv_define(AK_CERTIFICATE_INDEX, len(certificate))
     await tpm.nv_write(AK_CERTIFICATE_INDEX, certificate)
-
-
-async def measure_node_document(
-    tpm_path: Path, document: bytes, *, firmware_log: Path, event_log: Path
-) -> None:
-    """Extend PCR 8 by the node document and write the log of this boot: firmware's, then this.
-
-    Raises:
-        Conflict: PCR 8 was extended since power-on.
-        FormatError: the firmware's log is not one.
-        Unavailable: the TPM or the firmware's log is not there.
-    """
-    log = EventLog.parse(await _read(firmware_log))
-    async with await Tpm.connect(tpm_path) as tpm:
-        await _extend_once(tpm, document_event(document), log=log, path=event_log)
-
-
-async def is_given_to_cluster(tpm: Tpm) -> bool:
-    """Say whether PCR 15 was extended since power-on."""
-    values = await tpm.read_pcrs((CLUSTER_PCR,), bank=BANK)
-    return any(values[CLUSTER_PCR])
-
-
-async def give_to_cluster(tpm: Tpm, cluster_id: bytes, *, event_log: Path) -> None:
-    """Extend PCR 15 by the clusterID (32 bytes), once a boot, and append to the boot's log.
-
-    Raises:
-        Conflict: PCR 15 was extended since power-on.
-        ValueError: another size.
-    """
-    if len(cluster_id) != _CLUSTER_ID_BYTES:
-        raise ValueError(f"clusterID: {len(cluster_id)} bytes, want {_CLUSTER_ID_BYTES}")
-    log = EventLog.parse(await _read(event_log))
-    await _extend_once(tpm, cluster_event(cluster_id), log=log, path=event_log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +147,6 @@ class LocalVtpmAttester:
                 )
             self._identity = (public.pack(), certificate)
         return self._identity
-
-
-async def _extend_once(tpm: Tpm, event: Event, *, log: EventLog, path: Path) -> None:
-    values = await tpm.read_pcrs((event.pcr,), bank=BANK)
-    if any(values[event.pcr]):
-        raise Conflict(
-            f"PCR {event.pcr} was extended since power-on: {values[event.pcr].hex()}",
-            hint="reboot the node",
-        )
-    await tpm.extend(event.pcr, event.digests[0][1], bank=BANK)
-    await asyncio.to_thread(write_atomic, path, log.appended(event).pack(), mode=0o644)
 
 
 async def _existing(tpm: Tpm) -> Public | None:

@@ -1,4 +1,4 @@
-"""Attests with an AK that the machine's maker left in its vTPM: Azure, and QEMU with our own CA.
+"""Attests with an AK that the machine's maker left in its vTPM, as Azure does.
 
 The AK is persistent at 0x81000003, its certificate (DER, maybe padded) in NV index 0x01C101D0;
 on Azure's confidential VMs the HCL report is in NV index 0x01400001. Endorsements of the chip come
@@ -20,7 +20,6 @@ from constellation.attestation.platforms.attesting import quote_registers
 from constellation.attestation.platforms.azure_sev_snp import AzureSnpEvidence
 from constellation.attestation.platforms.azure_tdx import AzureTdxEvidence
 from constellation.attestation.platforms.azure_trustedlaunch import AzureTrustedLaunchEvidence
-from constellation.attestation.platforms.qemu_vtpm import QemuVtpmEvidence
 from constellation.attestation.snp.endorsements import Endorsements, vek_facts
 from constellation.attestation.tdx.quote import parse_quote
 from constellation.attestation.tpm import quote
@@ -47,8 +46,9 @@ __all__ = [
     "AzureTdxAttester",
     "AzureTrustedLaunchAttester",
     "EndorsementSource",
-    "QemuVtpmAttester",
     "ThimAndKds",
+    "attester_id",
+    "quote_with_ak",
 ]
 
 AK_HANDLE = 0x81000003
@@ -70,26 +70,12 @@ class EndorsementSource(Protocol):
         ...
 
 
-class QemuVtpmAttester:
-    """Attests a VM whose TPM was made by our own daemon."""
-
-    def __init__(self, tpm: Tpm, event_log: Path) -> None:
-        self._tpm, self._event_log = tpm, event_log
-
-    async def attester_id(self) -> bytes:
-        """Give what `vtpm.VerifiedTpm` finds: SHA-256 (32 bytes) of the AK's key. Unavailable."""
-        key = quote.public_key(await self._tpm.read_public(AK_HANDLE))
-        return hashlib.sha256(
-            key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        ).digest()
-
-    async def attest(self, binding: Binding) -> Evidence:
-        """Quote the registers; see `Attester`."""
-        evidence = QemuVtpmEvidence(
-            tpm=await _quote(self._tpm, self._event_log, binding),
-            ak_certificate=await self._tpm.nv_read(AK_CERTIFICATE_INDEX),
-        )
-        return Evidence(variant=Variant.QEMU_VTPM, data=decode.dump(evidence))
+async def attester_id(tpm: Tpm) -> bytes:
+    """Give what `vtpm.VerifiedTpm` finds: SHA-256 (32 bytes) of the AK's key. Unavailable."""
+    key = quote.public_key(await tpm.read_public(AK_HANDLE))
+    return hashlib.sha256(
+        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).digest()
 
 
 class AzureTrustedLaunchAttester:
@@ -98,10 +84,14 @@ class AzureTrustedLaunchAttester:
     def __init__(self, tpm: Tpm, event_log: Path, *, ak_chain: tuple[bytes, ...]) -> None:
         self._tpm, self._event_log, self._ak_chain = tpm, event_log, ak_chain
 
+    async def attester_id(self) -> bytes:
+        """Give the identity that a verifier finds; see `attester_id`."""
+        return await attester_id(self._tpm)
+
     async def attest(self, binding: Binding) -> Evidence:
         """Quote the registers; see `Attester`."""
         evidence = AzureTrustedLaunchEvidence(
-            tpm=await _quote(self._tpm, self._event_log, binding),
+            tpm=await quote_with_ak(self._tpm, self._event_log, binding),
             ak_certificate=await self._tpm.nv_read(AK_CERTIFICATE_INDEX),
             ak_chain=self._ak_chain,
         )
@@ -114,11 +104,15 @@ class AzureSnpAttester:
     def __init__(self, tpm: Tpm, event_log: Path, *, source: EndorsementSource) -> None:
         self._tpm, self._event_log, self._source = tpm, event_log, source
 
+    async def attester_id(self) -> bytes:
+        """Give the identity that a verifier finds; see `attester_id`."""
+        return await attester_id(self._tpm)
+
     async def attest(self, binding: Binding) -> Evidence:
         """Quote the registers, and read the HCL report of this boot; see `Attester`."""
         given = await self._source.endorsements()
         evidence = AzureSnpEvidence(
-            tpm=await _quote(self._tpm, self._event_log, binding),
+            tpm=await quote_with_ak(self._tpm, self._event_log, binding),
             hcl_report=await self._tpm.nv_read(HCL_REPORT_INDEX),
             vcek=given.vek,
             ask=given.intermediate or b"",
@@ -141,12 +135,16 @@ class AzureTdxAttester:
         self._tpm, self._event_log = tpm, event_log
         self._imds, self._endorse = imds, endorse
 
+    async def attester_id(self) -> bytes:
+        """Give the identity that a verifier finds; see `attester_id`."""
+        return await attester_id(self._tpm)
+
     async def attest(self, binding: Binding) -> Evidence:
         """Quote the registers, and have the TDREPORT of this boot quoted; see `Attester`."""
         hcl = await self._tpm.nv_read(HCL_REPORT_INDEX)
         quote = await self._imds.td_quote(HclReport.parse(hcl).chip_report)
         evidence = AzureTdxEvidence(
-            tpm=await _quote(self._tpm, self._event_log, binding),
+            tpm=await quote_with_ak(self._tpm, self._event_log, binding),
             hcl_report=hcl,
             td_quote=quote,
             collateral=(await self._endorse(parse_quote(quote))).dump(),
@@ -170,5 +168,6 @@ class ThimAndKds:
         return Endorsements(vek=vcek, intermediate=ask, crl=crl)
 
 
-async def _quote(tpm: Tpm, event_log: Path, binding: Binding) -> TpmPart:
+async def quote_with_ak(tpm: Tpm, event_log: Path, binding: Binding) -> TpmPart:
+    """Quote the registers with the AK at `AK_HANDLE`. Unavailable."""
     return await quote_registers(tpm, ak=AK_HANDLE, event_log=event_log, binding=binding)

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from constellation.base import logs
 from constellation.base.errors import ConstellationError, Unavailable
@@ -22,6 +23,7 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 _TPM_WITHIN_S = 30.0
+_ENDORSEMENTS = Path("/run/constellation/endorsements")
 
 
 async def _run() -> None:
@@ -30,7 +32,9 @@ async def _run() -> None:
         asyncio.get_running_loop().add_signal_handler(number, end.set)
     variant = machine_settings().variant
     places = tpm_places(variant)
-    machine = await TpmMachine.connect(places.tpm, event_log=EVENT_LOG, variant=variant)
+    machine = await TpmMachine.connect(
+        places.tpm, event_log=EVENT_LOG, cache=_ENDORSEMENTS, variant=variant
+    )
     try:
         # the TPM has one client at a time: constellation-measure may not have let go yet
         attester_id = await until_available(machine.attester_id, deadline_s=_TPM_WITHIN_S)

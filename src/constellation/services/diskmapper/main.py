@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from constellation.atls import server
 from constellation.atls.limits import USUAL
-from constellation.attestation.platforms import local_vtpm
+from constellation.attestation.platforms.measuring import measure_node_document
+from constellation.attestation.platforms.node_events import bank_of
 from constellation.base import clock, logs
 from constellation.base.errors import ConstellationError, Rejected
 from constellation.base.secret import Secret
@@ -89,8 +90,12 @@ async def _measure() -> None:
         metadata(settings.provider),
         variant=settings.variant,
         document_path=NODE_DOCUMENT,
-        extend=lambda data: local_vtpm.measure_node_document(
-            places.tpm, data, firmware_log=places.firmware_log, event_log=EVENT_LOG
+        extend=lambda data: measure_node_document(
+            places.tpm,
+            data,
+            firmware_log=places.firmware_log,
+            event_log=EVENT_LOG,
+            bank=bank_of(settings.variant),
         ),
     )
 

@@ -93,12 +93,22 @@ async def nsm(machine: Machine, **how: Any):  # type: ignore[no-untyped-def]  # 
 async def test_a_nitro_instance_is_accepted_and_leaves_no_index() -> None:
     machine = Machine.make(Variant.AWS_NITRO_TPM)
     async with nsm(machine) as (fake, tpm, log):
-        evidence = await AwsNitroTpmAttester(tpm, log).attest(BINDING)
-        assert judge(machine, evidence).variant is Variant.AWS_NITRO_TPM
+        attester = AwsNitroTpmAttester(tpm, log)
+        result = judge(machine, await attester.attest(BINDING))
+        assert result.variant is Variant.AWS_NITRO_TPM
+        assert await attester.attester_id() == result.attester_id
         assert (fake.most, fake.indices) == (1, {})
         machine.tpm.pcrs[4] = bytes(48)
         with pytest.raises(Untrusted, match="PCR 4 replays"):
             judge(machine, await AwsNitroTpmAttester(tpm, log).attest(BINDING))
+
+
+async def test_an_index_that_was_left_behind_by_a_power_cut_is_made_anew() -> None:
+    machine = Machine.make(Variant.AWS_NITRO_TPM)
+    async with nsm(machine) as (fake, tpm, log):
+        await tpm.nv_define(BUFFER_INDEX, 16, owner=True)
+        judge(machine, await AwsNitroTpmAttester(tpm, log).attest(BINDING))
+        assert fake.indices == {}
 
 
 async def test_a_hypervisor_that_refuses_is_unavailable() -> None:
@@ -118,7 +128,7 @@ async def test_an_snp_instance_of_aws_has_its_chip_name_the_document() -> None:
     async with nsm(machine) as (_, tpm, log):
         attester = AwsSnpAttester(tpm, log, device=ChipDevice(chip), endorse=endorsed(chip))
         evidence = await attester.attest(BINDING)
-        judge(machine, evidence)
+        assert judge(machine, evidence).attester_id == await attester.attester_id()
         other = await AwsNitroTpmAttester(tpm, log).attest(BINDING)
     parts = decode.load(AwsSnpEvidence, evidence.data, what="test", max_bytes=1 << 20)
     document = json.loads(other.data)["document"]
@@ -176,7 +186,8 @@ async def test_an_instance_of_google_is_accepted(*, sized: bool) -> None:
         data = json.dumps(
             with_chain | {"ak_chain": [chain]}, sort_keys=True, separators=(",", ":")
         ).encode()
-        judge(machine, Evidence(variant=Variant.GCP_SEV_ES, data=data))
+        result = judge(machine, Evidence(variant=Variant.GCP_SEV_ES, data=data))
+        assert result.attester_id == await GcpSevEsAttester(tpm, log).attester_id()
 
 
 async def test_an_snp_instance_of_google_has_its_chip_name_the_ak() -> None:
@@ -189,7 +200,8 @@ async def test_an_snp_instance_of_google_has_its_chip_name_the_ak() -> None:
         fields = json.loads(evidence.data)
         fields["ak_chain"] = [base64.b64encode(google.intermediate.der).decode()]
         data = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
-        judge(machine, Evidence(variant=Variant.GCP_SEV_SNP, data=data))
+        result = judge(machine, Evidence(variant=Variant.GCP_SEV_SNP, data=data))
+        assert result.attester_id == await attester.attester_id()
 
 
 async def test_a_vtpm_without_googles_indices_is_none_of_google(tmp_path: Path) -> None:

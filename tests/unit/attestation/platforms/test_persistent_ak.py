@@ -18,8 +18,8 @@ from constellation.attestation.platforms.persistent_ak import (
     HCL_REPORT_INDEX,
     AzureSnpAttester,
     AzureTrustedLaunchAttester,
-    QemuVtpmAttester,
 )
+from constellation.attestation.platforms.qemu_vtpm_attester import QemuVtpmAttester
 from constellation.attestation.snp.endorsements import Endorsements
 from constellation.attestation.tpm.device import Tpm
 from constellation.base import decode

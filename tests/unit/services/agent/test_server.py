@@ -74,7 +74,7 @@ async def node() -> AsyncIterator[Node]:
                 socket, DOCUMENT, firmware_log=folder / "firmware", event_log=folder / "log"
             )
             machine = await TpmMachine.connect(
-                socket, event_log=folder / "log", variant=Variant.LOCAL_VTPM
+                socket, event_log=folder / "log", cache=folder, variant=Variant.LOCAL_VTPM
             )
             servers = await serve(machine, doors=DOORS, folder=folder / "agent")
             yield Node(folder, ca, machine)
