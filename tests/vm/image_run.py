@@ -36,7 +36,8 @@ from constellation.config.providers.baremetal import BaremetalProvider
 from constellation.config.workspace import cache_folder
 from constellation.disk.superblock import State
 from constellation.image import gpt
-from constellation.image.machine import MachineFlavour, ensure_machine_image
+from constellation.image.flavours import MachineFlavour
+from constellation.image.machine import ensure_machine_image
 from constellation.image.measure.unified import REGISTERS
 from constellation.image.tools import ensure_tools_root, ensure_unpacked
 from tests.vm import state_disk

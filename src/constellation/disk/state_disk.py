@@ -20,7 +20,7 @@ from constellation.base import decode
 from constellation.base.errors import FormatError, Unavailable
 from constellation.base.files import write_atomic
 from constellation.base.proc import run
-from constellation.disk import luks, native
+from constellation.disk import found, luks, native
 from constellation.disk.device import ENCRYPTED
 from constellation.disk.superblock import State  # noqa: TC001 - a field's type
 
@@ -36,6 +36,7 @@ __all__ = [
     "DiskRecord",
     "Way",
     "bind_folders",
+    "device_by_content",
     "device_from_host",
     "finish",
     "format_and_open",
@@ -64,6 +65,7 @@ BINDS: tuple[tuple[str, Path, int], ...] = (
 _HOST_FILE = Path("/run/constellation/host/state-disk")
 _MAX_HOST_FILE_BYTES = 256
 _BY_ID = Path("/dev/disk/by-id")
+_SYS, _DEV = Path("/sys"), Path("/dev")
 _NUMBER = re.compile(r"([0-9]{1,4}):([0-9]{1,7})")
 # what udev makes of serial numbers: no dot first, no slash
 _NAME = re.compile(r"[A-Za-z0-9_:+=@-][A-Za-z0-9_.:+=@-]{0,127}")
@@ -124,15 +126,26 @@ def device_from_host(
             text = file.read(_MAX_HOST_FILE_BYTES).decode("ascii", "replace").strip()
     except FileNotFoundError:
         raise Unavailable(f"this machine has no state disk ({host_file} is missing)") from None
-    if found := _NUMBER.fullmatch(text):
-        number = os.makedev(int(found[1]), int(found[2]))
+    if numbers := _NUMBER.fullmatch(text):
+        number = os.makedev(int(numbers[1]), int(numbers[2]))
     elif _NAME.fullmatch(text):
-        number = _named(names / text)
+        number = _number(names / text)
     else:
         raise FormatError(f"{host_file}: {text[:40]!r}, want MAJOR:MINOR or a name in {names}")
-    device.unlink(missing_ok=True)
-    os.mknod(device, stat.S_IFBLK | 0o600, number)
-    return device
+    return _make_node(device, number)
+
+
+def device_by_content(
+    provider: str, *, variant: Variant, device: Path = DEVICE, sys: Path = _SYS, dev: Path = _DEV
+) -> Path:
+    """Make the device node of the state disk that `found` chooses, where nobody names one.
+
+    Raises:
+        Unavailable: none, several, or one that cannot be read.
+    """
+    disks = found.candidates(found.read_disks(sys), provider=provider)
+    name = found.choose(found.inspected(disks, lambda n: inspect(dev / n, variant=variant)))
+    return _make_node(device, _number(dev / name))
 
 
 def inspect(device: Path, *, variant: Variant) -> DiskState:
@@ -215,14 +228,20 @@ def read_record(path: Path = DISK_JSON) -> DiskRecord:
     return decode.load(DiskRecord, data, what=str(path), max_bytes=4096)
 
 
-def _named(link: Path) -> int:
+def _make_node(device: Path, number: int) -> Path:
+    device.unlink(missing_ok=True)
+    os.mknod(device, stat.S_IFBLK | 0o600, number)
+    return device
+
+
+def _number(link: Path) -> int:
     try:
-        found = link.stat()
+        status = link.stat()
     except OSError as error:
         raise Unavailable(
             f"state disk: no disk is named {link.name} ({error.strerror})",
             hint="give the machine's disk this serial number, or write the name that it has",
         ) from None
-    if not stat.S_ISBLK(found.st_mode):
+    if not stat.S_ISBLK(status.st_mode):
         raise Unavailable(f"state disk: {link} is no disk")
-    return found.st_rdev
+    return status.st_rdev

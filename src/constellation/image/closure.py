@@ -24,17 +24,23 @@ _PACKAGE = "constellation"
 _SOURCE_ONLY = {".py", ".pyi", ".pyc", ".typed", ".proto"}
 
 
-def closure(package: Path, programs: tuple[str, ...]) -> tuple[Path, ...]:
+def closure(
+    package: Path, programs: tuple[str, ...], *, without: frozenset[str] = frozenset()
+) -> tuple[Path, ...]:
     """Give the files below `package` that the modules `programs` need, relative, sorted.
 
     Args:
         package: the folder of the `constellation` package.
         programs: dotted names, e.g. `constellation.services.agent.main`.
+        without: dotted names of modules that are left out, with what they alone need: whoever
+            imports one of them, in a function, gets an error when that runs.
 
     Raises:
         FormatError: a module that is imported is not there, or is not Python.
     """
-    waiting, seen, files = list(programs), set[str](), set[str]()
+    if gone := sorted(name for name in without if _find(package, name) is None):
+        raise FormatError(f"module {gone[0]} is to be left out, but is not below {package}")
+    waiting, seen, files = list(programs), set(without), set[str]()
     while waiting:
         name = waiting.pop()
         if name in seen:

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from constellation.attestation.model import Variant
 from constellation.base import proc
-from constellation.base.errors import UserError
 from constellation.base.tools_root import command
 from constellation.disk.verity import BLOCK_BYTES, hash_tree
 from constellation.image import gpt, pe, programs
+from constellation.image.flavours import command_line, flavour_of
 from constellation.image.layers import squash
 from constellation.image.machine_files import machine_files, make_initrd
 from constellation.image.measure.unified import predict
@@ -34,40 +33,20 @@ from constellation.image.tree import pack
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from constellation.attestation.tpm.structures import Alg
     from constellation.base.progress import Report
+    from constellation.image.flavours import MachineFlavour
     from constellation.image.machine_files import MachineFiles
     from constellation.image.node_layers import NodeLayers
     from constellation.image.tree import Entry
 
-__all__ = ["VARIANTS", "MachineFlavour", "command_line", "ensure_machine_image", "make_disk"]
-
-VARIANTS = (Variant.QEMU_VTPM,)
-"""What a VM's image is built for: the other variants' images were never started anywhere."""
+__all__ = ["ensure_machine_image", "make_disk"]
 
 _RECIPE = b"2"
 _PROGRAM = "EFI/BOOT/BOOTX64.EFI"
 _ESP_SLACK_BYTES = 4 * 1024 * 1024
 _LEAST_ESP_BYTES = 36 * 1024 * 1024  # 65,525 clusters of 512 bytes: below that it is no FAT32
 _FAT_TIMEOUT_S = 60.0
-# what else could tell a node what to do, and is closed by the measured line: credentials from the
-# machine's maker (systemd.import_credentials), EFI variables (efi=noruntime), partitions that
-# systemd mounts for their type alone (systemd.gpt_auto)
-_ALWAYS = (
-    "console=ttyS0",
-    "loglevel=4",
-    "panic=10",
-    "efi=noruntime",
-    "systemd.import_credentials=no",
-    "systemd.gpt_auto=no",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineFlavour:
-    """For which machines an image is: whom they ask about themselves, and how they attest."""
-
-    provider: str
-    variant: Variant
 
 
 async def ensure_machine_image(
@@ -79,16 +58,16 @@ async def ensure_machine_image(
 
     Raises:
         Unavailable: packages could not be fetched or installed, or a tool failed.
-        UserError: no image is built for the variant, or the host lacks what packages need.
+        UserError: no image is built for the flavour, or the host lacks what packages need.
         FormatError: a source, list or lock cannot be read.
     """
-    if flavour.variant not in VARIANTS:
-        raise UserError(f"no image for VMs with {flavour.variant} is built: only {VARIANTS[0]}")
+    flavour_of(flavour.provider, flavour.variant)
     layers = await node_layers(cache, report)
     files = await machine_files(cache, layers.base.packages.debs, report)
     folder = os_folder() / "machine"
     parts = _Parts(
         name=f"constellation-node-{flavour.provider}-{flavour.variant}",
+        bank=flavour.bank,
         words=(*extra, *command_line(flavour)),
         layers=layers,
         files=files,
@@ -97,13 +76,14 @@ async def ensure_machine_image(
             more=(
                 *programs.file_entries(folder / "units", below="usr/lib/systemd/system"),
                 *programs.file_entries(folder / "tree", below=""),
+                *programs.file_entries(folder / flavour.provider, below=""),
             ),
         ),
         more=await files.entries(),
         initrd=await asyncio.to_thread(make_initrd, files),
     )
     with tempfile.TemporaryDirectory(dir=cache / "image", prefix=".machine-") as work:
-        await asyncio.to_thread(layers.copy_sources, Path(work))
+        await asyncio.to_thread(layers.copy_sources, Path(work), without=flavour.left_out)
         plan = await parts.plan(Path(work))
         return await ensure(plan, cache / "image", layers.private_key, report)
 
@@ -113,6 +93,7 @@ class _Parts:
     """All that one image is made of, but the programs' sources."""
 
     name: str
+    bank: Alg
     words: tuple[str, ...]
     layers: NodeLayers
     files: MachineFiles
@@ -161,16 +142,7 @@ class _Parts:
         )
         await asyncio.to_thread(root.unlink)
         await asyncio.to_thread(output.write_bytes, disk)
-        return predict(unified)
-
-
-def command_line(flavour: MachineFlavour) -> tuple[str, ...]:
-    """Give the words of the measured command line; the root's are added when it is known."""
-    return (
-        *_ALWAYS,
-        f"constellation.provider={flavour.provider}",
-        f"constellation.variant={flavour.variant}",
-    )
+        return predict(unified, bank=self.bank)
 
 
 async def make_disk(

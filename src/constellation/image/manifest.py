@@ -24,7 +24,7 @@ __all__ = ["Content", "Manifest", "dump", "reference_values", "sign", "verify"]
 _VERSION = 1
 _LABEL = "constellation-release"
 _MAX_BYTES = 1024 * 1024
-_DIGEST_CHARACTERS = 64
+_DIGEST_CHARACTERS = (64, 96)  # SHA-256, SHA-384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +41,8 @@ class Manifest:
     """An image or bundle: its file by SHA-256 (hexadecimal) and size, and what it is made of.
 
     `build_time` is in seconds since 1970: no clock may be earlier. `reference_values` names for
-    each PCR every digest (SHA-256, hexadecimal) that a genuine boot leaves in it; a bundle is not
-    booted and has none.
+    each PCR every digest (hexadecimal, of the variant's bank: SHA-256 or SHA-384) that a genuine
+    boot leaves in it; a bundle is not booted and has none.
     """
 
     manifest_version: int = _VERSION
@@ -85,15 +85,18 @@ def verify(data: bytes, signature: bytes, *, public_key_der: bytes, name: str) -
 
 
 def reference_values(manifest: Manifest) -> Mapping[int, tuple[bytes, ...]]:
-    """Give PCR -> accepted SHA-256 values (32 bytes each).
+    """Give PCR -> accepted values, all of one bank: 32 bytes each, or 48.
 
     Raises:
-        FormatError: a value is not 64 hexadecimal digits.
+        FormatError: a value is not 64 or 96 hexadecimal digits, or of another bank than the rest.
     """
-    return {
+    found = {
         pcr: tuple(_digest(value, pcr) for value in values)
         for pcr, values in sorted(manifest.reference_values.items())
     }
+    if len({len(value) for values in found.values() for value in values}) > 1:
+        raise FormatError("manifest: reference values of two banks")
+    return found
 
 
 def _digest(value: str, pcr: int) -> bytes:
@@ -101,6 +104,8 @@ def _digest(value: str, pcr: int) -> bytes:
         digest = bytes.fromhex(value)
     except ValueError:
         digest = b""
-    if len(value) != _DIGEST_CHARACTERS or len(digest) * 2 != _DIGEST_CHARACTERS:
-        raise FormatError(f"manifest: reference value of PCR {pcr}: {value[:80]!r} is no SHA-256")
+    if len(value) not in _DIGEST_CHARACTERS or len(digest) * 2 != len(value):
+        raise FormatError(
+            f"manifest: reference value of PCR {pcr}: {value[:100]!r} is no SHA-256 or SHA-384"
+        )
     return digest

@@ -61,23 +61,28 @@ class NodeLayers:
             Content(name=w.name, version=w.version, sha256=w.sha256.hex()) for w in self.wheels
         )
 
-    def copy_sources(self, target: Path) -> None:
-        """Copy the import closure of the node programs to `target`."""
-        programs.copy_sources(package_folder(), self.programs, target=target)
+    def copy_sources(self, target: Path, *, without: frozenset[str] = frozenset()) -> None:
+        """Copy the import closure of the node programs to `target`, without these modules."""
+        programs.copy_sources(package_folder(), self.programs, target=target, without=without)
 
     def system(self, units: str, *, more: tuple[Entry, ...] = ()) -> tuple[Entry, ...]:
         """Give launchers, units and files of os/, the same in every version.
 
         `units` is the text of os/units.txt, or of more such lists; `more` are units and files
-        that come with them.
+        that come with them, instead of those of os/tree with the same path.
         """
+        replaced = {entry.path for entry in more}
         own = programs.file_entries(os_folder() / "units", below="usr/lib/systemd/system")
         names = tuple(Path(e.path).name for e in (*own, *more) if e.path.endswith(".service"))
         return (
             *own,
             *more,
             *programs.system_entries(units, units=names),
-            *programs.file_entries(os_folder() / "tree", below=""),
+            *(
+                entry
+                for entry in programs.file_entries(os_folder() / "tree", below="")
+                if entry.path not in replaced
+            ),
             *(
                 Entry(
                     path=f"usr/lib/constellation/bin/{name}",

@@ -143,13 +143,13 @@ def parse(data: bytes) -> Program:
     )
 
 
-def authenticode_digest(program: Program) -> bytes:
-    """Give the SHA-256 (32 bytes) that firmware measures when it loads the program.
+def authenticode_digest(program: Program, *, algorithm: str = "sha256") -> bytes:
+    """Give the digest that firmware measures when it loads the program, by `hashlib`'s name.
 
     Left out are the checksum, the directory entry of the certificates, and the certificates.
     """
     data, checksum = program.data, program.optional + 64
-    found = hashlib.sha256(data[:checksum])
+    found = hashlib.new(algorithm, data[:checksum])
     found.update(data[checksum + 4 : program.certificates_entry])
     found.update(data[program.certificates_entry + _DIRECTORY_BYTES : program.headers_size])
     hashed = program.headers_size

@@ -42,10 +42,16 @@ def present(package: Path, programs: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(p for p in programs if (package / "services" / p / "main.py").is_file())
 
 
-def copy_sources(package: Path, programs: tuple[str, ...], *, target: Path) -> None:
-    """Copy the import closure of `programs` to `target`/constellation."""
+def copy_sources(
+    package: Path,
+    programs: tuple[str, ...],
+    *,
+    target: Path,
+    without: frozenset[str] = frozenset(),
+) -> None:
+    """Copy the import closure of `programs` to `target`/constellation; see `closure`."""
     names = tuple(f"constellation.services.{p}.main" for p in programs)
-    for file in closure(package, names):
+    for file in closure(package, names, without=without):
         copy = target / "constellation" / file
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / file, copy)

@@ -64,7 +64,7 @@ class NodeImage:
 
     @property
     def reference_values(self) -> Mapping[int, tuple[bytes, ...]]:
-        """PCR -> accepted SHA-256 values (32 bytes each)."""
+        """PCR -> accepted values of the variant's bank (32 or 48 bytes each)."""
         return manifests.reference_values(self.manifest)
 
 
@@ -76,8 +76,8 @@ ServicesBundle = NodeImage
 class Plan:
     """What is to be built: `make` writes the file to a path, given the version.
 
-    It gives what the registers read after a boot (PCR -> accepted SHA-256 values), nothing for what
-    is never booted. `key` is hexadecimal, `file` the file's name.
+    It gives what the registers read after a boot (PCR -> accepted values), nothing for what is
+    never booted. `key` is hexadecimal, `file` the file's name.
     """
 
     name: str

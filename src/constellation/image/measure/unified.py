@@ -18,7 +18,6 @@ drivers/firmware/efi/libstub/efi-stub-helper.c (efi_measure_tagged_event).
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from constellation.attestation.tpm import pcr
@@ -37,7 +36,6 @@ __all__ = ["REGISTERS", "measured", "predict"]
 REGISTERS = (4, 9, 11)
 """What a node image decides on its own."""
 
-_BANK = Alg.SHA256
 _CALLING = b"Calling EFI Application from Boot Option"
 _SEPARATOR = bytes(4)
 # systemd-stub's order; .pcrsig is not measured, by its nature
@@ -64,20 +62,20 @@ _END = (
 _FOLDER, _READABLE_FOLDER, _READABLE_FILE = ".extra", 0o40555, 0o100444
 
 
-def predict(unified: bytes) -> dict[int, tuple[bytes, ...]]:
-    """Give PCR -> the one acceptable SHA-256 value (32 bytes) for a unified image's bytes.
+def predict(unified: bytes, *, bank: Alg = Alg.SHA256) -> dict[int, tuple[bytes, ...]]:
+    """Give PCR -> the one acceptable value of a bank for a unified image's bytes.
 
     Raises:
         FormatError: not a unified image, or one whose boot depends on the machine.
     """
     return {
-        number: (pcr.replay(_BANK, digests, pcr=number),)
-        for number, digests in measured(unified).items()
+        number: (pcr.replay(bank, digests, pcr=number),)
+        for number, digests in measured(unified, bank=bank).items()
     }
 
 
-def measured(unified: bytes) -> dict[int, tuple[bytes, ...]]:
-    """Give PCR -> the digests (SHA-256) that it is extended by, in order.
+def measured(unified: bytes, *, bank: Alg = Alg.SHA256) -> dict[int, tuple[bytes, ...]]:
+    """Give PCR -> the digests of a bank that it is extended by, in order.
 
     Raises:
         FormatError: see `predict`.
@@ -92,22 +90,26 @@ def measured(unified: bytes) -> dict[int, tuple[bytes, ...]]:
         raise FormatError(f"unified image: section {strange[0]} is added to what is measured")
     present = {name: content for name in _SECTIONS if (content := found[name]) is not None}
     return {
-        4: _applications(program, pe.parse(present[".linux"])),
-        9: (_digest(_load_options(present[".cmdline"])), _digest(_initrd(present))),
+        4: _applications(program, pe.parse(present[".linux"]), bank),
+        9: tuple(
+            pcr.digest_of(bank, data)
+            for data in (_load_options(present[".cmdline"]), _initrd(present))
+        ),
         11: tuple(
-            _digest(data)
+            pcr.digest_of(bank, data)
             for name, content in present.items()
             for data in (name.encode() + b"\0", content)
         ),
     }
 
 
-def _applications(unified: Program, kernel: Program) -> tuple[bytes, ...]:
+def _applications(unified: Program, kernel: Program, bank: Alg) -> tuple[bytes, ...]:
+    algorithm = bank.name.lower()
     return (
-        _digest(_CALLING),
-        _digest(_SEPARATOR),
-        pe.authenticode_digest(unified),
-        pe.authenticode_digest(kernel),
+        pcr.digest_of(bank, _CALLING),
+        pcr.digest_of(bank, _SEPARATOR),
+        pe.authenticode_digest(unified, algorithm=algorithm),
+        pe.authenticode_digest(kernel, algorithm=algorithm),
     )
 
 
@@ -129,7 +131,3 @@ def _load_options(command_line: bytes) -> bytes:
         # systemd-stub would change it before the kernel measures it
         raise FormatError("unified image: the command line has more than words and single spaces")
     return f"{text}\0".encode("utf-16-le")
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()

@@ -59,6 +59,8 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 _STATE = Path("/var/lib/constellation")
+_NAMED = ("local", "baremetal")
+"""Where somebody names the state disk: the daemon, or the owner on the host's medium."""
 _RECOVERY_PORT = 9999
 _REJOIN_DEADLINE_S = 20.0
 _ANSWER_IS_READ_S = 2.0
@@ -127,7 +129,12 @@ class _RealDoor:
 
     def __init__(self, document: NodeDocument) -> None:
         self._document = document
-        self._device = state_disk.device_from_host()
+        provider = machine_settings().provider
+        self._device = (
+            state_disk.device_from_host()
+            if provider in _NAMED
+            else state_disk.device_by_content(provider, variant=document.variant)
+        )
 
     async def inspect(self) -> DiskState:
         return await asyncio.to_thread(
