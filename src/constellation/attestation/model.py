@@ -104,7 +104,7 @@ class Attester(Protocol):
 
 @runtime_checkable
 class NodeAttester(Attester, Protocol):
-    """An attester that a node of a cluster has: it knows whom verifiers will take it for."""
+    """An attester that a cluster's node has: it knows whom verifiers will take it for."""
 
     async def attester_id(self) -> bytes:
         """Give the `attester_id` of an `AttestationResult` over its evidence.
