@@ -40,8 +40,18 @@ from constellation.image.flavours import MachineFlavour
 from constellation.image.machine import ensure_machine_image
 from constellation.image.measure.unified import REGISTERS
 from constellation.image.tools import ensure_tools_root, ensure_unpacked
-from tests.vm import state_disk
-from tests.vm.image_vm import DidNotStart, Owner, Programs, give_tpm, make_medium, started
+from tests.vm import node_steps, state_disk
+from tests.vm.image_vm import (
+    DidNotStart,
+    Hardware,
+    Owner,
+    Programs,
+    first_host,
+    give_tpm,
+    make_medium,
+    started,
+)
+from tests.vm.owner_cluster import OwnerCluster
 from tests.vm.run import emulator, revision
 from tests.vm.world import Failed, equal
 
@@ -62,8 +72,14 @@ LEFT_OUT = (".", "constellation-")
 KEPT_IN = {
     "vm-image.json": ("again", "genuine", "other_line", "changed_bit"),
     "vm-image-disk.json": ("state_disk", "changed_disk"),
+    "vm-image-node.json": ("node", "node_again"),
+    "vm-image-worker.json": ("worker", "worker_again"),
 }
-NAMES = tuple(name for names in KEPT_IN.values() for name in names)
+# a worker has to join before its control plane is gone for a while
+NAMES = (
+    "again", "genuine", "other_line", "changed_bit", "state_disk", "changed_disk",
+    "node", "worker", "node_again", "worker_again",
+)  # fmt: skip
 
 
 class ImageRun:
@@ -71,12 +87,13 @@ class ImageRun:
 
     def __init__(self, folder: Path, cache: Path, *, within_s: float, processors: int) -> None:
         self.folder, self.cache = folder, cache
-        self.within_s, self.processors = within_s, processors
+        self.within_s, self.hardware = within_s, Hardware(processors=processors)
         self.owner = Owner.new()
         self.results: dict[str, Any] = {}
         self.programs: Programs
         self.image: NodeImage
         self.genuine_log: EventLog
+        self.cluster: OwnerCluster
 
     async def prepare(self, report: Report) -> None:
         """Build the image, have emulator and tools, make a TPM and the owner's medium."""
@@ -89,9 +106,8 @@ class ImageRun:
             machine=machine,
         )
         await give_tpm(self.folder / "tpm", self.owner, tools=self.programs.tools)
-        await make_medium(
-            self.folder / "medium.raw", self.owner, state_disk=STATE_DISK, machine=machine
-        )
+        host = first_host(self.owner, state_disk=STATE_DISK)
+        await make_medium(self.folder / "medium.raw", host, machine=machine)
         self.results["image"] = {
             "ok": True,
             "seconds": round(clock.monotonic_s() - began, 1),
@@ -171,7 +187,7 @@ class ImageRun:
         await asyncio.to_thread(disk.write_bytes, data)
         async with started(
             self.programs, disk=disk, medium=self.folder / "medium.raw", tpm=self.folder / "tpm",
-            folder=self.folder / "changed-bit", processors=self.processors,
+            folder=self.folder / "changed-bit", hardware=self.hardware,
         ) as vm:  # fmt: skip
             console = await vm.ended(within_s=self.within_s)
         said = [line for line in console.splitlines() if "verity" in line or "panic" in line]
@@ -227,12 +243,39 @@ class ImageRun:
             "damaged_blocks": blocks, "damaged": damaged, "kernel": said,
         }  # fmt: skip
 
+    async def make_cluster(
+        self, stack: contextlib.AsyncExitStack, *, workers: int, report: Report
+    ) -> None:
+        """Have a cluster's hosts wait to be powered on; all of it ends with `stack`."""
+        self.cluster = OwnerCluster(
+            folder=self.folder / "cluster", cache=self.cache, programs=self.programs,
+            owner=self.owner, image=self.image, processors=self.hardware.processors,
+            workers=workers, stack=stack,
+        )  # fmt: skip
+        await self.cluster.create(FLAVOUR, report=report)
+
+    async def node(self) -> dict[str, Any]:
+        """See `node_steps.first`."""
+        return await node_steps.first(self.cluster)
+
+    async def worker(self) -> dict[str, Any]:
+        """See `node_steps.worker`."""
+        return await node_steps.worker(self.cluster)
+
+    async def node_again(self) -> dict[str, Any]:
+        """See `node_steps.again`."""
+        return await node_steps.again(self.cluster)
+
+    async def worker_again(self) -> dict[str, Any]:
+        """See `node_steps.worker_again`."""
+        return await node_steps.worker_again(self.cluster)
+
     @contextlib.asynccontextmanager
     async def powered(self, name: str, disk: Path) -> AsyncIterator[state_disk.Talk]:
         """Power the genuine image on with a state disk; its power is cut at the end."""
         async with started(
             self.programs, disk=self.image.path, medium=self.folder / "medium.raw",
-            tpm=self.folder / "tpm", folder=self.folder / name, processors=self.processors,
+            tpm=self.folder / "tpm", folder=self.folder / name, hardware=self.hardware,
             state=disk,
         ) as vm:  # fmt: skip
             yield state_disk.Talk(
@@ -247,7 +290,7 @@ class ImageRun:
         began = clock.monotonic_s()
         async with started(
             self.programs, disk=image.path, medium=self.folder / "medium.raw",
-            tpm=self.folder / "tpm", folder=self.folder / name, processors=self.processors,
+            tpm=self.folder / "tpm", folder=self.folder / name, hardware=self.hardware,
         ) as vm:  # fmt: skip
             self.seen, self.binding = await vm.evidence(within_s=self.within_s)
         seconds = round(clock.monotonic_s() - began, 1)
@@ -293,15 +336,22 @@ async def main() -> int:
     chosen, cache = arguments(), cache_folder()
     (cache / "vm").mkdir(parents=True, exist_ok=True)
     names = tuple(name for name in NAMES if not chosen.only or name in chosen.only)
+    if any(name in names for name in NAMES[NAMES.index("node") + 1 :]) and "node" not in names:
+        sys.exit("--only: what comes after node needs it")
     with tempfile.TemporaryDirectory(dir=cache / "vm", prefix="image-") as name:
         run = ImageRun(
             Path(name), cache, within_s=chosen.minutes * 60, processors=chosen.processors
         )
         with Steps() as steps:
             await run.prepare(steps.report)
-        passed = True
-        for step in names:
-            passed = passed and await run.step(step)
+        async with contextlib.AsyncExitStack() as stack:
+            if "node" in names:
+                with Steps() as steps:
+                    workers = int("worker" in names)
+                    await run.make_cluster(stack, workers=workers, report=steps.report)
+            passed = True
+            for step in names:
+                passed = passed and await run.step(step)
         host = {"revision": await asyncio.to_thread(revision), **describe_host()}
         host["emulated"] = f"{chosen.processors} processors (TCG)"
         for file, steps_of in KEPT_IN.items():
@@ -311,7 +361,7 @@ async def main() -> int:
                         "result": {"image": run.results["image"], **found}}  # fmt: skip
                 if set(steps_of) <= set(names):
                     (RESULTS / file).write_text(json.dumps(kept, indent=1) + "\n")
-        for log in Path(name).glob("*/console.log"):
+        for log in Path(name).rglob("console.log"):
             shutil.copyfile(log, cache / "vm" / f"console-{log.parent.name}.log")
     print("passed" if passed else f"FAILED; consoles: {cache / 'vm'}/console-*.log")
     return 0 if passed else 1

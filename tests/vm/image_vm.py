@@ -73,6 +73,14 @@ class Programs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """How large a machine is; each of its processors takes one of this machine's."""
+
+    processors: int
+    memory_mib: int = MEMORY_MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """Whose machine it is to be: the node document, and who vouches for its TPM."""
 
@@ -157,20 +165,24 @@ async def give_tpm(folder: Path, owner: Owner, *, tools: Path) -> None:
             await tpm.close()
 
 
-async def make_medium(path: Path, owner: Owner, *, state_disk: str, machine: Path) -> None:
-    """Write the owner's medium: who the host is, whose, and which device is its state disk."""
+def first_host(owner: Owner, *, state_disk: str) -> dict[str, bytes]:
+    """Give what a host reads that is its cluster's only one; `state_disk` names its disk."""
     name = f"host-{ADDRESS.replace('.', '-')}"
     own = Host(name=name, group="control_plane_default", role=Role.CONTROL_PLANE, address=ADDRESS)
-    files = {
+    return {
         HOSTS_FILE: decode.dump(Hosts(uid="vmimage", me=name, hosts=(own,))),
         USER_DATA_FILE: owner.document,
         STATE_DISK_FILE: state_disk.encode(),
     }
+
+
+async def make_medium(path: Path, files: Mapping[str, bytes], *, machine: Path) -> None:
+    """Write the owner's medium: what a host reads, by name."""
     path.write_bytes(bytes(MEDIUM_BYTES))
     make = command(machine, "mkfs.fat")
     await proc.run(*make, "-F", "32", "-s", "1", "-n", LABEL, path, timeout_s=60)
     for file, data in files.items():
-        source = path.with_name(f"medium-{file}")
+        source = path.with_name(f"{path.stem}-{file}")
         source.write_bytes(data)
         copy = (*command(machine, "mtools"), "-c", "mcopy")
         await proc.run(*copy, "-i", path, source, f"::{file}", timeout_s=60)
@@ -181,13 +193,13 @@ def words(
     *,
     drives: tuple[Path, Path, Path],
     folder: Path,
-    ports: tuple[int, int],
-    processors: int,
+    hardware: Hardware,
+    network: tuple[str, ...],
 ) -> tuple[str, ...]:
     """Give QEMU's command line; the console goes to `folder`/console.log.
 
     `drives`: the image, the owner's medium, the state disk, which alone keeps what is written;
-    `ports`: where 9000 and 9999 of the machine are reached.
+    `network`: words for a network device and what it is connected to.
     """
     share = programs.emulator / "usr/share"
     disks = (
@@ -202,10 +214,6 @@ def words(
             f"virtio-blk-pci,drive=d{number},num-queues=1,bootindex={number},serial={SERIALS[number]}",
         )
     )
-    forward = ",".join(
-        f"hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:{inside}"
-        for port, inside in zip(ports, (9000, 9999), strict=True)
-    )
     firmware = "if=pflash,format=raw,unit"
     return (
         # the kernel ends it with this program (prctl(2), PR_SET_PDEATHSIG)
@@ -214,19 +222,33 @@ def words(
         *("-L", str(share / "qemu"), "-L", str(share / "seabios")),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512"),
-        *("-cpu", "max", "-smp", str(processors), "-m", f"{MEMORY_MIB}M"),
+        *("-cpu", "max", "-smp", str(hardware.processors)),
+        *("-m", f"{hardware.memory_mib}M"),
         *("-drive", f"{firmware}=0,readonly=on,file={share / 'OVMF/OVMF_CODE_4M.fd'}"),
         *("-drive", f"{firmware}=1,file={folder / 'vars.fd'}"),
         *disks,
         *("-chardev", f"socket,id=tpm,path={folder / 'tpm.ctl'}"),
         *("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"),
-        # nothing goes out; only this machine's loopback reaches the ports
-        *("-netdev", f"user,id=n0,restrict=on,{forward}"),
-        *("-device", "virtio-net-pci,netdev=n0,romfile="),
+        *network,
         *("-device", "virtio-rng-pci"),
         *("-chardev", f"file,id=console,path={folder / 'console.log'}"),
         *("-serial", "chardev:console"),
     )  # fmt: skip
+
+
+def alone(ports: tuple[int, int]) -> tuple[str, ...]:
+    """Give a network of the machine's own; `ports`: where its 9000 and 9999 are reached.
+
+    Nothing goes out; only this machine's loopback reaches the ports.
+    """
+    forward = ",".join(
+        f"hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:{inside}"
+        for port, inside in zip(ports, (9000, 9999), strict=True)
+    )
+    return (
+        *("-netdev", f"user,id=n0,restrict=on,{forward}"),
+        *("-device", "virtio-net-pci,netdev=n0,romfile="),
+    )
 
 
 @dataclass(kw_only=True)
@@ -300,10 +322,14 @@ async def started(
     medium: Path,
     tpm: Path,
     folder: Path,
-    processors: int,
+    hardware: Hardware,
     state: Path | None = None,
+    network: tuple[str, ...] = (),
 ) -> AsyncIterator[Vm]:
-    """Power a machine on; it ends with the block. `state` is its state disk, else a fresh one."""
+    """Power a machine on; it ends with the block.
+
+    `state` is its state disk, else a fresh one; `network` is `alone`'s unless given.
+    """
     folder.mkdir()
     state = state or folder / "state.raw"
     shutil.copyfile(programs.emulator / "usr/share/OVMF/OVMF_VARS_4M.fd", folder / "vars.fd")
@@ -311,8 +337,10 @@ async def started(
         with state.open("wb") as file:
             file.truncate(STATE_DISK_BYTES)
     control, ports = folder / "tpm.ctl", (free_port(), free_port())
-    drives = (disk, medium, state)
-    argv = words(programs, drives=drives, folder=folder, ports=ports, processors=processors)
+    argv = words(
+        programs, drives=(disk, medium, state), folder=folder, hardware=hardware,
+        network=network or alone(ports),
+    )  # fmt: skip
     ctrl = ("--ctrl", f"type=unixio,path={control}")
     async with _swtpm(tpm, ctrl, control, tools=programs.tools):
         with (folder / "qemu.log").open("wb") as log:

@@ -17,7 +17,7 @@ from constellation.base.retry import until_available
 from constellation.base.secret import Secret
 from constellation.kube.membership import NodeRole
 from constellation.kube.node_record import NODE_JSON, load_node_record
-from constellation.providers.local.metadata import LocalMetadata
+from constellation.providers.select import metadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.rpc.mutual_tls import ServiceTls
 from constellation.services.api_identities import ApiIdentities
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from constellation.atls.client import ChannelAttester
+    from constellation.providers.protocols import Metadata
 
 __all__ = ["main"]
 
@@ -81,7 +82,9 @@ async def _start() -> tuple[Follower, Renewal, ApiIdentities | None]:
         paths=_PATHS,
         time=REAL_TIME,
         attester=_attester,
-        addresses=lambda: _join_servers(follower, own_address=record.address),
+        addresses=lambda: _join_servers(
+            follower, metadata(record.provider), own_address=record.address
+        ),
         restart_kubelet=_restart_kubelet,
     )
     if record.role is not NodeRole.CONTROL_PLANE:
@@ -118,11 +121,13 @@ async def _attester() -> AsyncIterator[ChannelAttester]:
         agent.close()
 
 
-async def _join_servers(follower: Follower, *, own_address: str) -> tuple[str, ...]:
+async def _join_servers(
+    follower: Follower, provider: Metadata, *, own_address: str
+) -> tuple[str, ...]:
     """Name control planes of the signed list, this node last, then others that the cloud lists."""
     signed = sorted(follower.control_planes(), key=lambda address: address == own_address)
     try:
-        claimed = join_servers(await LocalMetadata().peers(), own_address=own_address)
+        claimed = join_servers(await provider.peers(), own_address=own_address)
     except ConstellationError as error:
         _log.info("no peers from the metadata API", extra={"reason": str(error)})
         claimed = ()
