@@ -69,3 +69,22 @@ def test_no_function_is_longer_than_sixty_lines_and_no_file_than_four_hundred(pa
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 60, node.name
+
+
+PROVIDERS = {p.name for p in (ROOT / "src/constellation/providers").iterdir() if p.is_dir()}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in SOURCES if "services" in p.parts],
+    ids=lambda p: str(p.relative_to(ROOT / "src")),
+)
+def test_a_node_program_asks_the_provider_of_its_machine_and_names_none(path: Path) -> None:
+    named = {
+        node.module.split(".")[2]
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.ImportFrom)
+        and node.module is not None
+        and node.module.startswith("constellation.providers.")
+    }
+    assert not named & PROVIDERS, "`providers.select` knows which one it is"
