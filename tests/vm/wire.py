@@ -33,8 +33,17 @@ ROUTER = "10.0.2.2"
 
 _PORTS = (6443, 9000, 9999, 30080, 30081, 30091)
 _WITHIN_S = 30.0
-# the addresses are there before QEMU listens at them
-_SCRIPT = 'ip link set lo up; for a in $1; do ip address add "$a/32" dev lo; done; shift; exec "$@"'
+# The addresses are there before QEMU listens at them. Who connects to one comes from 127.0.0.1, which
+# the router translates: else a machine would get packets that come from its own address.
+_SCRIPT = """
+ip link set lo up
+for address in $1; do
+    ip address add "$address/32" dev lo
+    ip route replace local "$address" dev lo table local proto kernel scope host src 127.0.0.1
+done
+shift
+exec "$@"
+"""
 
 
 def addresses(count: int) -> tuple[str, ...]:

@@ -76,6 +76,11 @@ class Paths:
         """The services bundle."""
         return self.run / "services"
 
+    @property
+    def gifts(self) -> Path:
+        """Copies of what the machine gives, for pods: not every machine gives all that they mount."""
+        return self.run / "gifts"
+
     def shelf(self, sources: tuple[str, ...], *, own_address: str, inner: tuple[str, ...]) -> Shelf:
         """Give where this node's artifacts are, or come to; `inner` are the cluster's networks.
 

@@ -154,13 +154,14 @@ def place_static_pods(role: NodeRole, *, paths: Paths) -> None:
 def _place_gifts(paths: Paths) -> None:
     """Have what the operator's pod mounts of a machine's gifts, which not every provider gives.
 
-    The token of scaling groups is the local cloud's alone: elsewhere the file is empty. The list of
-    hosts is the owner's, on baremetal alone, and is copied to where pods see it.
+    They are copied: what is given is read-only where it lies on an owner's medium. The token of
+    scaling groups, another one at each power-on, is the local cloud's alone: elsewhere the file is
+    empty. The list of hosts is the owner's, on baremetal alone.
     """
     token, hosts = paths.host / "instance-token", paths.host / "hosts.json"
-    if not token.exists():
-        paths.host.mkdir(parents=True, exist_ok=True)
-        write_atomic(token, b"", mode=0o400)
+    given = token.read_bytes() if token.exists() else b""
+    paths.gifts.mkdir(parents=True, exist_ok=True)
+    write_atomic(paths.gifts / token.name, given, mode=0o400)
     if hosts.exists():
         paths.access.parent.mkdir(mode=0o700, exist_ok=True)
         write_atomic(paths.access.parent / hosts.name, hosts.read_bytes(), mode=0o600)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from constellation.kube.membership import NodeRole
-from constellation.services.bootstrapper.paths import Paths
+from constellation.image.sources import os_folder
+from constellation.services.bootstrapper.paths import REAL, Paths
 from constellation.services.bootstrapper.runtime import place_static_pods
 
 if TYPE_CHECKING:
@@ -35,23 +37,35 @@ def paths(tmp_path: Path) -> Paths:
 def test_each_role_gets_its_own_pods(paths: Paths) -> None:
     place_static_pods(NodeRole.WORKER, paths=paths)
     assert {p.name for p in paths.manifests.iterdir()} == {"verification.json"}
-    assert not paths.host.exists(), "a worker has no operator, and needs no token"
+    assert not paths.gifts.exists(), "a worker has no operator, and needs no token"
     place_static_pods(NodeRole.CONTROL_PLANE, paths=paths)
     assert {p.name for p in paths.manifests.iterdir()} == {"verification.json", "operator.json"}
 
 
 def test_where_no_token_is_given_the_operator_finds_an_empty_one(paths: Paths) -> None:
+    paths.host.mkdir()
     place_static_pods(NodeRole.CONTROL_PLANE, paths=paths)
-    token = paths.host / "instance-token"
+    token = paths.gifts / "instance-token"
     assert (token.read_bytes(), token.stat().st_mode & 0o777) == (b"", 0o400)
+    assert not list(paths.host.iterdir()), "an owner's medium is mounted read-only"
     assert not paths.access.parent.exists()
 
 
-def test_a_token_of_the_local_cloud_stays_what_it_is(paths: Paths) -> None:
+def test_a_token_of_the_local_cloud_is_that_of_this_power_on(paths: Paths) -> None:
     paths.host.mkdir()
-    (paths.host / "instance-token").write_bytes(b"token")
-    place_static_pods(NodeRole.CONTROL_PLANE, paths=paths)
-    assert (paths.host / "instance-token").read_bytes() == b"token"
+    for token in (b"token", b"another"):
+        (paths.host / "instance-token").write_bytes(token)
+        place_static_pods(NodeRole.CONTROL_PLANE, paths=paths)
+        copy = paths.gifts / "instance-token"
+        assert (copy.read_bytes(), copy.stat().st_mode & 0o777) == (token, 0o400)
+
+
+def test_the_operators_pod_mounts_the_copy() -> None:
+    folder = os_folder() / "services/manifests/control-plane"
+    spec = json.loads((folder / "constellation-operator.json").read_text())["spec"]
+    mounted = {v["name"]: v["hostPath"]["path"] for v in spec["volumes"] if "hostPath" in v}
+    assert mounted["instance-token"] == str(REAL.gifts / "instance-token")
+    assert not [path for path in mounted.values() if path.startswith(f"{REAL.host}/")]
 
 
 def test_the_owners_list_of_hosts_is_copied_to_where_pods_see_it(paths: Paths) -> None:
