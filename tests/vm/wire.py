@@ -33,8 +33,8 @@ ROUTER = "10.0.2.2"
 
 _PORTS = (6443, 9000, 9999, 30080, 30081, 30091)
 _WITHIN_S = 30.0
-# The addresses are there before QEMU listens at them. Who connects to one comes from 127.0.0.1, which
-# the router translates: else a machine would get packets that come from its own address.
+# The addresses are there before QEMU listens at them. Who connects to one comes from 127.0.0.1,
+# which the router translates: else a machine would get packets that come from its own address.
 _SCRIPT = """
 ip link set lo up
 for address in $1; do

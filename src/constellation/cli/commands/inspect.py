@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     from constellation.cluster.status import Status
     from constellation.cluster.verify import Verified
 
-__all__ = ["describe_verified", "recover", "status", "status_text", "verify"]
+__all__ = ["describe_verified", "recover", "state_disks", "status", "status_text", "verify"]
 
 _WATCH_S = 600.0
 """Seconds without any change until `status --watch` gives up."""
 _POD_TRAFFIC = "through WireGuard between nodes or not at all, by the measured image's own firewall"
-_STATE_DISKS = (
+_NATIVE_DISKS = (
     "confidential, not authentic: on the local provider, ext4's native encryption hides what is "
     "written but does not notice all changes"
+)
+_LUKS_DISKS = (
+    "confidential and authentic (LUKS2 with integrity), up to the replay of what the same disk had "
+    "before"
 )
 
 
@@ -103,7 +107,7 @@ def verify(context: click.Context, /, cluster_id: str | None, wait_s: float, **c
         assert failed[0].error is not None  # noqa: S101 - picked by that
         context.exit(failed[0].error.exit_code)
     if chosen_settings.output == "text":
-        click.echo(f"Pod traffic: {_POD_TRAFFIC}.\nState disks: {_STATE_DISKS}.")
+        click.echo(f"Pod traffic: {_POD_TRAFFIC}.\nState disks: {state_disks(nodes)}.")
         click.echo(f"All {len(nodes)} nodes prove what they run.")
 
 
@@ -157,8 +161,19 @@ def describe_verified(nodes: tuple[Verified, ...]) -> dict[str, Any]:
             for n in nodes
         ],
         "pod_traffic": _POD_TRAFFIC,
-        "state_disks": _STATE_DISKS,
+        "state_disks": state_disks(nodes),
     }
+
+
+def state_disks(nodes: tuple[Verified, ...]) -> str:
+    """Say what the state disks of nodes that proved what they run are good for."""
+    from constellation.disk import luks
+    from constellation.disk.state_disk import way_of
+
+    ways = {way_of(node.result.variant) for node in nodes if node.result is not None}
+    if not ways:
+        return "unknown: no node proved what it runs"
+    return _LUKS_DISKS if ways == {luks} else _NATIVE_DISKS
 
 
 def _verified_text(node: Verified) -> str:

@@ -78,7 +78,7 @@ class Paths:
 
     @property
     def gifts(self) -> Path:
-        """Copies of what the machine gives, for pods: not every machine gives all that they mount."""
+        """Copies of what the machine gives, for pods: not every one gives all that they mount."""
         return self.run / "gifts"
 
     def shelf(self, sources: tuple[str, ...], *, own_address: str, inner: tuple[str, ...]) -> Shelf:

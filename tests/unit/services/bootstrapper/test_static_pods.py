@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from constellation.kube.membership import NodeRole
 from constellation.image.sources import os_folder
+from constellation.kube.membership import NodeRole
 from constellation.services.bootstrapper.paths import REAL, Paths
 from constellation.services.bootstrapper.runtime import place_static_pods
 
