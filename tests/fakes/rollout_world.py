@@ -14,7 +14,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from constellation.base.errors import Conflict, Unavailable
+from constellation.base.errors import Conflict, Rejected, Unavailable
 from constellation.kube import membership as members
 from constellation.kube.cluster_release import Order, OrderKind, Report, parse_status
 from constellation.kube.etcd import EtcdMember
@@ -93,6 +93,8 @@ class RolloutWorld:
     status: ReleaseStatus | None = None
     groups: dict[str, NodeGroup] = field(default_factory=dict)
     slots_above: int = 1
+    wanted_objects: str | None = ""
+    refused_objects: str = ""
 
     def __post_init__(self) -> None:
         self._machines: dict[str, _Machine] = {}
@@ -235,6 +237,7 @@ class RolloutWorld:
             groups=tuple(self.groups.values()),
             orders=dict(self._orders),
             reports=dict(self._reports),
+            wanted_objects=self.wanted_objects,
         )
 
     async def mark_leaving(self, node: str) -> None:
@@ -355,6 +358,14 @@ class RolloutWorld:
         self._call("rbac")
         assert serial == self.policy.serial
         self._components = dataclasses.replace(self._components, rbac=kubernetes)
+
+    async def cloud_objects(self, serial: int, kubernetes: str) -> None:
+        self._call("cloud objects")
+        assert (serial, kubernetes) == (self.policy.serial, self.policy.kubernetes_version)
+        if self.refused_objects:
+            raise Rejected((self.refused_objects,))
+        assert self.wanted_objects is not None
+        self._components = dataclasses.replace(self._components, cloud_objects=self.wanted_objects)
 
     async def order(self, node: str, order: Order | None) -> None:
         self._call(f"order {node} {order.kind if order else 'nothing'}")

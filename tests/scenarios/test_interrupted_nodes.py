@@ -86,6 +86,7 @@ def policy(join_public_key: bytes = b"", *, artifacts: bytes = ARTIFACTS) -> Sig
         artifact_lists={VERSION: hashlib.sha256(artifacts).digest()},
         services_bundle=SERVICES,
         join_public_key=join_public_key or before.join_public_key,
+        cloud_integration=artifacts != ARTIFACTS,
     )
     return sign_policy(fit, OURS.owner)
 
@@ -421,7 +422,8 @@ async def test_a_clouds_components_are_created_if_the_owner_wants_them(
     source.add(data)
     founding = Founding(on_aws, artifacts=with_cloud_objects(data), shelf=fetched(on_aws, source))
     await founding.go(founding.run().steps())
-    assert on_aws.diary().count("kubectl apply") == 2
+    # DNS and roles, then a dry run and the components
+    assert on_aws.diary().count("kubectl apply") == 3
 
 
 async def test_without_the_owners_wish_no_components_are_created(on_aws: NodeRim) -> None:

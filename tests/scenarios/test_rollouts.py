@@ -151,12 +151,51 @@ async def test_kubernetes_goes_first_on_control_planes_and_then_the_nodes_are_re
     await Drill(world).until_idle()
     assert world.broken == []
     assert (world.kubelets(), world.api_servers()) == ({NEW}, {NEW})
-    assert set(dataclasses.astuple(world.components)) == {NEW}
+    assert set(dataclasses.astuple(world.components)) == {NEW, ""}, "no cloud's components"
     order = [w for w in world.log if w in ("snapshot", "config maps", "core dns", "rbac")]
     assert order == ["snapshot", "config maps", "core dns", "rbac"]
     first_upgrade = next(i for i, w in enumerate(world.log) if w.endswith(" upgrade"))
     assert world.log.index("config maps") < first_upgrade < world.log.index("core dns")
     assert world.log.index("rbac") < world.log.index(f"create {CONTROL}")
+
+
+async def test_the_clouds_components_come_between_control_planes_and_workers() -> None:
+    world = RolloutWorld.running(control_planes=1, workers=1, kubernetes=NEW)
+    await Drill(world).until_idle()
+    assert "cloud objects" not in world.log, "nobody wants any, none are there"
+    world.upgrade(policy(serial=2, images=(NEW_IMAGE, OLD_IMAGE), kubernetes=NEW))
+    world.wanted_objects = "ab" * 32
+    await Drill(world).until_idle()
+    assert world.components.cloud_objects == "ab" * 32
+    assert world.log.count("cloud objects") == 1
+    place = world.log.index("cloud objects")
+    assert world.log.index(f"create {CONTROL}") < place < world.log.index(f"create {WORKERS}")
+
+
+async def test_components_that_are_refused_stop_before_workers_and_say_why() -> None:
+    world = RolloutWorld.running(control_planes=1, workers=1, kubernetes=NEW)
+    await Drill(world).until_idle()
+    world.upgrade(policy(serial=2, images=(NEW_IMAGE, OLD_IMAGE), kubernetes=NEW))
+    world.wanted_objects, world.refused_objects = "ab" * 32, "ClusterRole x: is somebody else's"
+    drill = Drill(world)
+    for _ in range(60):
+        await drill.turn()
+    assert f"create {WORKERS}" not in world.log
+    assert world.status is not None
+    assert "cloud integration: ClusterRole x: is somebody else's" in world.status.message
+    world.refused_objects = ""
+    await drill.until_idle()
+    assert world.components.cloud_objects == "ab" * 32
+
+
+async def test_an_agent_that_cannot_say_what_is_wanted_takes_nothing_away() -> None:
+    world = RolloutWorld.running(control_planes=1, workers=1, kubernetes=NEW)
+    world.wanted_objects = "ab" * 32
+    await Drill(world).until_idle()
+    world.wanted_objects = None
+    await Drill(world).until_idle()
+    assert world.components.cloud_objects == "ab" * 32
+    assert world.log.count("cloud objects") == 1
     assert world.orders == {}
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from constellation.base.errors import FormatError, Rejected
 
-__all__ = ["MAX_BYTES", "artifact_name", "check_objects"]
+__all__ = ["MAX_BYTES", "artifact_name", "check_objects", "kinds"]
 
 MAX_BYTES: Final = 512 * 1024
 _MOST = 64
@@ -48,6 +48,7 @@ _RESOURCES: Final = frozenset(
 _GROUPS: Final = frozenset(
     {"*", _RBAC.partition("/")[0], "certificates.k8s.io", "admissionregistration.k8s.io"}
 )
+_AGGREGATES: Final = "rbac.authorization.k8s.io/aggregate-to-"
 _BUILT_IN: Final = ("RoleBinding", "Role", "extension-apiserver-authentication-reader")
 """Reads one ConfigMap with which servers know callers of the API server."""
 _HOST_PATHS: Final = ("/var/lib/kubelet", "/dev", "/sys", "/run/udev", "/lib/modules")
@@ -63,6 +64,11 @@ _PODS: Final = ("containers", "initContainers", "ephemeralContainers")
 def artifact_name(provider: str) -> str:
     """Give the name of a cloud's file in the artifact list."""
     return f"cloud/{provider}"
+
+
+def kinds() -> tuple[tuple[str, str], ...]:
+    """Give every kind that may be in a list, with its apiVersion."""
+    return tuple(_KINDS.items())
 
 
 def check_objects(data: bytes) -> None:
@@ -101,6 +107,8 @@ def _items(data: bytes) -> list[dict[str, Any]]:
         metadata = item.get("metadata") if isinstance(item, dict) else None
         if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
             raise FormatError("cloud objects: an item without metadata.name")
+        if not isinstance(metadata.get("labels") or {}, dict):
+            raise FormatError(f"cloud objects: labels of {_name(item)} are no object")
         if not isinstance(item.get("kind"), str):
             raise FormatError(f"cloud objects: {_name(item)} has no kind")
     return items
@@ -123,7 +131,11 @@ def _of_object(item: dict[str, Any]) -> list[str]:
 def _of_role(item: dict[str, Any], where: str) -> list[str]:
     if item.get("aggregationRule") is not None:
         return [f"{where}: is made of other roles, expected rules of its own"]
-    findings = []
+    findings = [
+        f"{where}: label {str(label)[:80]}: its rules would become part of another role"
+        for label in item["metadata"].get("labels") or {}
+        if str(label).startswith(_AGGREGATES)
+    ]
     for rule in _objects(item, "rules", where):
         for field, forbidden in (
             ("verbs", _VERBS),

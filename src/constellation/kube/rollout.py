@@ -2,9 +2,10 @@
 
 `next_actions` looks at what is, and remembers nothing: killed at any step, the next look goes on.
 The order: etcd snapshot, ConfigMaps, control planes' static pods one by one, CoreDNS, RBAC, then
-nodes are replaced, control planes first. The version invariant (`violations`): no kubelet newer
-than an API server that it may reach, API servers at most one minor version apart. A control plane
-that is off counts with its old version until it is removed: it may come back.
+control planes are replaced, the cloud's components renewed, workers replaced. The version invariant
+(`violations`): no kubelet newer than an API server that it may reach, API servers at most one minor
+version apart. A control plane that is off counts with its old version until it is removed: it may
+come back.
 Source: design, section 11; Kubernetes, "Version Skew Policy".
 """
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONTROL_PLANE_SIZES",
     "Action",
+    "ApplyCloudObjects",
     "ApplyCoreDns",
     "ApplyRbac",
     "Bounds",
@@ -121,18 +123,22 @@ class NodeGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """Where to: the node image (SHA-256, hexadecimal), Kubernetes, and the groups."""
+    """Where to: the node image (SHA-256, hexadecimal), Kubernetes, and the groups.
+
+    `cloud_objects`: SHA-256 of the objects of the cloud's own components; empty: none shall run.
+    """
 
     image: str
     kubernetes: str
     groups: tuple[NodeGroup, ...]
+    cloud_objects: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """What is. `config_maps`, `core_dns` and `rbac` are the Kubernetes versions that they are of.
 
-    `snapshot`: an etcd snapshot was taken for this upgrade.
+    `snapshot`: an etcd snapshot was taken for this upgrade. `cloud_objects`: as in `Desired`.
     """
 
     nodes: tuple[NodeView, ...]
@@ -140,6 +146,7 @@ class Observed:
     config_maps: str
     core_dns: str
     rbac: str
+    cloud_objects: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +184,13 @@ class ApplyRbac:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyCloudObjects:
+    """Bring the cluster to the objects of its cloud's components; empty: take them away."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateNode:
     """Add a machine with the new image to a group."""
 
@@ -210,6 +224,7 @@ Action = (
     | UpgradeControlPlane
     | ApplyCoreDns
     | ApplyRbac
+    | ApplyCloudObjects
     | CreateNode
     | RemoveNode
     | Wait
@@ -332,6 +347,9 @@ def _replacements(observed: Observed, desired: Desired) -> tuple[Action, ...]:
         if actions:
             going = tuple(a for a in actions if not isinstance(a, Wait))
             return going or actions[:1]
+        # by the agent of the new image, and before workers need what the new list brings
+        if role is NodeRole.CONTROL_PLANE and observed.cloud_objects != desired.cloud_objects:
+            return (ApplyCloudObjects(digest=desired.cloud_objects),)
     return ()
 
 

@@ -12,6 +12,7 @@ from constellation.kube.membership import NodeRole
 from constellation.kube.node_names import node_name
 from constellation.kube.rollout import (
     Action,
+    ApplyCloudObjects,
     ApplyCoreDns,
     ApplyRbac,
     CreateNode,
@@ -59,6 +60,8 @@ def after(observed: Observed, action: Action, desired: Desired) -> Observed:
             return dataclasses.replace(observed, core_dns=version)
         case ApplyRbac(kubernetes=version):
             return dataclasses.replace(observed, rbac=version)
+        case ApplyCloudObjects(digest=digest):
+            return dataclasses.replace(observed, cloud_objects=digest)
         case UpgradeControlPlane(node=name, kubernetes=version):
             nodes = tuple(
                 dataclasses.replace(n, api_server=version) if n.name == name else n
@@ -93,7 +96,7 @@ def joined(
     )
 
 
-def describe(action: Action) -> tuple[str, str]:  # noqa: PLR0911 - one an action
+def describe(action: Action) -> tuple[str, str]:  # noqa: C901, PLR0911 - one an action
     """Put an action into words: the step's name, and what it does."""
     match action:
         case Snapshot():
@@ -106,6 +109,9 @@ def describe(action: Action) -> tuple[str, str]:  # noqa: PLR0911 - one an actio
             return "CoreDNS", f"the manifest of {version}"
         case ApplyRbac(kubernetes=version):
             return "RBAC", f"kubeadm's, of {version}"
+        case ApplyCloudObjects(digest=digest):
+            what = f"objects {digest[:12]} are applied" if digest else "its objects are removed"
+            return "cloud integration", what
         case CreateNode(group=group):
             return "create", f"a node of {group} with the new image"
         case RemoveNode(node=name):

@@ -24,12 +24,17 @@ _SHORT_S, _LONG_S = 20.0, 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentState:
-    """What a control plane obeys and runs; `api_server` is empty once it was retired."""
+    """What a control plane obeys and runs; `api_server` is empty once it was retired.
+
+    `cloud_objects`: SHA-256 of the objects of the cloud's components that it wants; empty: none,
+    None: it cannot say.
+    """
 
     policy_serial: int
     kubernetes: str
     api_server: str
     snapshot: bool
+    cloud_objects: str | None
 
 
 class UpgradeClient:
@@ -50,6 +55,7 @@ class UpgradeClient:
             kubernetes=reply.kubernetes_version,
             api_server=reply.api_server,
             snapshot=reply.snapshot,
+            cloud_objects=reply.cloud_objects if reply.HasField("cloud_objects") else None,
         )
 
     async def snapshot(self, *, serial: int, kubernetes: str) -> None:
@@ -71,6 +77,11 @@ class UpgradeClient:
         """Let the version's kubeadm make its RBAC."""
         async with self._stub() as stub:
             await stub.Rbac(_target(serial, kubernetes), timeout=_LONG_S)
+
+    async def cloud_objects(self, *, serial: int, kubernetes: str) -> None:
+        """Bring the cluster to the objects of its cloud's components, as the policy wants them."""
+        async with self._stub() as stub:
+            await stub.CloudObjects(_target(serial, kubernetes), timeout=_LONG_S)
 
     async def retire(self, *, node: str) -> None:
         """End the API server of this node, which is called `node`, for good."""

@@ -44,9 +44,9 @@ def environment() -> dict[str, str]:
     }
 
 
-async def kubectl(*words: str, kubeconfig: Path, stdin: bytes = b"") -> None:
-    """Run kubectl. Raises Unavailable with the end of its output."""
-    await run(
+async def kubectl(*words: str, kubeconfig: Path, stdin: bytes = b"") -> bytes:
+    """Run kubectl; gives what it printed. Raises Unavailable with the end of its output."""
+    finished = await run(
         units.BIN_DIR / "kubectl",
         "--kubeconfig",
         kubeconfig,
@@ -55,6 +55,7 @@ async def kubectl(*words: str, kubeconfig: Path, stdin: bytes = b"") -> None:
         env=environment(),
         stdin=stdin,
     )
+    return finished.stdout
 
 
 async def apply_objects(objects: bytes, *, kubeconfig: Path) -> None:

@@ -3,7 +3,8 @@
 `accept_policy` judges a policy that follows the kept one, by the rules that the CLI made it with
 and on a release that the judge verified itself. `confirm_policy` asks what can be asked without the
 policy before: by a control plane that joins, or that missed some. The owner alone speaks for what
-no release can say: `slots`, `platform`, `provider_access`, `artifact_sources`. Pure.
+no release can say: `slots`, `platform`, `provider_access`, `artifact_sources`,
+`cloud_integration`. Pure.
 Source: design, sections 3 and 6.
 """
 

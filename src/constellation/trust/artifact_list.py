@@ -65,6 +65,17 @@ class ArtifactList:
                 return artifact
         raise FormatError(f"artifact list of {self.kubernetes_version}: no {name}")
 
+    def objects(self, name: str) -> Artifact:
+        """Give the artifact of that name, which is Kubernetes objects.
+
+        Raises:
+            FormatError: the list has none, or it is something else.
+        """
+        found = self.get(name)
+        if found.kind is not ArtifactKind.OBJECTS:
+            raise FormatError(f"artifact list: {found.name} is {found.kind}, expected objects")
+        return found
+
     def of_kind(self, kind: ArtifactKind) -> tuple[Artifact, ...]:
         """Give the artifacts of one kind, in the list's order."""
         return tuple(a for a in self.artifacts if a.kind is kind)

@@ -123,8 +123,9 @@ class ClusterPolicy:
     variant has neither. `slots`: how many nodes of a group may live at once; a group that is not
     named has what `init` said. `provider_access`: what control planes ask the provider's API with
     from now on, sealed for them (`trust.sealed_access`); empty: what they have. `artifact_sources`:
-    where nodes may fetch what the lists name, in turn (`trust.artifact_sources`). For the four the
-    owner alone speaks.
+    where nodes may fetch what the lists name, in turn (`trust.artifact_sources`).
+    `cloud_integration`: whether the cloud's own components that a list names run in the cluster.
+    For the five the owner alone speaks.
     """
 
     cluster_id: bytes
@@ -140,6 +141,7 @@ class ClusterPolicy:
     slots: dict[str, int] = field(default_factory=dict)
     provider_access: bytes = b""
     artifact_sources: tuple[str, ...] = ()
+    cloud_integration: bool = False
 
     def __post_init__(self) -> None:
         if len(self.cluster_id) != CLUSTER_ID_BYTES:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from constellation.kube.membership import NodeRole
 from constellation.kube.rollout import (
+    ApplyCloudObjects,
     ApplyCoreDns,
     ApplyRbac,
     CreateNode,
@@ -111,6 +112,26 @@ def test_an_image_alone_touches_no_static_pod(planes: int) -> None:
     steps = steps_to_the_end(cluster(planes, 1), desired(planes, 1, kubernetes=OLD))
     assert {type(s) for s in steps} == {CreateNode, RemoveNode}
     assert len(steps) == 2 * (planes + 1)
+
+
+def test_the_clouds_components_are_renewed_after_the_control_planes_and_before_workers() -> None:
+    wanted = dataclasses.replace(desired(), cloud_objects="ab" * 32)
+    steps = steps_to_the_end(cluster(cloud_objects="cd" * 32), wanted)
+    (place,) = (i for i, step in enumerate(steps) if isinstance(step, ApplyCloudObjects))
+    assert {s.node for s in steps[:place] if isinstance(s, RemoveNode)} == {
+        f"{PLANES}-{i}" for i in range(3)
+    }
+    assert {s.node for s in steps[place:] if isinstance(s, RemoveNode)} == {
+        f"{WORKERS}-{i}" for i in range(2)
+    }
+
+
+@pytest.mark.parametrize(("there", "wanted"), [("", "ab" * 32), ("ab" * 32, "")])
+def test_components_alone_replace_no_node(there: str, wanted: str) -> None:
+    aim = dataclasses.replace(desired(kubernetes=OLD), image="old", cloud_objects=wanted)
+    assert steps_to_the_end(cluster(cloud_objects=there), aim) == (
+        ApplyCloudObjects(digest=wanted),
+    )
 
 
 def test_a_cluster_as_desired_needs_nothing() -> None:

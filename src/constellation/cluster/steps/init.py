@@ -248,6 +248,7 @@ def _with_policy(
         platform=state.platform,
         slots={name: group.most for name, group in context.config.node_groups.items()},
         artifact_sources=context.config.artifacts.sources,
+        cloud_integration=context.config.provider.wants_integration,
     )
     return dataclasses.replace(
         state, policy=sign_policy(policy, secrets.owner_key), policy_serial=policy.serial

@@ -35,6 +35,10 @@ class UpgradeAgentBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def CloudObjects(self, stream: 'grpclib.server.Stream[constellation.rpc.stubs.upgrade_pb2.Target, constellation.rpc.stubs.upgrade_pb2.Done]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def Retire(self, stream: 'grpclib.server.Stream[constellation.rpc.stubs.upgrade_pb2.RetireRequest, constellation.rpc.stubs.upgrade_pb2.Done]') -> None:
         pass
 
@@ -66,6 +70,12 @@ class UpgradeAgentBase(abc.ABC):
             ),
             '/constellation.upgrade.v1.UpgradeAgent/Rbac': grpclib.const.Handler(
                 self.Rbac,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                constellation.rpc.stubs.upgrade_pb2.Target,
+                constellation.rpc.stubs.upgrade_pb2.Done,
+            ),
+            '/constellation.upgrade.v1.UpgradeAgent/CloudObjects': grpclib.const.Handler(
+                self.CloudObjects,
                 grpclib.const.Cardinality.UNARY_UNARY,
                 constellation.rpc.stubs.upgrade_pb2.Target,
                 constellation.rpc.stubs.upgrade_pb2.Done,
@@ -109,6 +119,12 @@ class UpgradeAgentStub:
         self.Rbac = grpclib.client.UnaryUnaryMethod(
             channel,
             '/constellation.upgrade.v1.UpgradeAgent/Rbac',
+            constellation.rpc.stubs.upgrade_pb2.Target,
+            constellation.rpc.stubs.upgrade_pb2.Done,
+        )
+        self.CloudObjects = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/constellation.upgrade.v1.UpgradeAgent/CloudObjects',
             constellation.rpc.stubs.upgrade_pb2.Target,
             constellation.rpc.stubs.upgrade_pb2.Done,
         )

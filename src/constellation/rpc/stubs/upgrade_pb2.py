@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rupgrade.proto\x12\x18\x63onstellation.upgrade.v1\";\n\x06Target\x12\x15\n\rpolicy_serial\x18\x01 \x01(\x04\x12\x1a\n\x12kubernetes_version\x18\x02 \x01(\t\"f\n\x0b\x44\x65scription\x12\x15\n\rpolicy_serial\x18\x01 \x01(\x04\x12\x1a\n\x12kubernetes_version\x18\x02 \x01(\t\x12\x12\n\napi_server\x18\x03 \x01(\t\x12\x10\n\x08snapshot\x18\x04 \x01(\x08\"\x1d\n\rRetireRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x06\n\x04\x44one2\xe8\x03\n\x0cUpgradeAgent\x12S\n\x08\x44\x65scribe\x12 .constellation.upgrade.v1.Target\x1a%.constellation.upgrade.v1.Description\x12L\n\x08Snapshot\x12 .constellation.upgrade.v1.Target\x1a\x1e.constellation.upgrade.v1.Done\x12K\n\x07Upgrade\x12 .constellation.upgrade.v1.Target\x1a\x1e.constellation.upgrade.v1.Done\x12K\n\x07\x43oreDns\x12 .constellation.upgrade.v1.Target\x1a\x1e.constellation.upgrade.v1.Done\x12H\n\x04Rbac\x12 .constellation.upgrade.v1.Target\x1a\x1e.constellation.upgrade.v1.Done\x12Q\n\x06Retire\x12\'.constellation.upgrade.v1.RetireRequest\x1a\x1e.constellation.upgrade.v1.Doneb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rupgrade.proto\x12\x18\x63onstellation.upgrade.v1\";\n\x06Target\x12\x15\n\rpolicy_serial\x18\x01 \x01(\x04\x12\x1a\n\x12kubernetes_version\x18\x02 \x01(\t\"\x94\x01\n\x0b\x44\x65scription\x12\x15\n\rpolicy_serial\x18\x01 \x01(\x04\x12\x1a\n\x12kubernetes_version\x18\x02 \x01(\t\x12\x12\n\napi_server\x18\x03 \x01(\t\x12\x10\n\x08snapshot\x18\x04 \x01(\x08\x12\x1a\n\rcloud_objects\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_cloud_objects\"\x1d\n\rRetireRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x06\n\x04\x44one2\xba\x04\n\x0cUpgradeAgent\x12S\n\x08\x44\x65scribe\x12 .constellation.upgrade.v1.Target\x1a%.constellation.upgrade.v1.Description\x12L\n\x08Snapshot\x12 .constellation.upgrade.v1.Target\x1a\x1e.constellation.upgrade.v1.Done\x12K\n\x07Upgrade\x12 .constellation.upgrade.v1.Target\x1a\x1e.constellation.upgrade.v1.Done\x12K\n\x07\x43oreDns\x12 .constellation.upgrade.v1.Target\x1a\x1e.constellation.upgrade.v1.Done\x12H\n\x04Rbac\x12 .constellation.upgrade.v1.Target\x1a\x1e.constellation.upgrade.v1.Done\x12P\n\x0c\x43loudObjects\x12 .constellation.upgrade.v1.Target\x1a\x1e.constellation.upgrade.v1.Done\x12Q\n\x06Retire\x12\'.constellation.upgrade.v1.RetireRequest\x1a\x1e.constellation.upgrade.v1.Doneb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TARGET']._serialized_start=43
   _globals['_TARGET']._serialized_end=102
-  _globals['_DESCRIPTION']._serialized_start=104
-  _globals['_DESCRIPTION']._serialized_end=206
-  _globals['_RETIREREQUEST']._serialized_start=208
-  _globals['_RETIREREQUEST']._serialized_end=237
-  _globals['_DONE']._serialized_start=239
-  _globals['_DONE']._serialized_end=245
-  _globals['_UPGRADEAGENT']._serialized_start=248
-  _globals['_UPGRADEAGENT']._serialized_end=736
+  _globals['_DESCRIPTION']._serialized_start=105
+  _globals['_DESCRIPTION']._serialized_end=253
+  _globals['_RETIREREQUEST']._serialized_start=255
+  _globals['_RETIREREQUEST']._serialized_end=284
+  _globals['_DONE']._serialized_start=286
+  _globals['_DONE']._serialized_end=292
+  _globals['_UPGRADEAGENT']._serialized_start=295
+  _globals['_UPGRADEAGENT']._serialized_end=865
 # @@protoc_insertion_point(module_scope)

@@ -190,10 +190,7 @@ def cloud_artifact(
     """
     if not plan.cloud_integration:
         return None
-    found = artifacts.get(artifact_name(provider))
-    if found.kind is not ArtifactKind.OBJECTS:
-        raise FormatError(f"artifact list: {found.name} is {found.kind}, expected objects")
-    return found
+    return artifacts.objects(artifact_name(provider))
 
 
 def check_policy(
@@ -203,7 +200,7 @@ def check_policy(
     plan: init_pb2.ClusterPlan,
     artifacts: ArtifactList,
 ) -> None:
-    """Check that the verified policy is about this run: join key, version, artifacts, services.
+    """Check that the verified policy is about this run: join key, version, artifacts, components.
 
     Raises:
         Rejected: with everything that differs.
@@ -222,6 +219,8 @@ def check_policy(
         findings.append(
             f"cluster policy: artifact list {wanted.hex()}, the plan's has {found.hex()}"
         )
+    if policy.cloud_integration != plan.cloud_integration:
+        findings.append("cluster policy: its word on the cloud's components is not the plan's")
     bundles = {bytes.fromhex(a.sha256) for a in artifacts.of_kind(ArtifactKind.ARCHIVE)}
     if policy.services_bundle not in bundles:
         findings.append(

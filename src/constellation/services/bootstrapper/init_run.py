@@ -24,6 +24,7 @@ from constellation.kube.node_record import NodeRecord, dump_node_record
 from constellation.kube.peers import sign_peers
 from constellation.providers.select import check_access
 from constellation.services.bootstrapper import first_node, kubernetes, node_keys, runtime
+from constellation.services.cloud_components import apply_components
 from constellation.services.steps import Step
 from constellation.trust import artifact_list
 from constellation.trust.cluster_policy import verify_policy
@@ -266,7 +267,12 @@ class InitRun:
             return ()
 
         async def apply() -> None:
-            await kubernetes.apply_cloud_objects(cloud, shelf=self._shelf, paths=self._paths)
+            await apply_components(
+                cloud,
+                provider=self._paths.provider,
+                shelf=self._shelf,
+                kubeconfig=self._paths.admin,
+            )
 
         return (Step(name="cloud integration", do=apply),)
 

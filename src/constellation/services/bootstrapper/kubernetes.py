@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from constellation.base.files import write_atomic
 from constellation.base.retry import until_available
-from constellation.kube import api_server, cloud_objects, cluster_release, kubeadm, units
+from constellation.kube import api_server, cluster_release, kubeadm, units
 from constellation.kube.kubeconfigs import kubelet_kubeconfig
 from constellation.kube.membership import NodeRole
 from constellation.kube.objects import cluster_dns_address, first_objects
 from constellation.providers.select import balancer_notices_s
-from constellation.services import artifacts, node_tools
+from constellation.services import node_tools
 from constellation.services.api_identities import ApiIdentities
 from constellation.services.bootstrapper.runtime import RESOLV_CONF, cgroup_version
 
@@ -22,12 +21,9 @@ if TYPE_CHECKING:
     from constellation.kube.node_record import NodeRecord
     from constellation.kube.rollout import NodeGroup
     from constellation.providers.placement import Placement
-    from constellation.services.artifact_shelf import Shelf
     from constellation.services.bootstrapper.paths import Paths
-    from constellation.trust.artifact_list import Artifact
 
 __all__ = [
-    "apply_cloud_objects",
     "apply_first_objects",
     "apply_groups",
     "cluster_settings",
@@ -182,24 +178,6 @@ async def apply_first_objects(*, service_cidr: str, kubernetes: str, paths: Path
 async def apply_groups(groups: tuple[NodeGroup, ...], *, paths: Paths) -> None:
     """Create the objects of groups that an autoscaler may move; the operator makes the others."""
     await node_tools.apply_objects(cluster_release.group_objects(groups), kubeconfig=paths.admin)
-
-
-async def apply_cloud_objects(artifact: Artifact, *, shelf: Shelf, paths: Paths) -> None:
-    """Create the components of this cloud, of the file that was hashed and checked.
-
-    Raises:
-        Rejected: it is another file, or has what may not be (`cloud_objects.check_objects`).
-        FalseArtifact, Unavailable: as `Shelf.have` does.
-    """
-    await shelf.have((artifact,))
-    data = await asyncio.to_thread(
-        artifacts.read_checked,
-        artifact,
-        store=shelf.store,
-        max_bytes=cloud_objects.MAX_BYTES,
-    )
-    cloud_objects.check_objects(data)
-    await node_tools.apply_objects(data, kubeconfig=paths.admin)
 
 
 async def _phase(verb: str, phase: tuple[str, ...], *, config: Path) -> None:

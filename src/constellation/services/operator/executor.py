@@ -15,6 +15,7 @@ from constellation.base.errors import ConstellationError
 from constellation.kube.cluster_release import Order, OrderKind
 from constellation.kube.membership import NodeRole
 from constellation.kube.rollout import (
+    ApplyCloudObjects,
     ApplyCoreDns,
     ApplyRbac,
     CreateNode,
@@ -118,6 +119,10 @@ class Executor:
                 self._run("CoreDNS", _quietly(lambda: world.core_dns(serial, wanted)))
             case ApplyRbac():
                 self._run("RBAC", _quietly(lambda: world.rbac(serial, wanted)))
+            case ApplyCloudObjects():
+                self._run(
+                    "cloud integration", _quietly(lambda: world.cloud_objects(serial, wanted))
+                )
             case _:
                 pass
 

@@ -39,11 +39,15 @@ class KubeNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components:
-    """Which Kubernetes versions the parts that belong to no node are of."""
+    """Which Kubernetes versions the parts that belong to no node are of.
+
+    `cloud_objects`: SHA-256 of the objects of the cloud's components; empty: none.
+    """
 
     config_maps: str
     core_dns: str
     rbac: str
+    cloud_objects: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,9 @@ class Facts:
     """One look.
 
     `api_servers`: versions by address, of those that answer; `refusals`: why JoinService refused an
-    instance last, by its id; `snapshot`: whether this node's agent has one for the policy.
+    instance last, by its id; `snapshot`: whether this node's agent has one for the policy;
+    `wanted_objects`: those of the cloud's components that the policy wants, None: the agent does
+    not say.
     """
 
     me: str
@@ -67,3 +73,4 @@ class Facts:
     groups: tuple[NodeGroup, ...]
     orders: Mapping[str, Order]
     reports: Mapping[str, Report]
+    wanted_objects: str | None = None

@@ -23,6 +23,7 @@ from lightkube.types import PatchType
 
 from constellation.base.errors import Conflict, FormatError
 from constellation.kube.client import raise_ours, status_of
+from constellation.kube.cloud_ownership import DIGEST_ANNOTATION
 from constellation.kube.cluster_release import (
     API_GROUP,
     API_VERSION,
@@ -179,7 +180,12 @@ class Kubernetes:
                 dns = noted.get(KUBERNETES_ANNOTATION, version)
             except ApiError as error:
                 _unless(HTTPStatus.NOT_FOUND, error)
-        return Components(config_maps=version, core_dns=dns, rbac=marks.get(_RBAC_MARK, version))
+        return Components(
+            config_maps=version,
+            core_dns=dns,
+            rbac=marks.get(_RBAC_MARK, version),
+            cloud_objects=marks.get(DIGEST_ANNOTATION, ""),
+        )
 
     async def set_config_maps(self, kubernetes: str) -> None:
         """Set `kubernetesVersion`; RBAC stays marked with the version that it is of."""

@@ -97,6 +97,10 @@ class World(Protocol):
         """Let this node's agent apply kubeadm's RBAC, and note its version."""
         ...
 
+    async def cloud_objects(self, serial: int, kubernetes: str) -> None:
+        """Let this node's agent renew the objects of the cloud's components."""
+        ...
+
     async def order(self, node: str, order: Order | None) -> None:
         """Tell a control plane's own operator what to do; None takes it back, with its report."""
         ...

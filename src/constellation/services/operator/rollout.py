@@ -62,10 +62,12 @@ def _plan(facts: Facts, nodes: tuple[NodeView, ...], memory: Memory) -> tuple[Ac
         return (Stop(why="the cluster policy accepts no image without an end"),)
     if stop := _other_image(facts, memory, wanted=image):
         return (stop,)
+    there = facts.components.cloud_objects
     desired = Desired(
         image=image.hex(),
         kubernetes=facts.policy.kubernetes_version,
         groups=(*facts.groups, *missing_groups(facts)),
+        cloud_objects=there if facts.wanted_objects is None else facts.wanted_objects,
     )
     observed = Observed(
         nodes=nodes,
@@ -73,6 +75,7 @@ def _plan(facts: Facts, nodes: tuple[NodeView, ...], memory: Memory) -> tuple[Ac
         config_maps=facts.components.config_maps,
         core_dns=facts.components.core_dns,
         rbac=facts.components.rbac,
+        cloud_objects=there,
     )
     return _abandoned(nodes, desired) or next_actions(observed, desired)
 

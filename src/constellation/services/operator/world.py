@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from constellation.kube.membership import Membership
     from constellation.kube.rollout import NodeGroup
     from constellation.providers.protocols import NodeGroups
-    from constellation.rpc.upgrade_client import UpgradeClient
+    from constellation.rpc.upgrade_client import AgentState, UpgradeClient
     from constellation.services.kept_policy import KeptPolicy
     from constellation.services.operator.kubernetes import Kubernetes
     from constellation.services.operator.ports import Pod
@@ -62,6 +62,7 @@ class RealWorld:
         nodes = await self._kubernetes.nodes()
         etcd = await self._etcd.members()
         orders, reports = await self._kubernetes.orders()
+        agent = await self._of_agent(policy)
         ready = {n.name for n in nodes if n.ready}
         placed = {m.instance_id for m in membership.nodes if m.name in ready}
         refusals: dict[str, str] = {}
@@ -77,10 +78,11 @@ class RealWorld:
             api_servers=await self._api_servers(membership),
             refusals=refusals,
             components=await self._kubernetes.components(),
-            snapshot=await self._has_snapshot(policy),
+            snapshot=agent is not None and agent.snapshot,
             groups=await self._kubernetes.groups(),
             orders=orders,
             reports=reports,
+            wanted_objects=None if agent is None else agent.cloud_objects,
         )
 
     async def mark_leaving(self, node: str) -> None:
@@ -152,6 +154,10 @@ class RealWorld:
         await self._agent.rbac(serial=serial, kubernetes=kubernetes)
         await self._kubernetes.mark_rbac(kubernetes)
 
+    async def cloud_objects(self, serial: int, kubernetes: str) -> None:
+        """Renew the cloud's components."""
+        await self._agent.cloud_objects(serial=serial, kubernetes=kubernetes)
+
     async def order(self, node: str, order: Order | None) -> None:
         """Write an order."""
         await self._kubernetes.order(node, order)
@@ -221,12 +227,13 @@ class RealWorld:
         answers = await asyncio.gather(*(one(address) for address in planes))
         return {address: version for address, version in answers if version}
 
-    async def _has_snapshot(self, policy: ClusterPolicy) -> bool:
+    async def _of_agent(self, policy: ClusterPolicy) -> AgentState | None:
+        """Ask what this node's agent obeys and has; None: nothing of this policy."""
         try:
             state = await self._agent.describe()
-        except ConstellationError:  # whoever asks it for one is told why it cannot
-            return False
-        return state.snapshot and state.policy_serial == policy.serial
+        except ConstellationError:  # whoever asks it for something is told why it cannot
+            return None
+        return state if state.policy_serial == policy.serial else None
 
 
 class OwnOrders:

@@ -10,7 +10,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from constellation.base.errors import Conflict, Unavailable
+from constellation.base.errors import Conflict, ConstellationError, Unavailable
 from constellation.base.file_server import lookup
 from constellation.base.files import write_atomic
 from constellation.base.proc import run
@@ -18,10 +18,12 @@ from constellation.base.retry import until_available
 from constellation.kube import api_server, containerd, kubeadm, units
 from constellation.kube.objects import first_objects
 from constellation.services import node_tools
+from constellation.services.cloud_components import apply_components
 from constellation.services.steps import Step, StepBook, run_steps
 from constellation.services.upgradeagent import manifests
 from constellation.services.upgradeagent.judge import (
     Target,
+    judge_components,
     judge_list,
     judge_target,
     judge_version,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from constellation.kube.node_record import NodeRecord
     from constellation.services.artifact_shelf import Shelf
     from constellation.services.upgradeagent.paths import Paths
-    from constellation.trust.artifact_list import ArtifactList
+    from constellation.trust.artifact_list import Artifact, ArtifactList
     from constellation.trust.cluster_policy import ClusterPolicy
 
 __all__ = ["Agent", "Policies", "Snapshots"]
@@ -93,6 +95,7 @@ class Agent:
         self._record, self._policies, self._etcd, self._paths = record, policies, etcd, paths
         self._settle, self._api_port, self._ask = settle, api_port, ask
         self._turn = asyncio.Lock()
+        self._known: tuple[bytes, Artifact] | None = None  # of the list with this digest
 
     @property
     def node(self) -> str:
@@ -114,6 +117,18 @@ class Agent:
     def describe(self) -> tuple[ClusterPolicy, str]:
         """Give the kept policy, and the version of this node's API server (empty: retired)."""
         return self._policies.verified(), manifests.api_server_version(self._paths)
+
+    def components(self) -> str | None:
+        """Give the SHA-256 of the objects of the cloud's components that the policy wants.
+
+        Empty where the owner wants none; None where the list that names them is not here.
+        """
+        try:
+            artifact = self._components(self._policies.verified())
+        except ConstellationError as error:
+            _log.warning("the cloud's components are not known", extra={"reason": str(error)})
+            return None
+        return "" if artifact is None else artifact.sha256
 
     def has_snapshot(self, serial: int) -> bool:
         """Say whether a snapshot was taken here for that policy."""
@@ -166,6 +181,18 @@ class Agent:
                 kubeconfig=self._paths.admin,
             )
 
+    async def cloud_objects(self, target: Target) -> None:
+        """Bring the cluster to the components of its cloud that the policy wants, or to none."""
+        async with self._turn:
+            policy = self._policies.verified()
+            judge_target(target, policy=policy)
+            await apply_components(
+                self._components(policy),
+                provider=self._record.provider,
+                shelf=self._shelf(policy),
+                kubeconfig=self._paths.admin,
+            )
+
     async def rbac(self, target: Target) -> None:
         """Let the version's kubeadm make its RBAC, then delete what lets token holders join."""
         async with self._turn:
@@ -205,6 +232,19 @@ class Agent:
                 raise Unavailable("the API server of this node still answers")
 
             await until_available(gone, deadline_s=_GONE_S, longest_pause_s=0.5)
+
+    def _components(self, policy: ClusterPolicy) -> Artifact | None:
+        """Find the objects in the list that was signed for; a list is read once."""
+        if not policy.cloud_integration:
+            return None
+        version = policy.kubernetes_version
+        digest = policy.artifact_lists[version]
+        if self._known is None or self._known[0] != digest:
+            target = Target(policy_serial=policy.serial, kubernetes=version)
+            data = self._policies.artifact_list(version)
+            listed = judge_list(data, target=target, policy=policy)
+            self._known = digest, judge_components(listed, provider=self._record.provider)
+        return self._known[1]
 
     def _shelf(self, policy: ClusterPolicy) -> Shelf:
         """Give this node's artifacts, from where the owner's policy says."""

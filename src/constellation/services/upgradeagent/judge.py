@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Conflict, FormatError, Rejected
+from constellation.kube.cloud_objects import artifact_name
 from constellation.kube.rollout import version_order
 from constellation.trust import artifact_list
 from constellation.trust.artifact_list import ArtifactKind
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from constellation.trust.artifact_list import Artifact, ArtifactList
     from constellation.trust.cluster_policy import ClusterPolicy
 
-__all__ = ["Target", "image_tag", "judge_list", "judge_target", "judge_version", "needed"]
+__all__ = [
+    "Target",
+    "image_tag",
+    "judge_components",
+    "judge_list",
+    "judge_target",
+    "judge_version",
+    "needed",
+]
 
 _IMAGE = re.compile(
     r"""^\s*-?\s*image:\s*["']?[^\s"']+:([A-Za-z0-9._-]{1,100})["']?\s*$""", re.MULTILINE
@@ -69,6 +78,15 @@ def judge_list(data: bytes, *, target: Target, policy: ClusterPolicy) -> Artifac
     if listed.kubernetes_version != target.kubernetes:
         raise FormatError(f"artifact list of {listed.kubernetes_version}, want {target.kubernetes}")
     return listed
+
+
+def judge_components(listed: ArtifactList, *, provider: str) -> Artifact:
+    """Give the objects of the cloud's own components, of a list that was judged.
+
+    Raises:
+        FormatError: the owner wants them, and the list does not name them.
+    """
+    return listed.objects(artifact_name(provider))
 
 
 def judge_version(running: str, *, target: Target) -> None:

@@ -44,12 +44,14 @@ class UpgradeService(UpgradeAgentBase):
         with raise_status():
             policy, api_server = self._agent.describe()
             snapshot = self._agent.has_snapshot(policy.serial)
+            components = await asyncio.to_thread(self._agent.components)
         await stream.send_message(
             pb.Description(
                 policy_serial=policy.serial,
                 kubernetes_version=policy.kubernetes_version,
                 api_server=api_server,
                 snapshot=snapshot,
+                cloud_objects=components,
             )
         )
 
@@ -68,6 +70,10 @@ class UpgradeService(UpgradeAgentBase):
     async def Rbac(self, stream: Stream[pb.Target, pb.Done]) -> None:  # noqa: N802
         """Apply kubeadm's RBAC."""
         await self._run(stream, self._agent.rbac)
+
+    async def CloudObjects(self, stream: Stream[pb.Target, pb.Done]) -> None:  # noqa: N802
+        """Bring the cluster to the objects of its cloud's components."""
+        await self._run(stream, self._agent.cloud_objects)
 
     async def Retire(self, stream: Stream[pb.RetireRequest, pb.Done]) -> None:  # noqa: N802
         """End this node's API server for good."""

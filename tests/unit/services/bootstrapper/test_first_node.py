@@ -141,6 +141,7 @@ def test_a_policy_about_this_run_is_taken() -> None:
     [
         (replace(POLICY, join_public_key=b"other"), "another join key"),
         (replace(POLICY, services_bundle=bytes(32)), "services bundle"),
+        (replace(POLICY, cloud_integration=True), "the cloud's components"),
         (replace(POLICY, artifact_lists={"v1.36.2": bytes(32)}), "artifact list"),
         (
             replace(

@@ -37,7 +37,11 @@ class _Side:
         if self.unreadable:
             raise FormatError("static pod: 0 image tags, want one")
         return AgentState(
-            policy_serial=2, kubernetes="v1.36.2", api_server=self.api_server, snapshot=False
+            policy_serial=2,
+            kubernetes="v1.36.2",
+            api_server=self.api_server,
+            snapshot=False,
+            cloud_objects=None,
         )
 
     async def upgrade(self, *, serial: int, kubernetes: str) -> None:
