@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,16 +47,12 @@ class Workspace:
         return next(line.split()[1] for line in state.splitlines() if line.startswith("uid:"))
 
     def constellation(
-        self, *arguments: str, timeout_s: float = 600
+        self, *arguments: str, timeout_s: float = 600, within: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run the command line tool as a user does, from this clone."""
+        """Run the command line tool as a user does, from this clone; `within`: words before it."""
         return subprocess.run(
-            [sys.executable, "-m", "constellation.cli.main", "-C", str(self.folder), *arguments],
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT / "src"),
-                **({"XDG_CACHE_HOME": str(self.cache)} if self.cache else {}),
-            },
+            [*within, *self._words(arguments)],
+            env=self._environment,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -62,6 +60,37 @@ class Workspace:
             timeout=timeout_s,
             check=False,
         )
+
+    @contextlib.contextmanager
+    def begin(
+        self, *arguments: str, limit_s: float, stderr: int = subprocess.DEVNULL
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Start the command line tool; it is killed after `limit_s`, or when the block ends."""
+        with subprocess.Popen(
+            self._words(arguments),
+            env=self._environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            text=True,
+        ) as process:
+            timer = threading.Timer(limit_s, process.kill)
+            timer.start()
+            try:
+                yield process
+            finally:
+                timer.cancel()
+                process.kill()
+
+    def _words(self, arguments: tuple[str, ...]) -> list[str]:
+        tool = (sys.executable, "-m", "constellation.cli.main")
+        return [*tool, "-C", str(self.folder), *arguments]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        cache = {"XDG_CACHE_HOME": str(self.cache)} if self.cache else {}
+        return {**os.environ, "PYTHONPATH": str(ROOT / "src"), **cache}
 
     def kubectl(
         self, *arguments: str, stdin: str = "", timeout_s: float = 120

@@ -9,9 +9,7 @@ long each took. The short form in `make test` is `test_interrupted_init.py`.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,18 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.config.state import read_state
-from tests.cluster.conftest import ROOT, Workspace
+from tests.cluster.conftest import Workspace
 from tests.cluster.machines import inside, machine_by_id, power
 from tests.fakes.node_rim import NodeRim
 from tests.scenarios.test_interrupted_nodes import Founding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-__all__ = ["HOW", "begin", "create", "interrupted"]
+__all__ = ["HOW", "LIMIT_S", "create", "interrupted"]
 
 _RESULTS = Path(__file__).resolve().with_suffix(".json")
-_LIMIT_S = 300
+LIMIT_S = 300
 _END_S = 60
 
 
@@ -94,26 +92,6 @@ HOW: dict[str, Callable[[Workspace, subprocess.Popen[str]], None]] = {
 }
 
 
-@contextlib.contextmanager
-def begin(workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
-    """Start `init`; it is killed after some minutes, or when the block ends."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "constellation.cli.main", "-C", str(workspace.folder), "init"],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        timer = threading.Timer(_LIMIT_S, process.kill)
-        timer.start()
-        try:
-            yield process
-        finally:
-            timer.cancel()
-            process.kill()
-
-
 def interrupted(workspace: Workspace, how: str, *words: str) -> tuple[int, list[str], str]:
     """Run `init`, cut it off in a way of `HOW` when it says one of `words`.
 
@@ -121,7 +99,7 @@ def interrupted(workspace: Workspace, how: str, *words: str) -> tuple[int, list[
     by itself what became of its node.
     """
     said, cut = [], ""
-    with begin(workspace) as process:
+    with workspace.begin("init", limit_s=LIMIT_S, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         for line in process.stderr:
             said.append(line.strip())

@@ -135,7 +135,7 @@ def test_an_interrupted_init_completes_and_a_lost_learner_keeps_nobody_out(
         assert said[-2].endswith(" init")
         assert said[-1].endswith(f"-C {workspace.folder} terminate")
 
-    with interruptions.begin(workspace):
+    with workspace.begin("init", limit_s=interruptions.LIMIT_S):
         lost, other = _destroy_first_learner(workspace)
         kept = machine(workspace, "control-plane").address
         # a third may be there already: the operator makes a machine in the lost one's place

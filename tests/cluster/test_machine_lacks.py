@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from ruamel.yaml import YAML
 
 from constellation.providers.local.infrastructure import workspaces
-from tests.cluster.conftest import ROOT, Workspace
+from tests.cluster.conftest import Workspace
 from tests.cluster.traces import traces
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 pytestmark = [
@@ -58,17 +57,8 @@ def refused(workspace: Workspace, done: subprocess.CompletedProcess[str], *words
 def with_full_disk(workspace: Workspace, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command for which 64 MB are left below /var/lib."""
     script = 'mount -t tmpfs -o size=64m full /var/lib && exec "$@"'
-    return subprocess.run(
-        [
-            *("unshare", "--mount", "sh", "-c", script, "sh", sys.executable),
-            *("-m", "constellation.cli.main", "-C", str(workspace.folder), *words),
-        ],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    return workspace.constellation(
+        *words, timeout_s=120, within=("unshare", "--mount", "sh", "-c", script, "sh")
     )
 
 

@@ -26,10 +26,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 from constellation.config.workspace import cache_folder
 from constellation.config.writer import set_fields
 from constellation.providers.local.infrastructure import LocalInfrastructure
-from tests.cluster.conftest import ROOT, Workspace, eventually
+from tests.cluster.conftest import Workspace, eventually
 from tests.cluster.new_image import give_image
 from tests.cluster.probes import ApiProbe, ServiceProbe, WriteProbe
 from tests.cluster.second_release import publish_next, publish_second
@@ -162,20 +160,10 @@ def interrupted_and_back(workspace: Workspace, *, release: str, first: str) -> b
     """Interrupt `upgrade apply` when the first node has been replaced, and go back."""
     before = present(workspace)
     name(workspace, release=release, kubernetes=NEWER)
-    command = [sys.executable, "-m", "constellation.cli.main", "-C", str(workspace.folder)]
-    with subprocess.Popen(
-        [*command, "upgrade", "apply"],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    ) as going:
-        try:
-            assert eventually(lambda: not before <= present(workspace), seconds=WITHIN_S)
-            going.send_signal(signal.SIGINT)
-            assert going.wait(timeout=30) == INTERRUPTED
-        finally:
-            going.kill()
+    with workspace.begin("upgrade", "apply", limit_s=2 * WITHIN_S) as going:
+        assert eventually(lambda: not before <= present(workspace), seconds=WITHIN_S)
+        going.send_signal(signal.SIGINT)
+        assert going.wait(timeout=30) == INTERRUPTED
     replaced = before - present(workspace)
     say("interrupted; replaced so far:", *replaced)
     return rolled_back(workspace, to=first) and bool(replaced)
