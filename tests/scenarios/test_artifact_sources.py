@@ -66,8 +66,14 @@ async def test_one_that_was_cut_off_goes_on_and_then_follows_the_conf(owned: Own
         await follow_sources(context(owned, *OURS), owned.state)
     state = read_state(owned.workspace.state)
     assert state is not None
+    with pytest.raises(Unavailable):
+        await follow_sources(context(owned, *OURS), state)
     await owned.planes[2].start()
     owned.wait_s = 10
+    # the same command goes on: it says all that is wanted, and is not obeyed everywhere
+    state = await follow_sources(context(owned, *OURS), state)
+    assert {p.files.kept_policy().verified().artifact_sources for p in owned.planes} == {OURS}
+    assert state.policy_before is None
     state = await follow_sources(context(owned, OURS[1]), state)
     assert {p.files.kept_policy().verified().artifact_sources for p in owned.planes} == {OURS[1:]}
 

@@ -13,12 +13,10 @@ import os
 from typing import TYPE_CHECKING
 
 from constellation.base.errors import Untrusted
-from constellation.base.progress import Progress
-from constellation.cluster.current_policy import current_policy, next_serial
-from constellation.cluster.policy_hand_over import hand_over
+from constellation.cluster.current_policy import current_policy
+from constellation.cluster.policy_follows import follow
 from constellation.cluster.secrets import read_secrets
 from constellation.cluster.steps.machines import desired
-from constellation.trust.cluster_policy import sign_policy
 from constellation.trust.sealed_access import NONCE_BYTES, seal_access, unseal_access
 
 if TYPE_CHECKING:
@@ -42,19 +40,14 @@ async def follow_access(context: Context, state: State) -> State:
     """
     if context.node_access is None:
         return state
-    if state.policy_before is not None and state.policy is not None:
-        state = await hand_over(context, state, state.policy)
-    policy = current_policy(state)
-    owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
-    wanted = await context.node_access(state.uid, desired(context, state))
-    if _has(policy, wanted, owner):
-        return state
-    following = dataclasses.replace(policy, serial=next_serial(state, policy))
-    following = _sealed(following, wanted, owner)
-    context.report(Progress(step=_STEP, detail="control planes get another"))
-    state = await hand_over(context, state, sign_policy(following, owner.owner_key))
-    context.report(Progress(step=_STEP, detail="every control plane uses it", finished=True))
-    return state
+    return await follow(
+        context,
+        state,
+        changed=with_access,
+        step=_STEP,
+        begun="control planes get another",
+        done="every control plane uses it",
+    )
 
 
 async def with_access(context: Context, state: State, policy: ClusterPolicy) -> ClusterPolicy:

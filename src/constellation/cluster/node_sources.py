@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from constellation.base.errors import UserError
 from constellation.base.progress import Progress
-from constellation.cluster.current_policy import current_policy, next_serial
-from constellation.cluster.policy_hand_over import hand_over
-from constellation.cluster.secrets import read_secrets
-from constellation.trust.cluster_policy import sign_policy
+from constellation.cluster.current_policy import current_policy
+from constellation.cluster.policy_follows import follow
 
 if TYPE_CHECKING:
     from constellation.cluster.context import Context
     from constellation.config.state import State
+    from constellation.trust.cluster_policy import ClusterPolicy
 
 __all__ = ["demand_source", "follow_sources", "lacks_source", "sources_differ", "warn_without"]
 
@@ -66,18 +65,18 @@ async def follow_sources(context: Context, state: State) -> State:
     Raises:
         Unavailable: not every control plane obeys it yet; the same command goes on.
     """
-    if not sources_differ(context, state):
+    if state.policy is None:
         return state
-    if state.policy_before is not None and state.policy is not None:
-        state = await hand_over(context, state, state.policy)
-    policy = current_policy(state)
-    following = dataclasses.replace(
-        policy,
-        serial=next_serial(state, policy),
-        artifact_sources=context.config.artifacts.sources,
+    return await follow(
+        context,
+        state,
+        changed=_with_sources,
+        step=_STEP,
+        begun="nodes get others",
+        done="every control plane has them",
     )
-    owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
-    context.report(Progress(step=_STEP, detail="nodes get others"))
-    state = await hand_over(context, state, sign_policy(following, owner.owner_key))
-    context.report(Progress(step=_STEP, detail="every control plane has them", finished=True))
-    return state
+
+
+async def _with_sources(context: Context, state: State, policy: ClusterPolicy) -> ClusterPolicy:
+    del state
+    return dataclasses.replace(policy, artifact_sources=context.config.artifacts.sources)
