@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import re
 import tarfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,37 +34,45 @@ REGISTRY = "registry.example.com/team"
 _REFERENCE = re.compile(r"constellation\.internal/cloud/[a-z-]+:v[0-9.]+")
 
 
-@pytest.fixture
-async def packaged(tmp_path: Path) -> Lock:
-    """Give a lock for what the fake toolchain makes of the packaged modules."""
-    install_toolchain(tmp_path)
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A cache with what the fake toolchain made of the packaged modules, and a lock for it."""
+
+    cache: Path
+    lock: Lock
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build every cloud's components once."""
+    cache = tmp_path_factory.mktemp("cache")
+    install_toolchain(cache)
     clouds = {}
     for provider, recipe in CLOUDS.items():
-        made = await source.build_cloud(
+        building = source.build_cloud(
             recipe,
             modules=locks.artifacts_folder(),
             wheel=WHEEL,
             expected=None,
-            store=Store(tmp_path),
+            store=Store(cache),
             report=silent,
         )
-        clouds[provider] = CloudLock(source=made, why="for a test")
-    return dataclasses.replace(locks.load(), toolchain=WHEEL, clouds=clouds)
+        clouds[provider] = CloudLock(source=asyncio.run(building), why="for a test")
+    lock = dataclasses.replace(locks.load(), toolchain=WHEEL, clouds=clouds)
+    return Built(cache=cache, lock=lock)
 
 
-async def _ensure(
-    cache: Path, packaged: Lock, registry: str = REGISTRY, provider: str = "aws"
-) -> Component:
+async def _ensure(built: Built, registry: str = REGISTRY, provider: str = "aws") -> Component:
     return await ensure_component(
-        provider, registry=registry, cache=cache, report=silent, packaged=packaged
+        provider, registry=registry, cache=built.cache, report=silent, packaged=built.lock
     )
 
 
 @pytest.mark.parametrize("provider", CLOUDS)
 async def test_the_objects_name_the_image_of_each_archive_by_its_digest(
-    tmp_path: Path, packaged: Lock, provider: str
+    built: Built, provider: str
 ) -> None:
-    made = await _ensure(tmp_path, packaged, provider=provider)
+    made = await _ensure(built, provider=provider)
     for image, recipe in zip(made.images, CLOUDS[provider].images, strict=True):
         with tarfile.open(image.archive) as tar:
             file = tar.extractfile("index.json")
@@ -76,8 +86,8 @@ async def test_the_objects_name_the_image_of_each_archive_by_its_digest(
     assert used == {image.reference for image in made.images}
 
 
-async def test_the_digest_is_the_same_whatever_the_registry(tmp_path: Path, packaged: Lock) -> None:
-    here, there = [await _ensure(tmp_path, packaged, r) for r in (REGISTRY, "10.0.0.1:5000")]
+async def test_the_digest_is_the_same_whatever_the_registry(built: Built) -> None:
+    here, there = [await _ensure(built, r) for r in (REGISTRY, "10.0.0.1:5000")]
     for one, other in zip(here.images, there.images, strict=True):
         assert one.archive == other.archive
         assert one.reference.rpartition("@")[2] == other.reference.rpartition("@")[2]
@@ -85,10 +95,8 @@ async def test_the_digest_is_the_same_whatever_the_registry(tmp_path: Path, pack
 
 
 @pytest.mark.parametrize("provider", CLOUDS)
-async def test_the_objects_keep_the_rules_of_a_release(
-    tmp_path: Path, packaged: Lock, provider: str
-) -> None:
-    made = await _ensure(tmp_path, packaged, provider=provider)
+async def test_the_objects_keep_the_rules_of_a_release(built: Built, provider: str) -> None:
+    made = await _ensure(built, provider=provider)
     check_objects(made.objects)
     for pod in _pods(made.objects):
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -102,9 +110,9 @@ async def test_the_objects_keep_the_rules_of_a_release(
 
 
 async def test_the_controller_manager_of_aws_serves_nothing_and_deletes_nodes_alone(
-    tmp_path: Path, packaged: Lock
+    built: Built,
 ) -> None:
-    made = await _ensure(tmp_path, packaged)
+    made = await _ensure(built)
     name = "aws-cloud-controller-manager"
     (container,) = (c for c in _containers(made.objects) if c["name"] == name)
     assert "--secure-port=0" in container["args"]
@@ -120,28 +128,23 @@ async def test_the_controller_manager_of_aws_serves_nothing_and_deletes_nodes_al
 
 
 @pytest.mark.parametrize("provider", CLOUDS)
-async def test_another_program_than_the_locks_is_not_kept(
-    tmp_path: Path, packaged: Lock, provider: str
-) -> None:
+async def test_another_program_than_the_locks_is_not_kept(built: Built, provider: str) -> None:
     for program in (p for recipe in CLOUDS[provider].modules for p in recipe.programs):
-        wrong = packaged.clouds[provider].source | {
+        wrong = built.lock.clouds[provider].source | {
             program: LockedArtifact(sha256="0" * 64, size_bytes=1)
         }
-        cloud = dataclasses.replace(packaged.clouds[provider], source=wrong)
+        cloud = dataclasses.replace(built.lock.clouds[provider], source=wrong)
+        lock = dataclasses.replace(built.lock, clouds={provider: cloud})
         with pytest.raises(WrongDigest, match=program):
-            await _ensure(
-                tmp_path, dataclasses.replace(packaged, clouds={provider: cloud}), provider=provider
-            )
+            await _ensure(dataclasses.replace(built, lock=lock), provider=provider)
 
 
 @pytest.mark.parametrize(
     "registry", ["", "Registry.example.com", "registry/", "a b", "x/../y", "r.example\n", "-x"]
 )
-async def test_what_is_no_registry_is_refused(
-    tmp_path: Path, packaged: Lock, registry: str
-) -> None:
+async def test_what_is_no_registry_is_refused(built: Built, registry: str) -> None:
     with pytest.raises(UserError, match="expected a registry"):
-        await _ensure(tmp_path, packaged, registry)
+        await _ensure(built, registry)
 
 
 async def test_a_cloud_of_which_nothing_is_built_is_named(tmp_path: Path) -> None:
