@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test test-vm test-vm-image evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos drill-cloud-aws stubs format
+.PHONY: check test test-vm test-vm-image test-vm-clouds evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos drill-cloud-aws stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
@@ -14,6 +14,9 @@ test: ## everything, the cluster tests on this machine included (root)
 
 test-vm: ## a Debian 13 machine (systemd, cgroup v2) under QEMU without KVM makes a cluster (root): WITHOUT=cluster, PROCESSORS, MINUTES; writes bench/results/vm-debian-13.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.vm.run $(addprefix --without ,$(WITHOUT)) $(addprefix --processors ,$(PROCESSORS)) $(addprefix --minutes ,$(MINUTES))
+
+test-vm-clouds: ## node images of clouds start under QEMU without KVM, each with its cloud's disks, a metadata service and TPM of ours (root): ONLY=aws-aws-nitro-tpm, MINUTES, PROCESSORS; writes bench/results/vm-clouds.json
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.vm.cloud_run $(addprefix --only ,$(ONLY)) $(addprefix --processors ,$(PROCESSORS)) $(addprefix --minutes ,$(MINUTES))
 
 test-vm-image: ## a VM's node image, built twice, starts under QEMU without KVM, is judged by its evidence, and keeps a state disk (root for the build): MINUTES of one machine, PROCESSORS, ONLY=step; writes bench/results/vm-image.json, vm-image-disk.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.vm.image_run $(addprefix --only ,$(ONLY)) $(addprefix --processors ,$(PROCESSORS)) $(addprefix --minutes ,$(MINUTES))

@@ -33,6 +33,7 @@ __all__ = [
     "cluster_claim",
     "findings_on_life",
     "is_given_to_cluster",
+    "launch_claims",
     "node_policy",
 ]
 
@@ -121,6 +122,11 @@ def node_policy(
     if strange := sorted(reference.launch.keys() - set(launch_claims)):
         raise FormatError(f"reference values for {strange[0][:40]!r}: {variant} has no such claim")
     return rules(_Asked(variant=variant, reference=reference, demands=demands, identity=identity))
+
+
+def launch_claims(variant: Variant) -> tuple[str, ...]:
+    """Name the claims about a machine's start that a release may state for a variant."""
+    return _RULES[variant][1]
 
 
 def cluster_claim(variant: Variant) -> str:

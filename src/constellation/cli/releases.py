@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from constellation.base import clock
+from constellation.base import clock, decode
 from constellation.base.errors import UserError
 from constellation.cli.world import LocalSupplies, ensure_artifacts
 from constellation.image.development_release import (
@@ -23,6 +23,7 @@ from constellation.releases import mirror
 from constellation.releases.site import Site
 from constellation.releases.store import Store
 from constellation.trust.artifact_list import Artifact, ArtifactKind
+from constellation.trust.release import ReleaseImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from constellation.image import build
     from constellation.trust.artifact_list import ArtifactList
 
-__all__ = ["Parts", "Source", "build_parts", "find_source", "with_cloud_objects"]
+__all__ = ["Parts", "Source", "build_parts", "find_source", "read_node_image", "with_cloud_objects"]
 
-_MAX_ROOT_BYTES = 64 * 1024
+_MAX_ROOT_BYTES = _MAX_STATEMENT_BYTES = 64 * 1024
 _CLOUDS = ("aws", "azure", "gcp", "openstack")
 
 
@@ -98,6 +99,21 @@ def _cloud_objects(word: str, *, cache: Path) -> Artifact:
     return Artifact(
         name=artifact_name(provider), kind=ArtifactKind.OBJECTS, sha256=digest, size_bytes=size
     )
+
+
+def read_node_image(path: Path) -> ReleaseImage:
+    """Read what `image build` stated of a node image; the release that it comes into judges it.
+
+    Raises:
+        UserError: it cannot be read.
+        FormatError: not such a statement.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_STATEMENT_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return decode.load(ReleaseImage, data, what=str(path), max_bytes=_MAX_STATEMENT_BYTES)
 
 
 async def find_source(

@@ -96,8 +96,12 @@ def release_of(
     created: int,
     minimum_version: str = _FIRST,
     withdrawn: tuple[str, ...] = (),
+    more: tuple[ReleaseImage, ...] = (),
 ) -> Release:
-    """State what was built here as a release; `created` is in seconds since 1970."""
+    """State what was built here as a release; `created` is in seconds since 1970.
+
+    `image` is the local cloud's, `more` are images for other providers.
+    """
     manifest = image.manifest
     registers = {
         register: tuple(value.hex() for value in values)
@@ -121,6 +125,7 @@ def release_of(
                     ),
                 ),
             ),
+            *more,
         ),
         services_bundle=services.manifest.sha256,
         kubernetes=dict(kubernetes),

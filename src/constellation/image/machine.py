@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import tempfile
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,11 +50,17 @@ _FAT_TIMEOUT_S = 60.0
 
 
 async def ensure_machine_image(
-    cache: Path, flavour: MachineFlavour, report: Report, *, extra: tuple[str, ...] = ()
+    cache: Path,
+    flavour: MachineFlavour,
+    report: Report,
+    *,
+    extra: tuple[str, ...] = (),
+    release_root: bytes | None = None,
 ) -> NodeImage:
     """Give a VM's node image for the present sources, built if the cache has no authentic one.
 
     `extra` are more words of the command line: another image, with other reference values.
+    `release_root` is the root metadata that its nodes pin; None: this machine's, for development.
 
     Raises:
         Unavailable: packages could not be fetched or installed, or a tool failed.
@@ -63,6 +69,8 @@ async def ensure_machine_image(
     """
     flavour_of(flavour.provider, flavour.variant)
     layers = await node_layers(cache, report)
+    if release_root is not None:
+        layers = replace(layers, release_root=release_root)
     files = await machine_files(cache, layers.base.packages.debs, report)
     folder = os_folder() / "machine"
     parts = _Parts(

@@ -5,6 +5,7 @@ from constellation.cli.commands.artifacts import artifacts
 from constellation.cli.commands.config import config
 from constellation.cli.commands.evidence import evidence
 from constellation.cli.commands.iam import iam
+from constellation.cli.commands.image import image
 from constellation.cli.commands.inspect import recover, status, verify
 from constellation.cli.commands.lifecycle import apply, create, init, terminate
 from constellation.cli.commands.log import log
@@ -18,5 +19,5 @@ __all__ = ["ALL"]
 ALL = (
     *(mini, config, create, init, apply, status, verify, recover, upgrade, scale, log, terminate),
     iam,
-    *(evidence, artifacts, release, version, completion),
+    *(evidence, artifacts, image, release, version, completion),
 )

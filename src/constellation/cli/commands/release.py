@@ -117,6 +117,13 @@ def key(context: click.Context, /, path: Path, **chosen: Any) -> None:
     metavar="PROVIDER=FILE",
     help="A cloud's own components, a JSON List with images by digest; repeatable.",
 )
+@click.option(
+    "--node-image",
+    "node_images",
+    type=_FILE,
+    multiple=True,
+    help="What `image build` stated of a cloud's node image; repeatable.",
+)
 @standard_options
 @click.pass_context
 def create(
@@ -129,13 +136,14 @@ def create(
     minimum_version: str,
     withdraw: tuple[str, ...],
     cloud_objects: tuple[str, ...],
+    node_images: tuple[Path, ...],
     **chosen: Any,
 ) -> None:
     """Build node image, services and Kubernetes here, and state them in FILE."""
     from constellation.base import clock
     from constellation.base.errors import Conflict
     from constellation.base.files import write_atomic
-    from constellation.cli.releases import build_parts, with_cloud_objects
+    from constellation.cli.releases import build_parts, read_node_image, with_cloud_objects
     from constellation.config.workspace import cache_folder
     from constellation.image.development_release import release_of
     from constellation.releases.mirror import supported_versions
@@ -144,6 +152,7 @@ def create(
     output = settings(context, chosen).output
     if path.exists():
         raise Conflict(f"{path} exists and is not overwritten")
+    more = tuple(read_node_image(file) for file in node_images)
     with Steps() as steps:
         parts = run(
             build_parts(
@@ -159,6 +168,7 @@ def create(
         created=int(clock.now().timestamp()),
         minimum_version=minimum_version,
         withdrawn=tuple(sorted(withdraw)),
+        more=more,
     )
     data = dump_release(made)
     parse_release(data)
