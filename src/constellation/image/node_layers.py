@@ -73,7 +73,9 @@ class NodeLayers:
         """
         replaced = {entry.path for entry in more}
         own = programs.file_entries(os_folder() / "units", below="usr/lib/systemd/system")
-        names = tuple(Path(e.path).name for e in (*own, *more) if e.path.endswith(".service"))
+        names = tuple(
+            Path(e.path).name for e in (*own, *more) if e.path.endswith((".service", ".path"))
+        )
         return (
             *own,
             *more,

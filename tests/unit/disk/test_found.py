@@ -127,6 +127,7 @@ def test_sysfs_says_on_which_disks_the_verified_root_lies(tmp_path: Path) -> Non
     image = block(tmp_path, "nvme0n1", parts=("nvme0n1p2", "nvme0n1p3"))
     block(tmp_path, "nvme1n1", **{"device/model": "Amazon Elastic Block Store              "})
     block(tmp_path, "nvme0c0n1", hidden="1")
+    block(tmp_path, "nvme2n1", hidden="1")
     block(tmp_path, "sr0", removable="1")
     block(tmp_path, "loop0")
     mapped_root(tmp_path, image / "nvme0n1p2", image / "nvme0n1p3")
