@@ -6,27 +6,25 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from constellation.base import logs
-from constellation.base.errors import ConstellationError, FormatError, Unavailable
+from constellation.base.errors import FormatError, Unavailable
 from constellation.base.proc import run
 from constellation.base.retry import until_available
 from constellation.base.secret import Secret
 from constellation.kube.membership import NodeRole
 from constellation.kube.node_record import NODE_JSON, load_node_record
-from constellation.providers.select import metadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.rpc.mutual_tls import ServiceTls
 from constellation.services.api_identities import ApiIdentities
-from constellation.services.join_addresses import join_servers
 from constellation.services.kept_policy import KeptPolicy
 from constellation.services.mesh.device import Device
 from constellation.services.mesh.firewall import Place
 from constellation.services.mesh.follow import Follower
 from constellation.services.mesh.renew import NodePaths, Renewal
+from constellation.services.mesh.servers import known_servers
 from constellation.services.node_time import REAL_TIME
 from constellation.trust.node_document import parse_node_document
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from constellation.atls.client import ChannelAttester
-    from constellation.providers.protocols import Metadata
 
 __all__ = ["main"]
 
@@ -48,7 +45,6 @@ _PATHS = NodePaths(
 )
 _FILES_WITHIN_S = 3600.0
 _RESTART_S = 60.0
-_log = logging.getLogger(__name__)
 
 
 async def _start() -> tuple[Follower, Renewal, ApiIdentities | None]:
@@ -82,9 +78,7 @@ async def _start() -> tuple[Follower, Renewal, ApiIdentities | None]:
         paths=_PATHS,
         time=REAL_TIME,
         attester=_attester,
-        addresses=lambda: _join_servers(
-            follower, metadata(record.provider), own_address=record.address
-        ),
+        addresses=known_servers(record, follower.control_planes),
         restart_kubelet=_restart_kubelet,
     )
     if record.role is not NodeRole.CONTROL_PLANE:
@@ -119,19 +113,6 @@ async def _attester() -> AsyncIterator[ChannelAttester]:
         yield agent
     finally:
         agent.close()
-
-
-async def _join_servers(
-    follower: Follower, provider: Metadata, *, own_address: str
-) -> tuple[str, ...]:
-    """Name control planes of the signed list, this node last, then others that the cloud lists."""
-    signed = sorted(follower.control_planes(), key=lambda address: address == own_address)
-    try:
-        claimed = join_servers(await provider.peers(), own_address=own_address)
-    except ConstellationError as error:
-        _log.info("no peers from the metadata API", extra={"reason": str(error)})
-        claimed = ()
-    return tuple(dict.fromkeys((*signed, *claimed)))
 
 
 async def _restart_kubelet() -> None:
