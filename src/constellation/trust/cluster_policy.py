@@ -7,6 +7,8 @@ cluster has signed exactly this policy; only the serial that the caller knows sa
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -193,6 +195,12 @@ def parse_policy(data: bytes) -> ClusterPolicy:
     """
     policy = decode.load(ClusterPolicy, data, what="cluster policy", max_bytes=_MAX_POLICY_BYTES)
     if dump_policy(policy) != data:
+        said = json.loads(data).keys()
+        if silent := [f.name for f in dataclasses.fields(policy) if f.name not in said]:
+            raise FormatError(
+                f"cluster policy: says nothing of {', '.join(silent)}: an earlier build than this "
+                "one made it"
+            )
         raise FormatError("cluster policy: not in canonical form")
     return policy
 

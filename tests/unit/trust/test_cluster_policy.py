@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given
@@ -175,3 +176,10 @@ def test_an_unknown_key_is_a_format_error() -> None:
     data = decode.dump({**decode.load_value(dict[str, str], {}, what="x"), "debug": True})
     with pytest.raises(FormatError):
         parse_policy(data)
+
+
+def test_a_policy_of_an_earlier_build_is_named_as_such() -> None:
+    said = json.loads(dump_policy(POLICY))
+    del said["artifact_sources"], said["provider_access"]
+    with pytest.raises(FormatError, match="nothing of provider_access, artifact_sources: an earl"):
+        parse_policy(json.dumps(said, sort_keys=True, separators=(",", ":")).encode())
