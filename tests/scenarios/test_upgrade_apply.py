@@ -79,6 +79,7 @@ class Cloud:
     bounds: Bounds | None = None
     node_access: Callable[[str, Desired], Awaitable[Secret]] | None = None
     cut_at: str = ""
+    applied: str = ""
     begun: list[str] = field(default_factory=list)
     asked: list[tuple[str, int]] = field(default_factory=list)
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
@@ -101,7 +102,10 @@ class Cloud:
 
     @property
     def eyes(self) -> Eyes:
-        return Eyes(status=self.status, prove=self.prove)
+        return Eyes(status=self.status, prove=self.prove, objects=self.objects)
+
+    async def objects(self, _: Path) -> str:
+        return self.applied
 
     # supplies
     @property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from constellation.base.errors import Conflict, Unavailable
 from constellation.base.progress import Progress
 from constellation.cluster import kubectl
+from constellation.cluster.cloud_integration import integration_differs
 from constellation.cluster.node_access import access_differs
 from constellation.cluster.node_sources import sources_differ, warn_without
 from constellation.cluster.plan import Observed, Planned, plan
@@ -87,7 +88,10 @@ async def make_plan(context: Context) -> tuple[Planned, ...]:
     if state is not None and observed.infrastructure is not None:
         differs = await access_differs(context, state)
         observed = dataclasses.replace(
-            observed, access_differs=differs, sources_differ=sources_differ(context, state)
+            observed,
+            access_differs=differs,
+            sources_differ=sources_differ(context, state),
+            integration_differs=integration_differs(context, state),
         )
     return plan(context.config, state, observed)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from constellation.base.errors import FormatError, Unavailable, UserError
 from constellation.cluster.context import KubernetesNode
+from constellation.kube.cloud_ownership import DIGEST_ANNOTATION
 from constellation.kube.cluster_release import (
     API_GROUP,
     API_VERSION,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from constellation.kube.cluster_release import ReleaseStatus
     from constellation.kube.rollout import Bounds
 
-__all__ = ["list_nodes", "read_status", "set_group_size"]
+__all__ = ["ask_api", "list_nodes", "read_cloud_objects", "read_status", "set_group_size"]
 
 _DEADLINE_S = 10.0
 _NOT_FOUND = 404
@@ -71,11 +72,26 @@ async def read_status(kubeconfig: Path) -> ReleaseStatus | None:
     from lightkube.generic_resource import create_global_resource  # noqa: PLC0415 - see above
 
     kind = create_global_resource(API_GROUP, API_VERSION, "ClusterRelease", "clusterreleases")
-    found = await _ask(kubeconfig, lambda client: client.get(kind, RELEASE_NAME))
+    found = await ask_api(kubeconfig, lambda client: client.get(kind, RELEASE_NAME))
     try:
         return parse_status(found.status if found is not None else None)
     except FormatError as error:
         raise Unavailable(f"the operator's report cannot be read: {error}") from error
+
+
+async def read_cloud_objects(kubeconfig: Path) -> str:
+    """Read which objects of the cloud's components were applied (SHA-256); empty: none.
+
+    Raises:
+        Unavailable: the API server does not answer.
+    """
+    from lightkube.resources.core_v1 import ConfigMap  # noqa: PLC0415 - see above
+
+    found = await ask_api(
+        kubeconfig, lambda client: client.get(ConfigMap, "kubeadm-config", namespace="kube-system")
+    )
+    marks = (found.metadata.annotations if found is not None and found.metadata else None) or {}
+    return str(marks.get(DIGEST_ANNOTATION, ""))
 
 
 async def set_group_size(kubeconfig: Path, group: str, size: int, *, bounds: Bounds | None) -> None:
@@ -91,7 +107,7 @@ async def set_group_size(kubeconfig: Path, group: str, size: int, *, bounds: Bou
     name = group_object_name(group)
     least, most = (bounds.least, bounds.most) if bounds is not None else (None, None)
     spec = {"spec": {"size": size, "min": least, "max": most}}
-    patched = await _ask(
+    patched = await ask_api(
         kubeconfig, lambda client: client.patch(kind, name, spec, patch_type=PatchType.MERGE)
     )
     if patched is None:
@@ -100,7 +116,7 @@ async def set_group_size(kubeconfig: Path, group: str, size: int, *, bounds: Bou
         )
 
 
-async def _ask(kubeconfig: Path, call: Callable[[AsyncClient], Awaitable[Any]]) -> Any:
+async def ask_api(kubeconfig: Path, call: Callable[[AsyncClient], Awaitable[Any]]) -> Any:
     """Make one call; None: there is no such object, or no such kind yet. Raises Unavailable."""
     import httpx2  # noqa: PLC0415 - see above
     from lightkube.core.exceptions import ApiError  # noqa: PLC0415 - see above

@@ -28,6 +28,7 @@ class Step(StrEnum):
     READY = "ready"
     ACCESS = "access"
     SOURCES = "sources"
+    INTEGRATION = "cloud integration"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,8 @@ class Observed:
 
     `resources`: what of a cloud's resources differs from the conf, a line each; `access_differs`:
     control planes are to ask the provider with something else than the policy has;
-    `sources_differ`: nodes are to fetch artifacts from elsewhere.
+    `sources_differ`: nodes are to fetch artifacts from elsewhere; `integration_differs`: the
+    cloud's components are to run, or to run no more.
     """
 
     infrastructure: InfrastructureState | None
@@ -45,6 +47,7 @@ class Observed:
     resources: tuple[str, ...] = ()
     access_differs: bool = False
     sources_differ: bool = False
+    integration_differs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,10 @@ def plan(config: Config, state: State | None, observed: Observed) -> tuple[Plann
     if observed.sources_differ:
         why = "nodes are to fetch artifacts from other sources"
         steps.append(Planned(step=Step.SOURCES, why=why))
+    if observed.integration_differs:
+        wants = config.provider.wants_integration
+        why = "the release's components of the cloud are " + ("started" if wants else "taken away")
+        steps.append(Planned(step=Step.INTEGRATION, why=why))
     return tuple(steps)
 
 

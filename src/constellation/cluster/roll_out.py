@@ -6,6 +6,7 @@
 4. the policy of the roll-out, signed, goes to all control planes with the release chain
 5. the operator replaces nodes; this program only looks
 6. every node is of the new version and image, by its own evidence     `is_done`
+   (and the objects of the cloud's components are the new release's, where they run)
 7. the policy after the roll-out: only the new; the user's kubectl follows
 
 Each step may be repeated, and the same command goes on after an interruption: what was signed lies
@@ -20,10 +21,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from constellation.base.clock import monotonic_s
-from constellation.base.errors import Conflict, ConstellationError, Unavailable
+from constellation.base.errors import Conflict, ConstellationError, Rejected, Unavailable
 from constellation.base.progress import Progress
 from constellation.cluster import kubectl
 from constellation.cluster.apply import observe, require_state
+from constellation.cluster.cloud_integration import integration_findings, wanted_objects
 from constellation.cluster.current_policy import current_policy, next_serial
 from constellation.cluster.node_access import with_access
 from constellation.cluster.plan import wanted_machines
@@ -73,6 +75,14 @@ class ReadStatus(Protocol):
         ...
 
 
+class ReadObjects(Protocol):
+    """Which objects of the cloud's components were applied (SHA-256); empty: none."""
+
+    async def __call__(self, kubeconfig: Path) -> str:
+        """Read it from the API that the kubeconfig names. Raises Unavailable."""
+        ...
+
+
 class Prove(Protocol):
     """Fresh evidence of every machine, judged by the policy in the state."""
 
@@ -85,10 +95,11 @@ class Prove(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eyes:
-    """How a roll-out is looked at: the operator's report, and what nodes prove."""
+    """How a roll-out is looked at: the operator's report, what nodes prove, what was applied."""
 
     status: ReadStatus
     prove: Prove
+    objects: ReadObjects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +171,7 @@ async def watch(context: Context, *, eyes: Eyes) -> None:
     while True:
         seen = await _look(context, eyes.status)
         now = _show(context, seen)
-        if await _is_done(context, state, policy, prove=eyes.prove):
+        if await _is_done(context, state, policy, eyes=eyes):
             context.report(Progress(step=_TITLE, detail="every node is new", finished=True))
             return
         if seen is not None and seen.phase is Phase.STOPPED and seen.policySerial == policy.serial:
@@ -218,6 +229,9 @@ async def _begin(context: Context, state: State, found: Found, goal: Goal) -> St
     aim = target(context.config, state, goal.kubernetes, now_s=now_s)
     if goal.ends_at is not None:
         aim = dataclasses.replace(aim, ends_at=goal.ends_at)
+    listed = found.verified.release.kubernetes.get(goal.kubernetes)
+    if reasons := integration_findings(state, listed, provider=context.config.provider.name):
+        raise Rejected(reasons)
     policy = dataclasses.replace(
         next_policy(current, found.verified, aim, now=now_s),
         serial=next_serial(state, current),
@@ -309,9 +323,16 @@ def _after(policy: ClusterPolicy, state: State, config: Config) -> ClusterPolicy
     )
 
 
-async def _is_done(context: Context, state: State, policy: ClusterPolicy, *, prove: Prove) -> bool:
-    """Ask Kubernetes for versions, and each node for its evidence by the policy after this one."""
+async def _is_done(context: Context, state: State, policy: ClusterPolicy, *, eyes: Eyes) -> bool:
+    """Ask Kubernetes for versions and components, and each node for its evidence.
+
+    By the policy after this one.
+    """
     try:
+        if policy.cloud_integration:
+            applied = await eyes.objects(context.workspace.kubeconfig)
+            if applied != wanted_objects(context, state):
+                return False
         nodes = await context.list_nodes(context.workspace.kubeconfig)
         made = await context.infrastructure(state.uid).observe()
     except Unavailable:
@@ -330,7 +351,7 @@ async def _is_done(context: Context, state: State, policy: ClusterPolicy, *, pro
         policy_serial=after.serial,
     )
     quiet = dataclasses.replace(context, report=lambda _: None)
-    found = await prove(quiet, strict, cluster_id=None, deadline_s=_VERIFY_S)
+    found = await eyes.prove(quiet, strict, cluster_id=None, deadline_s=_VERIFY_S)
     return all(node.error is None for node in found)
 
 

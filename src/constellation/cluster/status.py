@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from constellation.base.errors import Unavailable, UserError
 from constellation.cluster.apply import observe, require_state
+from constellation.cluster.cloud_integration import wanted_objects
 from constellation.cluster.plan import wanted_machines
 from constellation.cluster.steps.ready import missing
 from constellation.providers.protocols import Role
@@ -13,6 +15,7 @@ from constellation.providers.protocols import Role
 if TYPE_CHECKING:
     from constellation.cluster.context import Context, KubernetesNode
     from constellation.cluster.plan import Observed
+    from constellation.cluster.roll_out import ReadObjects
     from constellation.config.state import State
     from constellation.providers.protocols import Instance
 
@@ -29,12 +32,18 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What `constellation status` shows."""
+    """What `constellation status` shows.
+
+    `wanted_objects`, `applied_objects`: SHA-256 of the objects of the cloud's components that the
+    policy wants, and of those in the cluster; empty: none, None: the API does not say.
+    """
 
     state: State
     machines: tuple[Instance, ...]
     nodes: tuple[KubernetesNode, ...]
     judged: Judged
+    wanted_objects: str = ""
+    applied_objects: str | None = None
 
     @property
     def ready(self) -> bool:
@@ -42,8 +51,8 @@ class Status:
         return not self.judged.advice
 
 
-async def status(context: Context) -> Status:
-    """Look at machines and nodes.
+async def status(context: Context, *, objects: ReadObjects) -> Status:
+    """Look at machines and nodes, and, where the cloud's components run, at which.
 
     Raises:
         Conflict: there is no cluster in this workspace.
@@ -57,7 +66,16 @@ async def status(context: Context) -> Status:
         machines=machines,
         nodes=observed.nodes,
         judged=judge(state, observed, wanted=wanted),
+        wanted_objects=(components := wanted_objects(context, state)),
+        applied_objects=await _applied(context, objects) if components else None,
     )
+
+
+async def _applied(context: Context, objects: ReadObjects) -> str | None:
+    try:
+        return await objects(context.workspace.kubeconfig)
+    except (Unavailable, UserError):
+        return None
 
 
 def judge(state: State, observed: Observed, *, wanted: int) -> Judged:

@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING
 from constellation.attestation.model import Variant
 from constellation.base.errors import Conflict, UserError
 from constellation.cluster.apply import observe, require_state
+from constellation.cluster.cloud_integration import (
+    integration_findings,
+    objects_digest,
+    wanted_objects,
+)
 from constellation.cluster.current_policy import current_policy
 from constellation.kube.membership import NodeRole
 from constellation.kube.rollout import Desired, Health, NodeGroup, NodeView, Observed
 from constellation.kube.rollout_model import steps_to_the_end
 from constellation.providers.protocols import Role
 from constellation.releases.site import fetch_chain
+from constellation.trust import artifact_list
 from constellation.trust.node_document import parse_node_document
 from constellation.trust.release import version_order
 from constellation.trust.release_chain import (
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from constellation.kube.rollout import Action
     from constellation.providers.protocols import Instance
     from constellation.releases.site import Site
+    from constellation.trust.artifact_list import ArtifactList
     from constellation.trust.cluster_policy import ClusterPolicy
     from constellation.trust.release import ReleaseImage
     from constellation.trust.release_chain import SeenVersions
@@ -115,11 +122,20 @@ async def check(context: Context, site: Site, *, pinned_root: bytes) -> Checked:
         for kubernetes in sorted(found.release.kubernetes, key=_order, reverse=True):
             if _order(kubernetes) < _order(current.kubernetes_version):
                 continue
-            changes = _changes(current, found, kubernetes, provider=context.config.provider.name)
+            provider = context.config.provider.name
+            changes = (
+                *_changes(current, found, kubernetes, provider=provider),
+                *_component_changes(state, found.release.kubernetes[kubernetes], provider=provider),
+            )
             if not changes:
                 continue
             goal = target(context.config, state, kubernetes, now_s=int(now.timestamp()))
-            refused = findings(current, found, goal, now=int(now.timestamp()))
+            refused = (
+                *findings(current, found, goal, now=int(now.timestamp())),
+                *integration_findings(
+                    state, found.release.kubernetes[kubernetes], provider=provider
+                ),
+            )
             moves.append(
                 Move(release=version, kubernetes=kubernetes, changes=changes, refused=refused)
             )
@@ -215,11 +231,17 @@ async def plan_upgrade(context: Context, verified: VerifiedRelease) -> tuple[Act
         config_maps=version,
         core_dns=version,
         rbac=version,
+        cloud_objects=wanted_objects(context, state),
     )
     desired = Desired(
         image=f"{image.sha256} {verified.release.services_bundle}",
         kubernetes=goal.kubernetes,
         groups=_groups(context.config),
+        cloud_objects=(
+            objects_digest(verified.release.kubernetes[goal.kubernetes], goal.provider or "")
+            if current.cloud_integration
+            else ""
+        ),
     )
     return steps_to_the_end(observed, desired)
 
@@ -297,6 +319,17 @@ def _changes(
             "every node is replaced"
         )
     return tuple(changes)
+
+
+def _component_changes(state: State, listed: ArtifactList, *, provider: str) -> tuple[str, ...]:
+    """Say whether the objects of the cloud's components change, where they run."""
+    if not current_policy(state).cloud_integration:
+        return ()
+    before = objects_digest(artifact_list.parse(state.artifact_list), provider)
+    after = objects_digest(listed, provider)
+    if after in ("", before):
+        return ()
+    return (f"cloud integration: its objects are renewed, {before[:12]} to {after[:12]}",)
 
 
 def _order(kubernetes: str) -> tuple[int, int, int]:

@@ -9,16 +9,26 @@ import pytest
 
 pytest.importorskip("tuf", reason="this environment is older than requirements.lock")
 from constellation.attestation.model import Variant
-from constellation.base.errors import Conflict, Rejected, UserError
+from constellation.base.errors import Conflict, Rejected, Unavailable, UserError
 from constellation.cluster.context import Context, KubernetesNode
-from constellation.cluster.upgrade import plan_upgrade, wanted
+from constellation.cluster.roll_out import Eyes, watch
+from constellation.cluster.upgrade import Move, check, plan_upgrade, wanted
 from constellation.config.schema import Config, NodeGroup
-from constellation.config.state import STATE_VERSION, Image, State, write_state
+from constellation.config.state import STATE_VERSION, Image, State, read_state, write_state
 from constellation.config.workspace import Workspace
 from constellation.crypto.signing import generate_key, spki
-from constellation.kube.rollout import CreateNode, RemoveNode, Snapshot, UpgradeControlPlane, Wait
+from constellation.kube.rollout import (
+    ApplyCloudObjects,
+    CreateNode,
+    RemoveNode,
+    Snapshot,
+    UpgradeControlPlane,
+    Wait,
+)
 from constellation.providers.protocols import InfrastructureState, Instance, Role
 from constellation.releases.site import Site
+from constellation.trust import artifact_list
+from constellation.trust.artifact_list import Artifact, ArtifactKind, ArtifactList
 from constellation.trust.cluster_policy import sign_policy
 from constellation.trust.node_document import NodeDocument, dump_node_document
 from tests.fakes.release_world import NOW, Maker, policy, release
@@ -26,6 +36,9 @@ from tests.fakes.release_world import NOW, Maker, policy, release
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+    from constellation.cluster.verify import Verified
     from constellation.kube.rollout import Action
 
 PLANES, WORKERS = "control_plane_default", "worker_default"
@@ -38,6 +51,7 @@ class World:
     folder: Path
     maker: Maker
     config: Config
+    owner: EllipticCurvePrivateKey
     ready: bool = True
     machines: tuple[str, ...] = (PLANES, WORKERS)
 
@@ -73,11 +87,45 @@ class World:
             for number, group in enumerate((PLANES, WORKERS))
         )
 
+    def with_components(self, *, next_has_none: bool = False) -> None:
+        """Let the cluster run its cloud's components, and publish a release with others."""
+        path = Workspace(folder=self.folder).state
+        state = read_state(path)
+        assert state is not None
+        ours = ArtifactList(kubernetes_version="v1.36.1", artifacts=()).with_artifacts(
+            _objects("a")
+        )
+        current = policy(cloud_integration=True)
+        signed = sign_policy(current, self.owner)
+        write_state(
+            path,
+            dataclasses.replace(state, policy=signed, artifact_list=artifact_list.dump(ours)),
+        )
+        made = release("0.3.0")
+        if not next_has_none:
+            lists = {
+                v: listed.with_artifacts(_objects("b")) for v, listed in made.kubernetes.items()
+            }
+            made = dataclasses.replace(made, kubernetes=lists)
+        self.maker.publish(made)
+
+    async def moves(self) -> list[Move]:
+        """Give the ways on to the newest release, with the Kubernetes that there is."""
+        site = Site(place=str(self.maker.folder))
+        found = await check(self.context("0.3.0"), site, pinned_root=self.maker.pinned_root)
+        return [m for m in found.moves if (m.release, m.kubernetes) == ("0.3.0", "v1.36.1")]
+
     async def plan(self, version: str, kubernetes: str = "v1.36.1") -> tuple[Action, ...]:
+        context = self.context(version, kubernetes)
+        site = Site(place=str(self.maker.folder))
+        found = await wanted(context, site, pinned_root=self.maker.pinned_root)
+        return await plan_upgrade(context, found.verified)
+
+    def context(self, version: str, kubernetes: str = "v1.36.1") -> Context:
         config = self.config.model_copy(
             update={"release": version, "kubernetes_version": kubernetes}
         )
-        context = Context(
+        return Context(
             workspace=Workspace(folder=self.folder),
             config=config,
             supplies=None,  # type: ignore[arg-type] # nothing is made
@@ -88,9 +136,12 @@ class World:
             report=lambda _: None,
             wait_s=1.0,
         )
-        site = Site(place=str(self.maker.folder))
-        found = await wanted(context, site, pinned_root=self.maker.pinned_root)
-        return await plan_upgrade(context, found.verified)
+
+
+def _objects(letter: str) -> Artifact:
+    return Artifact(
+        name="cloud/local", kind=ArtifactKind.OBJECTS, sha256=letter * 64, size_bytes=10
+    )
 
 
 @pytest.fixture
@@ -120,7 +171,7 @@ def world(tmp_path: Path) -> World:
     )
     write_state(workspace.state, state)
     workspace.kubeconfig.write_bytes(b"kubeconfig")
-    return World(folder=tmp_path, maker=maker, config=Config())
+    return World(folder=tmp_path, maker=maker, config=Config(), owner=owner)
 
 
 async def test_an_image_is_one_node_in_one_node_out_control_planes_first(world: World) -> None:
@@ -130,6 +181,49 @@ async def test_an_image_is_one_node_in_one_node_out_control_planes_first(world: 
         CreateNode(group=WORKERS),
         RemoveNode(node=f"{WORKERS}-0"),
     )
+
+
+async def test_another_list_of_the_clouds_components_is_named_and_planned(world: World) -> None:
+    world.with_components()
+    (move,) = await world.moves()
+    (change,) = [c for c in move.changes if c.startswith("cloud integration")]
+    assert (change, move.refused) == (
+        f"cloud integration: its objects are renewed, {'aa' * 6} to {'bb' * 6}",
+        (),
+    )
+    steps = await world.plan("0.3.0")
+    apply = ApplyCloudObjects(digest="bb" * 32)
+    assert steps.index(RemoveNode(node=f"{PLANES}-0")) < steps.index(apply)
+    assert steps.index(apply) < steps.index(CreateNode(group=WORKERS))
+
+
+async def test_a_roll_out_is_not_done_before_the_components_are_there(world: World) -> None:
+    world.with_components()
+    asked: list[Path] = []
+
+    async def silent(_: Path) -> None:
+        return None
+
+    async def others(kubeconfig: Path) -> str:
+        asked.append(kubeconfig)
+        return "cc" * 32
+
+    async def prove(*_: object, **__: object) -> tuple[Verified, ...]:
+        raise AssertionError("nodes are asked for evidence too early")
+
+    eyes = Eyes(status=silent, prove=prove, objects=others)
+    context = dataclasses.replace(world.context("0.2.0"), wait_s=0.1)
+    with pytest.raises(Unavailable, match="nothing went on"):
+        await watch(context, eyes=eyes)
+    assert asked
+
+
+async def test_a_release_without_the_clouds_components_is_refused_where_they_run(
+    world: World,
+) -> None:
+    world.with_components(next_has_none=True)
+    (move,) = await world.moves()
+    assert "this cluster runs its cloud's components" in "".join(move.refused)
 
 
 async def test_another_kubernetes_begins_with_a_snapshot_and_static_pods(world: World) -> None:

@@ -36,6 +36,7 @@ def status(context: click.Context, /, watches: bool, **chosen: Any) -> None:
     """Show machines, nodes, and what to do next."""
     from constellation.cli.machine_check import disk_left, shortage
     from constellation.cli.world import real_context
+    from constellation.cluster.kubernetes import read_cloud_objects
     from constellation.cluster.status import status as look
     from constellation.config.reader import read_config
 
@@ -49,12 +50,14 @@ def status(context: click.Context, /, watches: bool, **chosen: Any) -> None:
             from constellation.cluster.roll_out import Eyes, watch
             from constellation.cluster.verify import verify_machines
 
-            run(watch(engine, eyes=Eyes(status=read_status, prove=verify_machines)))
-        found = run(look(engine))
+            eyes = Eyes(status=read_status, prove=verify_machines, objects=read_cloud_objects)
+            run(watch(engine, eyes=eyes))
+        found = run(look(engine, objects=read_cloud_objects))
     short = shortage(disk_left(conf))
     result(
         {
             "advice": found.judged.advice,
+            "cloud_objects": _components(found),
             "cluster": found.state.uid,
             "machines": [
                 {"address": m.address, "group": m.group, "id": m.instance_id, "state": m.state}
@@ -224,9 +227,29 @@ def status_text(found: Status, *, shortage: str) -> str:
             f"Cluster {state.uid} (Kubernetes {state.kubernetes_version}): {judged.phase}.",
             *(_table(machines) if found.machines else ()),
             *(_table(nodes) if found.nodes else ()),
+            *_components_text(found),
             *([f"Next: {line}." for line in todo] or ["All is well."]),
         )
     )
+
+
+def _components(found: Status) -> dict[str, str | None] | None:
+    """Give the objects of the cloud's components; None: none shall run."""
+    if not found.wanted_objects:
+        return None
+    return {"applied": found.applied_objects, "wanted": found.wanted_objects}
+
+
+def _components_text(found: Status) -> tuple[str, ...]:
+    wanted, applied = found.wanted_objects, found.applied_objects
+    if not wanted:
+        return ()
+    if applied is None:
+        return (f"Cloud integration: objects {wanted[:12]} are wanted; the API does not say more.",)
+    if applied != wanted:
+        has = f"the cluster has {applied[:12]}" if applied else "the cluster has none yet"
+        return (f"Cloud integration: objects {wanted[:12]} are wanted, {has}.",)
+    return (f"Cloud integration: objects {wanted[:12]} are applied.",)
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -106,6 +106,8 @@ def apply(
         from constellation.cli.commands.upgrade import upgrade_to_conf
 
         state = upgrade_to_conf(chosen_settings)
+    # after a release that may name the components for the first time
+    state = _follow_integration(chosen_settings, state, own_machines=own)
     _tell(chosen_settings, state)
 
 
@@ -116,19 +118,33 @@ def apply(
 def terminate(context: click.Context, /, terraform_log: str | None, **chosen: Any) -> None:
     """Remove the machines and all their data; keep configuration and master secret."""
     from constellation.cli.removal import removal_context
+    from constellation.cluster.cloud_leavings import look_before_removal
     from constellation.cluster.terminate import terminate as terminate_cluster
 
     chosen_settings = settings(context, chosen)
     workspace = chosen_settings.workspace()
+    leavings = run(look_before_removal(workspace))
+    for line in leavings.lines() if leavings is not None else ():
+        click.echo(line, err=True)
     confirm(f"Remove the cluster in {workspace.folder} with all its data?", chosen=chosen_settings)
     with Steps() as steps, workspace.locked():
         engine = removal_context(workspace, report=steps.report, log=terraform_log or "")
-        done = run(terminate_cluster(engine))
+        done = run(terminate_cluster(engine, leavings=leavings))
     result(
-        {"kept": [str(p) for p in done.kept], "removed": list(done.removed)},
+        {
+            "kept": [str(p) for p in done.kept],
+            "left": list(done.left),
+            "removed": list(done.removed),
+        },
         output=chosen_settings.output,
         text=lambda: (
-            "\n".join((*(f"Removed {r}" for r in done.removed), *(f"Kept {p}" for p in done.kept)))
+            "\n".join(
+                (
+                    *(f"Removed {r}" for r in done.removed),
+                    *(f"Kept {p}" for p in done.kept),
+                    *(f"In the cloud: {line}" for line in done.left),
+                )
+            )
             or "Nothing to remove."
         ),
     )
@@ -266,6 +282,28 @@ def _follow_sources(chosen: Settings, state: State, *, own_machines: bool) -> St
 
             engine = with_own_machines(engine)
         return run(follow_sources(engine, state))
+
+
+def _follow_integration(chosen: Settings, state: State, *, own_machines: bool) -> State:
+    """Let the cloud's components run, or run no more, as the configuration says now."""
+    from constellation.cli.world import real_context
+    from constellation.cluster.cloud_integration import follow_integration
+    from constellation.cluster.cloud_leavings import look
+    from constellation.cluster.kubernetes import read_cloud_objects
+    from constellation.config.reader import read_config
+
+    workspace = chosen.workspace()
+    conf = read_config(workspace.config)
+    if conf.provider.local is not None:
+        return state
+    with Steps() as steps, workspace.locked():
+        engine = real_context(workspace, conf, report=steps.report)
+        if own_machines:
+            from constellation.cli.own_machines import with_own_machines
+
+            engine = with_own_machines(engine)
+        following = follow_integration(engine, state, applied=read_cloud_objects, look=look)
+        return run(following)
 
 
 def _summary(state: State) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _ask(chosen: Settings) -> None:
 
 
 async def _apply(engine: Context, *, ends_hours: float) -> State:
-    from constellation.cluster.kubernetes import read_status
+    from constellation.cluster.kubernetes import read_cloud_objects, read_status
     from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade
     from constellation.cluster.upgrade import wanted
     from constellation.cluster.verify import verify_machines
@@ -198,13 +198,12 @@ async def _apply(engine: Context, *, ends_hours: float) -> State:
         kubernetes=engine.config.kubernetes_version,
         ends_at=int(engine.now().timestamp() + ends_hours * 3600),
     )
-    return await apply_upgrade(
-        engine, found, goal, eyes=Eyes(status=read_status, prove=verify_machines)
-    )
+    eyes = Eyes(status=read_status, prove=verify_machines, objects=read_cloud_objects)
+    return await apply_upgrade(engine, found, goal, eyes=eyes)
 
 
 async def _back(engine: Context, to: Versions, *, begun: Callable[[], None]) -> State:
-    from constellation.cluster.kubernetes import read_status
+    from constellation.cluster.kubernetes import read_cloud_objects, read_status
     from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade
     from constellation.cluster.upgrade import find
     from constellation.cluster.verify import verify_machines
@@ -214,7 +213,7 @@ async def _back(engine: Context, to: Versions, *, begun: Callable[[], None]) -> 
     source = await _source(engine)
     found = await find(engine, source.site, to.release, pinned_root=source.pinned_root)
     goal = Goal(release=to.release, kubernetes=to.kubernetes)
-    eyes = Eyes(status=read_status, prove=verify_machines)
+    eyes = Eyes(status=read_status, prove=verify_machines, objects=read_cloud_objects)
     return await apply_upgrade(engine, found, goal, eyes=eyes, back=True, begun=begun)
 
 
