@@ -56,6 +56,7 @@ __all__ = [
     "Eyes",
     "Goal",
     "Prove",
+    "ReadObjects",
     "ReadStatus",
     "apply_upgrade",
     "watch",

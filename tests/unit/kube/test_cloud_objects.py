@@ -106,6 +106,18 @@ def _host(path: str, **mount: Any) -> Callable[[list[dict[str, Any]]], None]:
         (_role(apiGroups=["rbac.authorization.k8s.io"]), "apiGroups has rbac"),
         (_role(nonResourceURLs=["/metrics"]), "URLs that are no resources"),
         (
+            _more(
+                apiVersion="rbac.authorization.k8s.io/v1",
+                kind="ClusterRole",
+                metadata={
+                    "name": "more",
+                    "labels": {"rbac.authorization.k8s.io/aggregate-to-edit": "true"},
+                },
+                rules=[],
+            ),
+            "aggregate-to-edit: its rules would become part of another role",
+        ),
+        (
             _binding(roleRef={"kind": "ClusterRole", "name": "cluster-admin"}),
             "its role is not among the objects",
         ),

@@ -32,11 +32,15 @@ async def test_only_the_bytes_that_the_policy_names_are_given(tmp_path: Path) ->
     kept.keep(offered)
     found = kept_artifact_list(kept, "v1.36.2")
     assert artifact_list.parse(found) == release.kubernetes["v1.36.2"]
+    # a node's own list of that version, of the release before, is not the one
+    assert kept_artifact_list(kept, "v1.36.2", own=b"of the release before") == found
     with pytest.raises(Unavailable):  # the release has it, the policy does not name it
         kept_artifact_list(kept, "v1.35.3")
     other = parse_policy(offered.signed.policy)
-    digest = hashlib.sha256(b"another list").digest()
+    own = b"another list"
+    digest = hashlib.sha256(own).digest()
     other = dataclasses.replace(other, artifact_lists={"v1.36.2": digest})
     kept.keep(dataclasses.replace(offered, signed=sign_policy(other, OURS.owner)))
     with pytest.raises(Unavailable):
         kept_artifact_list(kept, "v1.36.2")
+    assert kept_artifact_list(kept, "v1.36.2", own=own) == own
