@@ -101,7 +101,7 @@ class _Connection:
                 if getattr(event, "stream_id", None) != stream:
                     continue
                 if isinstance(event, h2.events.ResponseReceived):
-                    status = int(dict(event.headers)[":status"])
+                    status = int(dict(event.headers)[":status"])  # type: ignore[index] # as text: see header_encoding
                 elif isinstance(event, h2.events.StreamReset):
                     if event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM:
                         return None

@@ -40,7 +40,7 @@ def ask(root: Path, call: str, *words: str) -> Any:
     credentials = grpc.ssl_channel_credentials(
         *((folder / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
     )
-    requests = {
+    requests: dict[str, tuple[Any, Any]] = {
         "NodeGroups": (pb.NodeGroupsRequest(), pb.NodeGroupsResponse),
         "NodeGroupNodes": (pb.NodeGroupNodesRequest(id=_GROUP), pb.NodeGroupNodesResponse),
         "NodeGroupIncreaseSize": (

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from constellation.releases import lock as locks
 from tests.cluster.conftest import Workspace, eventually
 from tests.cluster.machines import machine, power
 from tests.cluster.wire import network
-from tests.drills.upgrade import RESULTS, create, say
+from tests.drills.loaded import RESULTS, create, say
 from tests.fakes.aws_world import REGION, AwsWorld
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ def _build(workspace: Workspace, folder: Path) -> dict[str, Any]:
     assert built.returncode == 0, built.stderr
     made: dict[str, Any] = json.loads(built.stdout)
     for image in made["images"]:
-        words = ("mini", "load-image", image["archive"], "--name", image["name"])
-        loaded = workspace.constellation(*words)
+        named = ("--name", image["name"])
+        loaded = workspace.constellation("mini", "load-image", image["archive"], *named)
         assert loaded.returncode == 0, loaded.stderr
     return made
 
@@ -223,6 +224,10 @@ def _service(name: str, ports: tuple[int, ...], **annotations: str) -> dict[str,
     }
 
 
+def _has_address(stage: Stage, name: str) -> bool:
+    return bool(_address(stage, name))
+
+
 def _services(stage: Stage, machines: dict[str, list[Any]]) -> None:
     """Ask for a load balancer of both kinds, then for another port: they lead to the worker."""
     worker = machines["worker"][0]
@@ -230,10 +235,8 @@ def _services(stage: Stage, machines: dict[str, list[Any]]) -> None:
     for service in both:
         stage.kubectl("apply", "-f", "-", stdin=json.dumps(service))
     for name in ("classic", "network"):
-        stage.wait(
-            f"a load balancer for the Service {name}", lambda n=name: bool(_address(stage, n)),
-            seconds=90,
-        )  # fmt: skip
+        has = partial(_has_address, stage, name)
+        stage.wait(f"a load balancer for the Service {name}", has, seconds=90)
     (classic,) = _classic(stage)
     assert [i["InstanceId"] for i in classic["Instances"]] == [worker], classic
     assert _tags(stage, classic["LoadBalancerName"])["KubernetesCluster"] == _uid(machines)
@@ -359,7 +362,7 @@ def _worker_node(stage: Stage) -> str:
 
 def _ready(stage: Stage, name: str) -> str:
     (node,) = [n for n in _nodes(stage) if n["metadata"]["name"] == name]
-    return next(c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready")
+    return next(str(c["status"]) for c in node["status"]["conditions"] if c["type"] == "Ready")
 
 
 def _tainted(stage: Stage, name: str) -> bool:

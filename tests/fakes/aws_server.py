@@ -22,7 +22,7 @@ from urllib.parse import parse_qs
 from moto.autoscaling.models import autoscaling_backends
 from moto.elb.models import FakeHealthCheck, elb_backends
 from moto.elbv2.models import elbv2_backends
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ from tests.fakes.clouds import MEASUREMENT, NOW, Machine
 from tests.fakes.file_servers import FileServer, door_to, file_server
 from tests.fakes.gce import FakeGce
 from tests.fakes.machine_shelf import MachineShelf, one_of_each
-from tests.fakes.openstack import FakeOpenStack
+from tests.fakes.openstack import FakeOpenStack, Server
 from tests.fakes.owner_world import serving
 from tests.fakes.terraform.provider import Provider
 from tests.fakes.terraform.schemas import schemas
@@ -157,9 +157,8 @@ class CloudLife:
             return next(f"{n}_0" for n, s in self.fake.sets.items() if s.role == role)
         if isinstance(self.fake, FakeGce):
             return next(vm.name for vm in self.fake.vms.values() if vm.role == role)
-        return next(
-            i for i, s in self.fake.servers.items() if s.metadata["constellation-role"] == role
-        )
+        servers: dict[str, Server] = self.fake.servers
+        return next(i for i, s in servers.items() if s.metadata["constellation-role"] == role)
 
     def keep_access(self, folder: Path) -> None:
         """Put on the control plane's disk what the owner gave it for the cloud's API, if any."""

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from constellation.attestation.model import Evidence
-    from constellation.crypto.signing import ec
     from constellation.trust.cluster_policy import SignedPolicy
 
 LINE = "constellation.provider=local constellation.variant=local-vtpm"

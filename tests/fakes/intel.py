@@ -219,8 +219,8 @@ class IntelWorld:
         if name in self.forged:
             issuer_key = self._forger
         extension = self._extension() if name == "pck" and self.with_sgx_extension else None
-        state = (key, issuer_key, serial, extension, self.names[name], self.names[issuer])
-        state = (*state, self.validity[name])
+        signed = (key, issuer_key, serial, extension, self.names[name], self.names[issuer])
+        state = (*signed, self.validity[name])
         if name not in self._certificates or self._certificates[name][0] != state:
             der = certificate(
                 self.names[name],

@@ -42,15 +42,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from constellation.attestation.model import Binding
     from constellation.kube.etcd import EtcdMember
     from constellation.kube.join_log import SignedRecord
     from constellation.kube.membership import Membership, Settings
     from constellation.providers.protocols import Instance
+    from constellation.services.joinservice.admit import JoinFacts
     from constellation.services.joinservice.housekeep import Observed
     from constellation.trust.cluster_policy import SignedPolicy
     from tests.fakes.cluster_machines import Cluster
-    from tests.fakes.members import JoinFacts
 
 IMAGE = hashlib.sha256(b"image").digest()
 NODE_TIME = 1_800_000_000
@@ -226,7 +228,7 @@ def write_control_plane(
 
 
 def _made_up() -> tuple[
-    signing.ec.EllipticCurvePrivateKey,
+    ec.EllipticCurvePrivateKey,
     NodeDocument,
     SignedPolicy,
     MasterSecret,
@@ -259,7 +261,7 @@ def _made_up() -> tuple[
 
 
 def first_member(
-    service: signing.ec.EllipticCurvePrivateKey, *, plan: Settings, attester_id: bytes
+    service: ec.EllipticCurvePrivateKey, *, plan: Settings, attester_id: bytes
 ) -> Member:
     free = place_first(plan, plan.groups[0])
     public = signing.spki(service.public_key())

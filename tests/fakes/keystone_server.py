@@ -26,7 +26,9 @@ def main() -> None:
     os.environ["OS_KEYSTONE_CONFIG_FILES"] = conf
     sys.argv = ["keystone", "--config-file", conf]
     # keystone's own packages are there in its environment only
-    from keystone.server.wsgi import initialize_public_application  # noqa: PLC0415
+    from keystone.server.wsgi import (  # noqa: PLC0415
+        initialize_public_application,
+    )
 
     application = initialize_public_application()
     server = make_server("127.0.0.1", 0, application, handler_class=_Quiet)

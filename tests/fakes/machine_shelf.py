@@ -6,7 +6,6 @@ A release states what its maker measured: here what the machine's vTPM, and chip
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping  # noqa: TC003 - a field's type
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ class MachineShelf(Shelf):
 
     machine: Machine
     image: str = "node-image"
-    launch: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    launch: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     async def node_image(self, *, report: Report) -> NodeImage:
         del report

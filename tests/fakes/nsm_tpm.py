@@ -101,6 +101,8 @@ class NsmTpm:
                 return len(piece).to_bytes(2, "big") + piece
             case 0x20000001:
                 self._answer(index)
+            case _:
+                pass
         return b""
 
     def _public(self, index: int) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import socket
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -48,9 +49,12 @@ from tests.fakes.tpm import NOW, LocalCloudCa, swtpm
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from constellation.attestation.model import Binding, Evidence
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from constellation.attestation.model import AttestationResult, Binding, Evidence
     from constellation.base.progress import Report
     from constellation.providers.protocols import Desired
+    from constellation.trust.release import Release
 
 IMAGE = hashlib.sha256(b"node image").digest()
 LINE = "constellation.provider=local constellation.variant=local-vtpm"
@@ -81,7 +85,7 @@ class Node(InitServiceBase):
             "kubernetes", now=NOW, lifetime=timedelta(days=365)
         )
     )
-    join_key: signing.ec.EllipticCurvePrivateKey = field(default_factory=signing.generate_key)
+    join_key: ec.EllipticCurvePrivateKey = field(default_factory=signing.generate_key)
     variant: Variant = Variant.LOCAL_VTPM
     fetches: Path | None = None
     """Where artifacts go that it fetches, as the bootstrapper does; None: it fetches none."""
@@ -272,6 +276,12 @@ class Shelf:
         path.write_bytes(data)
         return digest
 
+    async def release_files(
+        self, release: Release, config: Config, *, kubernetes: str, report: Report
+    ) -> Path:
+        del config, report
+        raise AssertionError(f"nobody rolls out {release.version} with {kubernetes}")
+
     async def node_image(self, *, report: Report) -> NodeImage:
         report(Progress(step="Node image", finished=True))
         _, extends = local_vtpm.firmware_log(IMAGE, LINE, OS_RELEASE)
@@ -343,9 +353,11 @@ async def serving(node: Node) -> AsyncIterator[tuple[int, int]]:
         limits=USUAL,
     )
     verification = Server([_Verification(node)])
-    await verification.start("127.0.0.1", 0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        await verification.start(sock=listening.dup())
     try:
-        yield init.port, verification._server.sockets[0].getsockname()[1]
+        yield init.port, port
     finally:
         verification.close()
         await verification.wait_closed()
@@ -383,5 +395,5 @@ class _Verification(VerificationServiceBase):
         await self._node.GetEvidence(stream)
 
 
-def _never(evidence: object, binding: object) -> object:
+def _never(evidence: object, binding: object) -> AttestationResult:
     raise AssertionError(f"{evidence} {binding}")

@@ -163,10 +163,10 @@ class Owned:
             wait_s=self.wait_s,
         )
 
-    async def to_next(self, **changes: object) -> OfferedPolicy:
+    async def to_next(self, *, kubernetes: str = "", **changes: object) -> OfferedPolicy:
         """Sign the roll-out to release 0.2.0 with image `NEXT`."""
         assert self.state.policy is not None
-        return await self.upgrades.to("0.2.0", self.state.policy, **changes)
+        return await self.upgrades.to("0.2.0", self.state.policy, kubernetes=kubernetes, **changes)
 
     def narrower(self, current: SignedPolicy, *, serial: int) -> OfferedPolicy:
         """Sign a policy that says the same as another, with another serial."""

@@ -53,7 +53,8 @@ class ConfigfsTsm:
                 return b"%d\n" % found.generation
             case "outblob":
                 return self.world.quote(found.inblob)
-        raise FileNotFoundError(name)
+            case _:
+                raise FileNotFoundError(name)
 
     def remove(self, entry: str) -> None:
         del self.entries[entry]
