@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.vm.owner_cluster import OwnerCluster
 
-__all__ = ["again", "first", "worker", "worker_again"]
+__all__ = ["again", "first", "is_other_boot", "is_ready", "worker", "worker_again"]
 
 INIT_S, READY_S, RECOVER_S = 2400.0, 900.0, 900.0
 _WORD = "what-was-written-before-the-power-cut"
@@ -33,7 +33,7 @@ async def first(cluster: OwnerCluster) -> dict[str, Any]:
     init = asyncio.create_task(cluster.init(within_s=INIT_S))
     watch = asyncio.create_task(
         cluster.until(
-            "first node", lambda nodes: _ready(nodes, control_plane=True), within_s=INIT_S
+            "first node", lambda nodes: is_ready(nodes, control_plane=True), within_s=INIT_S
         )
     )
     try:
@@ -68,7 +68,7 @@ async def again(cluster: OwnerCluster) -> dict[str, Any]:
     nodes = await cluster.until(
         "the node's next boot",
         lambda now: (
-            _ready(now, control_plane=True) and _other_boot(before, now, control_plane=True)
+            is_ready(now, control_plane=True) and is_other_boot(before, now, control_plane=True)
         ),
         within_s=READY_S,
     )
@@ -87,7 +87,7 @@ async def worker(cluster: OwnerCluster) -> dict[str, Any]:
     await cluster.power_on(WORKER)
     times = await cluster.init(within_s=INIT_S)
     nodes = await cluster.until(
-        "worker", lambda found: _ready(found, control_plane=False), within_s=READY_S
+        "worker", lambda found: is_ready(found, control_plane=False), within_s=READY_S
     )
     return {
         "nodes": nodes, "ready_after_s": round(clock.monotonic_s() - began, 1), "init_runs": times,
@@ -105,7 +105,7 @@ async def worker_again(cluster: OwnerCluster) -> dict[str, Any]:
     nodes = await cluster.until(
         "the worker's next boot",
         lambda now: (
-            _ready(now, control_plane=False) and _other_boot(before, now, control_plane=False)
+            is_ready(now, control_plane=False) and is_other_boot(before, now, control_plane=False)
         ),
         within_s=RECOVER_S,
     )
@@ -123,12 +123,14 @@ async def _recovered(cluster: OwnerCluster) -> None:
     raise Failed(f"nothing was recovered within {RECOVER_S:.0f} s: {text[-500:]}")
 
 
-def _ready(nodes: Mapping[str, Any], *, control_plane: bool) -> bool:
+def is_ready(nodes: Mapping[str, Any], *, control_plane: bool) -> bool:
     """Say whether a node of this kind is there and Ready."""
     return any(n["ready"] for n in nodes.values() if n["control_plane"] is control_plane)
 
 
-def _other_boot(before: Mapping[str, Any], now: Mapping[str, Any], *, control_plane: bool) -> bool:
+def is_other_boot(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, control_plane: bool
+) -> bool:
     """Say whether the nodes of this kind are in another boot than before."""
     kind = {name: n["boot"] for name, n in before.items() if n["control_plane"] is control_plane}
     return bool(kind) and all(name in now and now[name]["boot"] != kind[name] for name in kind)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.vm.image_vm import Owner, Programs, Vm
     from tests.vm.wire import Wire
 
-__all__ = ["OwnerCluster"]
+__all__ = ["OwnerCluster", "boots"]
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "vmimage"
