@@ -18,7 +18,7 @@ test-vm: ## a Debian 13 machine (systemd, cgroup v2) under QEMU without KVM make
 test-vm-clouds: ## node images of clouds start under QEMU without KVM, each with its cloud's disks, a metadata service and TPM of ours (root): ONLY=aws-aws-nitro-tpm, MINUTES, PROCESSORS; writes bench/results/vm-clouds.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.vm.cloud_run $(addprefix --only ,$(ONLY)) $(addprefix --processors ,$(PROCESSORS)) $(addprefix --minutes ,$(MINUTES))
 
-test-vm-image: ## a VM's node image, built twice, starts under QEMU without KVM, is judged by its evidence, and keeps a state disk (root for the build): MINUTES of one machine, PROCESSORS, ONLY=step; writes bench/results/vm-image.json, vm-image-disk.json
+test-vm-image: ## a VM's node image, built twice, starts under QEMU without KVM, is judged by its evidence, keeps a state disk, and becomes a Kubernetes node, then two (root): MINUTES of one machine, PROCESSORS, ONLY=step; writes bench/results/vm-image.json, vm-image-disk.json, vm-image-node.json, vm-image-worker.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.vm.image_run $(addprefix --only ,$(ONLY)) $(addprefix --processors ,$(PROCESSORS)) $(addprefix --minutes ,$(MINUTES))
 
 evidence: ## verify published evidence of real machines, and edits of it: CONSTELLATION_EVIDENCE or ../shared/evidence
