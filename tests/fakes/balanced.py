@@ -75,11 +75,16 @@ class Balanced:
                     await asyncio.sleep(0.05)
 
     async def until_slow(self, *backends: str) -> None:
-        """Wait until the first node's answer to a check came, as late as it comes."""
+        """Wait until the first node's answer to a check was taken, as late as it comes."""
         async with asyncio.timeout(_SEEN_S):
             for name in backends:
-                while int(await self._is(name, "n0", "check_duration") or 0) < 1000 * _SLOW_S:  # noqa: ASYNC110
+                while not await self._slow(name):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
+
+    async def _slow(self, backend: str) -> bool:
+        status = await self._is(backend, "n0", "check_status")
+        took_ms = int(await self._is(backend, "n0", "check_duration") or 0)
+        return status.endswith("L7OK") and took_ms >= 1000 * _SLOW_S
 
     async def _is(self, backend: str, server: str, what: str) -> str:
         reader, writer = await asyncio.open_unix_connection(str(self.admin))

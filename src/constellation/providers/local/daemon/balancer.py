@@ -124,7 +124,8 @@ def _backends(
         *lines,
         f"backend {name}{_PATIENT}",
         *rules,
-        # a check connects within the shorter of the first and `inter`, TLS included
+        # a check connects within the shorter of the first and `inter`, TLS included, and waits for
+        # its answer the longer of the second and `inter`
         "  timeout connect 5s",
         "  timeout check 10s",
         f"  default-server {check} inter 5s fastinter 1s downinter 1s fall 3 rise 1",
