@@ -97,8 +97,9 @@ elif verb == "apply":
         fixed = FIXED.get(item["kind"], lambda o: 0)
         if before is not None and fixed(before) != fixed(item):
             refuse(item["kind"] + ": field is immutable")
-    if "--dry-run=server" not in words:
-        objects = [o for o in objects if key(o) not in [key(i) for i in items]] + items
+        if "--dry-run=server" not in words:  # one by one: what came before a refusal stays
+            objects = [o for o in objects if key(o) != key(item)] + [item]
+            store.write_text(json.dumps(objects))
 elif verb == "delete":
     (kind,) = kinds(words[words.index("delete") + 1])
     names = words[words.index("--") + 1:]

@@ -59,7 +59,9 @@ class Kubernetes:
 
     async def applied(self, _: Path) -> str:
         self.looks += 1
-        if not self.works or self.looks == 1:
+        if self.looks == 1:
+            raise Unavailable("the Kubernetes API does not answer")
+        if not self.works or self.looks == 2:
             return "ab" * 32
         wants = {p.files.kept_policy().verified().cloud_integration for p in self.owned.planes}
         return OBJECTS if wants == {True} else ""
@@ -110,7 +112,7 @@ async def test_on_and_off_are_the_owners_word_to_every_control_plane(owned: Owne
     same = dataclasses.replace(current_policy(state), serial=before.serial, cloud_integration=False)
     assert same == before, "nothing else is said"
     assert wanted_objects(context(owned, on=True), state) == OBJECTS
-    assert kubernetes.looks > 1, "until the objects are there"
+    assert kubernetes.looks > 2, "until the objects are there"
     assert (await follow(owned, kubernetes, on=True)).policy_serial == state.policy_serial
     await follow(owned, kubernetes, on=False)
     assert kept(owned) == {False}
@@ -197,6 +199,27 @@ async def test_of_a_cluster_without_components_nothing_is_asked(owned: Owned) ->
     with pytest.raises(Unavailable) as told:
         await terminate(removing(owned, removal, []), leavings=None)
     assert told.value.hint == "the same command again goes on"
+
+
+@pytest.mark.parametrize("left", [None, "name: [", "\x00"])
+async def test_of_a_cluster_whose_state_is_lost_the_conf_says_it(
+    owned: Owned, left: str | None
+) -> None:
+    workspace = owned.workspace
+    if left is None:
+        workspace.state.unlink()
+    else:
+        workspace.state.write_text(left)
+    assert await look_before_removal(workspace) is None, "nothing was ever started from here"
+    workspace.kubeconfig.write_text("{")
+    assert await look_before_removal(workspace) is None, "there is no conf"
+    provider = "provider: {aws: {region: eu-west-1, zones: [eu-west-1a], image: ami-12c6146b"
+    attestation = "attestation: {variant: aws-sev-snp}\n"
+    for wants in (False, True):
+        more = f", cloudIntegration: {str(wants).lower()}}}}}\n"
+        workspace.config.write_text(f"version: 1\n{attestation}{provider}{more}")
+        found = await look_before_removal(workspace)
+        assert (found is not None) is wants, found
 
 
 async def test_an_api_that_does_not_answer_keeps_no_cluster_alive(owned: Owned) -> None:

@@ -128,8 +128,15 @@ def _demand_unused(there: Leavings) -> None:
 
 async def _wait(context: Context, wanted: str, *, applied: ReadObjects) -> None:
     end = monotonic_s() + context.wait_s
-    while (found := await applied(context.workspace.kubeconfig)) != wanted:
-        detail = f"found {found[:12] or 'none'}, expected {wanted[:12] or 'none'}"
+    while True:
+        try:
+            found = await applied(context.workspace.kubeconfig)
+        except Unavailable as error:  # of one control plane it may be away for a while
+            detail = str(error)
+        else:
+            if found == wanted:
+                break
+            detail = f"found {found[:12] or 'none'}, expected {wanted[:12] or 'none'}"
         context.report(Progress(step=_STEP, detail=detail))
         if monotonic_s() > end:
             raise Unavailable(

@@ -18,6 +18,7 @@ from constellation.base.errors import Unavailable, UserError
 from constellation.base.progress import Progress
 from constellation.cluster.current_policy import current_policy
 from constellation.cluster.kubernetes import ask_api
+from constellation.config.reader import read_config
 from constellation.config.state import read_state
 
 if TYPE_CHECKING:
@@ -127,11 +128,7 @@ async def look_before_removal(workspace: Workspace) -> Leavings | None:
 
     Who does not answer keeps no cluster alive: then that is what is said.
     """
-    try:
-        state = read_state(workspace.state)
-    except UserError:
-        return None
-    if state is None or state.policy is None or not current_policy(state).cloud_integration:
+    if not _runs_components(workspace):
         return None
     if not workspace.kubeconfig.exists():
         return Leavings(why="there is no kubeconfig to ask the Kubernetes API with")
@@ -169,6 +166,22 @@ async def remove_balancers(kubeconfig: Path, *, wait_s: float, report: Report) -
     report(Progress(step=_STEP, detail=detail, finished=True))
     named = tuple(str(balancer) for balancer in left) or ("load balancers of Services",)
     return tuple(f"{name}: its load balancer may be left in the cloud" for name in named)
+
+
+def _runs_components(workspace: Workspace) -> bool:
+    """Say whether the policy lets them run; of a cluster whose state is lost the conf says it."""
+    try:
+        state = read_state(workspace.state)
+    except UserError:
+        state = None
+    if state is not None:
+        return state.policy is not None and current_policy(state).cloud_integration
+    if not workspace.kubeconfig.exists():
+        return False
+    try:
+        return read_config(workspace.config).provider.wants_integration
+    except UserError:
+        return False
 
 
 def hint_on_leavings(provider: str, uid: str) -> str:

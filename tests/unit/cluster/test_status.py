@@ -9,7 +9,7 @@ import pytest
 from constellation.cli.commands.inspect import status_text
 from constellation.cluster.context import KubernetesNode
 from constellation.cluster.plan import Observed
-from constellation.cluster.status import Status, judge
+from constellation.cluster.status import Judged, Status, judge
 from constellation.config.state import ChosenNode, State
 from constellation.providers.protocols import InfrastructureState, Instance, Role
 
@@ -119,3 +119,28 @@ def test_a_running_cluster_reads_as_two_tables() -> None:
     )
     short = status_text(found, shortage="free some disk")
     assert short.endswith("b     worker  v1.36.2  Ready\nNext: free some disk.")
+
+
+@pytest.mark.parametrize(
+    ("applied", "says"),
+    [
+        ("ab" * 32, "Cloud integration: objects abababababab are applied."),
+        ("", "Cloud integration: objects abababababab are wanted, the cluster has none yet."),
+        ("cd" * 32, "objects abababababab are wanted, the cluster has cdcdcdcdcdcd."),
+        (None, "objects abababababab are wanted; the API does not say more."),
+    ],
+)
+def test_it_says_which_of_the_clouds_components_there_are(applied: str | None, says: str) -> None:
+    found = Status(
+        state=RUNNING,
+        machines=(),
+        nodes=NODES,
+        judged=Judged(phase="running"),
+        wanted_objects="ab" * 32,
+        applied_objects=applied,
+    )
+    told = status_text(found, shortage="")
+    assert says in told
+    assert told.endswith("All is well.") is (applied == "ab" * 32)
+    without = dataclasses.replace(found, wanted_objects="")
+    assert "Cloud integration" not in status_text(without, shortage="")

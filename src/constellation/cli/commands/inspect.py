@@ -215,6 +215,8 @@ def status_text(found: Status, *, shortage: str) -> str:
     """Put a status into words and two tables; `shortage`: what this machine is short of."""
     state, judged = found.state, found.judged
     todo = [line for line in (judged.advice, shortage) if line]
+    if found.wanted_objects not in ("", found.applied_objects):
+        todo.append("`kubectl get clusterrelease cluster` says what the operator waits for")
     machines: list[tuple[str, ...]] = [("machine", "group", "address", "state")]
     machines += [(m.instance_id, m.group, m.address, m.state) for m in found.machines]
     nodes: list[tuple[str, ...]] = [("node", "role", "version", "condition")]
