@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from constellation.base.errors import Untrusted
+from constellation.base.errors import FormatError, Untrusted
 from constellation.base.progress import silent
 from constellation.crypto import signing
 from constellation.image import manifest as manifests
@@ -98,8 +98,8 @@ def test_folding_extends_from_zero() -> None:
     assert fold(((4, bytes(32)),))[4].hex().startswith("f5a5fd42d16a2030")
 
 
-def test_the_manifest_survives_its_canonical_form() -> None:
-    manifest = manifests.Manifest(
+def stated(values: dict[int, tuple[str, ...]]) -> manifests.Manifest:
+    return manifests.Manifest(
         name=NAME,
         version="1",
         sha256="00" * 32,
@@ -107,8 +107,29 @@ def test_the_manifest_survives_its_canonical_form() -> None:
         build_time=2,
         debs=(manifests.Content(name="a", version="1", sha256="11" * 32),),
         wheels=(),
-        reference_values={4: ("22" * 32,)},
+        reference_values=values,
     )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {4: ("22" * 48,), 9: ("22" * 32,)},
+        {4: ("22" * 48, "22" * 32)},
+        {4: ("22" * 20,)},
+        {4: ("zz" * 48,)},
+    ],
+)
+def test_values_of_two_banks_or_of_none_are_refused(values: dict[int, tuple[str, ...]]) -> None:
+    data = manifests.dump(stated(values))
+    signature = manifests.sign(data, KEY, name=NAME)
+    with pytest.raises(FormatError, match="manifest: reference value"):
+        manifests.verify(data, signature, public_key_der=PUBLIC, name=NAME)
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_the_manifest_survives_its_canonical_form(size: int) -> None:
+    manifest = stated({4: ("22" * size,)})
     data = manifests.dump(manifest)
     signature = manifests.sign(data, KEY, name=NAME)
     assert manifests.verify(data, signature, public_key_der=PUBLIC, name=NAME) == manifest

@@ -15,14 +15,16 @@ from constellation.image.measure.unified import REGISTERS, measured, predict
 from tests.fakes.efi_program import efi_program, unified_image
 
 
-def sha(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384"])
+def test_each_register_has_the_digests_of_its_specification_in_order(algorithm: str) -> None:
+    bank = {"sha256": Alg.SHA256, "sha384": Alg.SHA384}[algorithm]
 
+    def sha(data: bytes) -> bytes:
+        return hashlib.new(algorithm, data).digest()
 
-def test_each_register_has_the_digests_of_its_specification_in_order() -> None:
     image = unified_image()
     kernel = efi_program(((".text", b"kernel"),), certificates=b"c" * 16)
-    digests = measured(image)
+    digests = measured(image, bank=bank)
     given = b"initrd\0\0" + b"".join(
         pack_record(name, number=number, mode=mode, data=data)
         for number, (name, mode, data) in enumerate(
@@ -33,8 +35,8 @@ def test_each_register_has_the_digests_of_its_specification_in_order() -> None:
     assert digests[4] == (
         sha(b"Calling EFI Application from Boot Option"),
         sha(bytes(4)),
-        pe.authenticode_digest(pe.parse(image)),
-        pe.authenticode_digest(pe.parse(kernel)),
+        pe.authenticode_digest(pe.parse(image), algorithm=algorithm),
+        pe.authenticode_digest(pe.parse(kernel), algorithm=algorithm),
     )
     assert digests[9] == (sha("a=1 b\0".encode("utf-16-le")), sha(given))
     sections = (
@@ -42,8 +44,8 @@ def test_each_register_has_the_digests_of_its_specification_in_order() -> None:
         (b".initrd\0", b"initrd"), (b".sbat\0", b"sbat,1\n"),
     )  # fmt: skip
     assert digests[11] == tuple(sha(part) for section in sections for part in section)
-    assert predict(image) == {
-        number: (pcr.replay(Alg.SHA256, digests[number], pcr=number),) for number in REGISTERS
+    assert predict(image, bank=bank) == {
+        number: (pcr.replay(bank, digests[number], pcr=number),) for number in REGISTERS
     }
 
 
