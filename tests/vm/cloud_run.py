@@ -3,9 +3,9 @@
 The image is built, then started with the disks that its cloud attaches and a metadata service of
 ours at 169.254.169.254. It has to get an address, read its node document there and measure it, wait
 on port 9000 with evidence that is accepted against the values that the build predicted, find its
-state disk among others, and make it in `init`. What only the cloud has is a fake (NitroTPM), or is
-not there (chips, Google's and Azure's TPM): then the machine has to say on its console what it
-waits for, and each step says how far it came.
+state disk among others, make it in `init`, and find it again after a power cut. What only the cloud
+has is a fake (NitroTPM), or is not there (chips, Google's and Azure's TPM): then the machine has to
+say on its console what it waits for.
 Needs root: for the image's lowest layer and a network namespace. Results are kept in bench/results.
 """
 
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
     from constellation.base.progress import Report
     from constellation.image.store import NodeImage
-    from tests.vm.image_vm import Vm
 
 RESULT = "vm-clouds.json"
 OTHER_DISK_BYTES = 2 * 1024**3
@@ -125,19 +124,20 @@ class CloudRun:
 
     async def run(self, step: Step) -> dict[str, Any]:
         """Start a machine and have it go as far as it can."""
-        image, began = self.images[step.name], clock.monotonic_s()
-        owner, folder = Owner.new(), self.folder / step.name
+        image, owner, began = self.images[step.name], Owner.new(), clock.monotonic_s()
         roots = (self.nitro.root.der,) if step.provider == "aws" else (owner.root,)
         cloud = CloudOwner.of(owner, step.variant, roots=roots)
-        tpm = self.folder / f"tpm-{step.name}"
         if step.variant is Variant.QEMU_VTPM:
-            await give_tpm(tpm, owner, tools=self.programs.tools)
+            await give_tpm(self.folder / f"tpm-{step.name}", owner, tools=self.programs.tools)
         else:
-            tpm.mkdir()
-        other, state = (self.folder / f"{step.name}-{name}.raw" for name in ("other", "state"))
-        with other.open("wb") as file:
-            file.write(FOREIGN)
-            file.truncate(OTHER_DISK_BYTES)
+            (self.folder / f"tpm-{step.name}").mkdir()
+        foreign, blank, state = (
+            self.folder / f"{step.name}-{name}.raw" for name in ("foreign", "blank", "state")
+        )
+        for path, content in ((foreign, FOREIGN), (blank, b"")):
+            with path.open("wb") as file:
+                file.write(content)
+                file.truncate(OTHER_DISK_BYTES)
         facts: dict[str, Any] = {
             "image": {
                 "sha256": image.manifest.sha256,
@@ -147,6 +147,24 @@ class CloudRun:
                 },
             }
         }
+        async with self.powered(step, cloud, "first", (foreign, state)) as talk:
+            if step.until:
+                facts["waits"] = await self._waits(talk, step.until)
+            else:
+                facts |= await self._joined(talk, cloud, state)
+        if not step.until:
+            # a volume of a pod that nobody has formatted yet is there when the node starts again
+            async with self.powered(step, cloud, "again", (foreign, blank, state)) as talk:
+                facts["again"] = await self._again(talk, state, facts["disk"])
+        facts["seconds"] = round(clock.monotonic_s() - began, 1)
+        return facts
+
+    @contextlib.asynccontextmanager
+    async def powered(
+        self, step: Step, cloud: CloudOwner, name: str, more: tuple[Path, ...]
+    ) -> AsyncIterator[state_disk.Talk]:
+        """Power a machine of the step on with these disks beside its image's."""
+        image = self.images[step.name]
         disk = image.path
         if FORMATS[step.provider] is DiskFormat.VHD:
             disk = self.folder / f"{step.name}.vhd"
@@ -154,47 +172,48 @@ class CloudRun:
                 write_disk, image.path, disk, as_=DiskFormat.VHD, unique_id=bytes(16)
             )
         async with contextlib.AsyncExitStack() as stack:
-            url = await stack.enter_async_context(_FAKES[step.provider](cloud.document))
+            fake = _FAKES[step.provider](cloud.document)
+            url, instance_id = await stack.enter_async_context(fake)
             await stack.enter_async_context(metadata_service(url))
             vm = await stack.enter_async_context(
                 started(
                     self.programs,
                     Hardware(disks=step.disks),
-                    disks=(disk, other, state),
-                    tpm=tpm,
-                    folder=folder,
+                    disks=(disk, *more),
+                    tpm=self.folder / f"tpm-{step.name}",
+                    folder=self.folder / f"{step.name}-{name}",
                     processors=self.processors,
                     nitro=self.nitro if step.provider == "aws" else None,
                 )
             )
-            if step.until:
-                facts |= {"waits": await self._waits(vm, cloud, step.until)}
-            else:
-                facts |= await self._joined(vm, cloud, image, state)
-        facts["seconds"] = round(clock.monotonic_s() - began, 1)
-        return facts
+            speaker: Any = _Speaker(cloud)
+            yield state_disk.Talk(
+                vm=vm,
+                owner=speaker,
+                reference=image.reference_values,
+                within_s=self.within_s,
+                instance_id=instance_id,
+            )
 
-    async def _waits(self, vm: Vm, cloud: CloudOwner, words: str) -> list[str]:
+    async def _waits(self, talk: state_disk.Talk, words: str) -> str:
         """It measures its document, and then says what it has not."""
-        talk = self._talk(vm, cloud, {})
         said = await talk.console_says(words)
-        console = vm.console()
-        equal("measured", "constellation-measure.service: Failed" in console, False)
-        return [_shortened(said)]
+        measured = "Finished constellation-measure.service" in talk.vm.console()
+        equal("the document was measured", measured, True)
+        return _shortened(said)
 
     async def _joined(
-        self, vm: Vm, cloud: CloudOwner, image: NodeImage, state: Path
+        self, talk: state_disk.Talk, cloud: CloudOwner, state: Path
     ) -> dict[str, Any]:
         """Its evidence is accepted; `init` makes the state disk that it found."""
         began = clock.monotonic_s()
-        evidence, binding = await vm.evidence(within_s=self.within_s)
+        evidence, binding = await talk.vm.evidence(within_s=self.within_s)
         seconds = round(clock.monotonic_s() - began, 1)
-        result = cloud.appraise(evidence, binding, image.reference_values)
+        result = cloud.appraise(evidence, binding, talk.reference)
         for number in REGISTERS:
-            predicted = image.reference_values[number]
+            predicted = talk.reference[number]
             equal(f"pcr{number}", result.claims[f"pcr{number}"] in predicted, True)
         equal("given", is_given_to_cluster(result, document=cloud.document), False)
-        talk = self._talk(vm, cloud, image.reference_values)
         done, failed = await talk.init(again=False)
         equal("steps", done, ("state disk",))
         found, _ = await asyncio.to_thread(state_disk.state, state)
@@ -209,9 +228,14 @@ class CloudRun:
             "disk": found.uuid.hex(),
         }
 
-    def _talk(self, vm: Vm, cloud: CloudOwner, reference: Any) -> state_disk.Talk:
-        speaker: Any = _Speaker(cloud)
-        return state_disk.Talk(vm=vm, owner=speaker, reference=reference, within_s=self.within_s)
+    async def _again(self, talk: state_disk.Talk, state: Path, uuid: str) -> dict[str, Any]:
+        """After a power cut the owner opens the same disk, not the blank one beside it."""
+        equal("name", await talk.recover(), "")
+        done, failed = await talk.init(again=True)
+        equal("steps", done, ("state disk",))
+        found, _ = await asyncio.to_thread(state_disk.state, state)
+        equal("the same disk", found.uuid.hex(), uuid)
+        return {"steps": list(done), "then": failed.message}
 
 
 class _Speaker:
@@ -223,40 +247,40 @@ class _Speaker:
 
 
 @contextlib.asynccontextmanager
-async def _aws(document: bytes) -> AsyncIterator[str]:
+async def _aws(document: bytes) -> AsyncIterator[tuple[str, str]]:
     aws = FakeAws(user_data=document)
     machine = aws.add(1, "control_plane_default", "control-plane")
     aws.me, machine.address = machine.instance_id, ADDRESS
     async with aws.serving():
-        yield aws.url
+        yield aws.url, aws.me
 
 
 @contextlib.asynccontextmanager
-async def _openstack(document: bytes) -> AsyncIterator[str]:
+async def _openstack(document: bytes) -> AsyncIterator[tuple[str, str]]:
     cloud = FakeOpenStack(user_data=document)
     cloud.servers[cloud.me].address = ADDRESS
     async with cloud.metadata.serving():
-        yield cloud.metadata.url
+        yield cloud.metadata.url, cloud.me
 
 
 @contextlib.asynccontextmanager
-async def _gcp(document: bytes) -> AsyncIterator[str]:
+async def _gcp(document: bytes) -> AsyncIterator[tuple[str, str]]:
     cloud = FakeGce(user_data=document)
     cloud.vms[cloud.me].address = ADDRESS
     async with cloud.serving():
-        yield cloud.metadata_url
+        yield cloud.metadata_url, cloud.me
 
 
 @contextlib.asynccontextmanager
-async def _azure(document: bytes) -> AsyncIterator[str]:
+async def _azure(document: bytes) -> AsyncIterator[tuple[str, str]]:
     cloud = FakeAzure(user_data=document)
     set_name, _, number = cloud.me.rpartition("_")
     cloud.sets[set_name].vms[number].address = ADDRESS
     async with cloud.serving():
-        yield cloud.imds.url
+        yield cloud.imds.url, cloud.me
 
 
-_FAKES: dict[str, Callable[[bytes], contextlib.AbstractAsyncContextManager[str]]] = {
+_FAKES: dict[str, Callable[[bytes], contextlib.AbstractAsyncContextManager[tuple[str, str]]]] = {
     "aws": _aws,
     "azure": _azure,
     "gcp": _gcp,

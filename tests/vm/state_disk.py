@@ -49,13 +49,16 @@ class Talk:
     owner: Owner
     reference: Mapping[int, tuple[bytes, ...]]
     within_s: float
+    instance_id: str = f"host-{ADDRESS.replace('.', '-')}"
 
     async def init(self, *, again: bool) -> tuple[tuple[str, ...], init_pb2.Failed]:
         """Begin a cluster: gives the finished steps and how it ended; `again`: with no secret."""
         channel = await self._reach(self.vm.port, "init", joined=again)
         try:
             start = init_pb2.Start(
-                owner_signature=self._proof(channel, "init"), plan=_plan(), time=_now()
+                owner_signature=self._proof(channel, "init"),
+                plan=_plan(self.instance_id),
+                time=_now(),
             )
             if not again:
                 start.master_key = self.owner.master.key.reveal()
@@ -191,7 +194,7 @@ def allocated(disk: Path, words: tuple[bytes, ...]) -> tuple[int, tuple[bytes, .
     return size, tuple(sorted(found))
 
 
-def _plan() -> init_pb2.ClusterPlan:
+def _plan(instance_id: str) -> init_pb2.ClusterPlan:
     services = Artifact(name="services", kind=ArtifactKind.ARCHIVE, sha256="ab" * 32, size_bytes=8)
     listed = ArtifactList(kubernetes_version=_VERSION, artifacts=()).with_artifacts(services)
     return init_pb2.ClusterPlan(
@@ -206,7 +209,7 @@ def _plan() -> init_pb2.ClusterPlan:
         node_groups=[
             init_pb2.NodeGroup(name="control_plane_default", role="control-plane", size=1)
         ],
-        instance_id=f"host-{ADDRESS.replace('.', '-')}",
+        instance_id=instance_id,
     )
 
 
