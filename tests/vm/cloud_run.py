@@ -1,11 +1,11 @@
 """`make test-vm-clouds`: node images of clouds, each in a machine like its cloud's, under QEMU.
 
-The image is built, then started with the disks that its cloud attaches and a metadata service of
-ours at 169.254.169.254. It has to get an address, read its node document there and measure it, wait
-on port 9000 with evidence that is accepted against the values that the build predicted, find its
-state disk among others, make it in `init`, and find it again after a power cut. What only the cloud
-has is a fake (NitroTPM), or is not there (chips, Google's and Azure's TPM): then the machine has to
-say on its console what it waits for.
+The image is built twice, then started with the disks that its cloud attaches and a metadata service
+of ours at 169.254.169.254. It has to get an address, read its node document there and measure it,
+wait on port 9000 with evidence that is accepted against the values that the build predicted, find
+its state disk among others, make it in `init`, and find it again after a power cut. What only the
+cloud has is a fake (NitroTPM), or is not there (chips, Google's and Azure's TPM): then the machine
+has to say on its console what it waits for.
 Needs root: for the image's lowest layer and a network namespace. Results are kept in bench/results.
 """
 
@@ -29,6 +29,7 @@ from constellation.attestation.model import Variant
 from constellation.attestation.node_rules import is_given_to_cluster
 from constellation.base import clock, proc
 from constellation.base.errors import ConstellationError
+from constellation.base.progress import silent
 from constellation.cli.output import Steps
 from constellation.config.workspace import cache_folder
 from constellation.disk.superblock import State
@@ -44,6 +45,7 @@ from tests.fakes.gce import FakeGce
 from tests.fakes.openstack import FakeOpenStack
 from tests.vm import state_disk
 from tests.vm.cloud_vm import METADATA, CloudOwner, Hardware, metadata_service, started
+from tests.vm.image_run import LEFT_OUT
 from tests.vm.image_vm import ADDRESS, DidNotStart, Owner, Programs, give_tpm
 from tests.vm.run import emulator, revision
 from tests.vm.world import Failed, equal
@@ -122,6 +124,23 @@ class CloudRun:
                 flavour = flavour_of(step.provider, step.variant)
                 self.images[step.name] = await ensure_machine_image(self.cache, flavour, report)
 
+    async def build_again(self, step: Step) -> str:
+        """A second build has only the packages of the first, and no network: the same bytes."""
+        other, image = self.folder / f"{step.name}-cache", self.images[step.name]
+        shutil.copytree(
+            self.cache / "image", other / "image", symlinks=True, copy_function=os.link,
+            ignore=lambda _, names: [n for n in names if n.startswith(LEFT_OUT)],
+        )  # fmt: skip
+        for name in ("keys", "releases"):
+            shutil.copytree(self.cache / name, other / name)
+        flavour = flavour_of(step.provider, step.variant)
+        second = await ensure_machine_image(other, flavour, silent)
+        equal("another file", second.path.samefile(image.path), False)
+        equal("SHA-256", second.manifest.sha256, image.manifest.sha256)
+        equal("values", second.reference_values, image.reference_values)
+        await asyncio.to_thread(shutil.rmtree, other)
+        return second.manifest.sha256
+
     async def run(self, step: Step) -> dict[str, Any]:
         """Start a machine and have it go as far as it can."""
         image, owner, began = self.images[step.name], Owner.new(), clock.monotonic_s()
@@ -141,6 +160,7 @@ class CloudRun:
         facts: dict[str, Any] = {
             "image": {
                 "sha256": image.manifest.sha256,
+                "built_again": await self.build_again(step),
                 "bytes": image.manifest.size_bytes,
                 "reference_values": {
                     f"pcr{n}": v[0].hex() for n, v in image.reference_values.items()
