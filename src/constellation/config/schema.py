@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from constellation.attestation.model import Variant
 from constellation.base.errors import Conflict
 from constellation.config.artifacts import Artifacts
-from constellation.config.machines import check_group
+from constellation.config.node_group import Autoscaling, NodeGroup, check_group
 from constellation.config.providers.aws import AwsProvider
 from constellation.config.providers.azure import AzureProvider
 from constellation.config.providers.baremetal import BaremetalProvider
@@ -46,76 +46,6 @@ CONFIG_VERSION: Literal[1] = 1
 KubernetesVersion = Literal["v1.36.2", "v1.36.1", "v1.35.3"]
 KUBERNETES_VERSIONS: tuple[str, ...] = get_args(KubernetesVersion)
 DEFAULT_KUBERNETES_VERSION: KubernetesVersion = "v1.36.2"
-
-_MOST_NODES = 50
-
-
-class Autoscaling(Section):
-    """Between which sizes a cluster-autoscaler may move a group of workers."""
-
-    min: Annotated[int, Field(ge=1, le=_MOST_NODES)]
-    """The least: 1 or more, since an empty group shows nobody what its nodes are like."""
-
-    max: Annotated[int, Field(ge=1, le=_MOST_NODES)]
-    """The most. So many places stand in the cluster policy, which your owner key signs."""
-
-
-class NodeGroup(Section):
-    """Machines of one role that are made and replaced together."""
-
-    role: Annotated[Role, Field(strict=False)]
-    """What its nodes do: "control-plane" or "worker"."""
-
-    size: Annotated[int, Field(ge=0, le=_MOST_NODES)]
-    """How many machines."""
-
-    instance_type: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] | None = None
-    """Machine type; without it, the provider's default for the variant. Clouds only."""
-
-    zones: (
-        Annotated[
-            tuple[Annotated[str, Field(pattern=r"^[\w-]{1,64}$")], ...],
-            Field(strict=False, min_length=1, max_length=6),
-        ]
-        | None
-    ) = None
-    """Zones of this group; without it, the provider's. Clouds only."""
-
-    state_disk_gb: Annotated[
-        Annotated[int, Field(ge=10, le=16000)] | None, Field(alias="stateDiskGB")
-    ] = None
-    """Size of each node's state disk in GiB, 30 without it. Clouds only."""
-
-    state_disk_type: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")] | None = None
-    """Type of the state disk; without it, the provider's default. Clouds only."""
-
-    autoscaling: Autoscaling | None = None
-    """Bounds within which a cluster-autoscaler gives the group its size, from `init` on (later ones
-    from `constellation scale` on); without them nobody but you does."""
-
-    @model_validator(mode="after")
-    def _within(self) -> NodeGroup:
-        bounds = self.autoscaling
-        if bounds is None:
-            return self
-        if self.role is not Role.WORKER:
-            raise ValueError("expected autoscaling of workers only, found it of control planes")
-        if not bounds.min <= self.size <= bounds.max:
-            raise ValueError(
-                f"expected autoscaling's min ({bounds.min}) <= size ({self.size}) <= max "
-                f"({bounds.max})"
-            )
-        return self
-
-    @property
-    def least(self) -> int:
-        """Give how many nodes there are at least, once all is as it should be."""
-        return self.size if self.autoscaling is None else self.autoscaling.min
-
-    @property
-    def most(self) -> int:
-        """Give how many nodes there may be: the group's slots."""
-        return self.size if self.autoscaling is None else self.autoscaling.max
 
 
 class Provider(Section):

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from constellation.base import decode
 from constellation.base.errors import FormatError
 from constellation.kube import node_names
 from constellation.kube.node_names import NamesGiven  # noqa: TC001 - decode reads the hints
+from constellation.kube.node_role import NodeRole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,13 +46,6 @@ __all__ = [
 _MAX_MEMBERSHIP_BYTES = 4 * 1024 * 1024
 POD_BLOCK_BITS = 24
 """Prefix length of one node's pod CIDR: 256 addresses, of which host-local gives 253."""
-
-
-class NodeRole(StrEnum):
-    """What a node does in its cluster; the words of `providers.protocols.Role`."""
-
-    CONTROL_PLANE = "control-plane"
-    WORKER = "worker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

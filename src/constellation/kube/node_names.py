@@ -14,7 +14,7 @@ from constellation.base.errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from constellation.kube.membership import NodeRole
+    from constellation.kube.node_role import NodeRole
 
 __all__ = ["NamesGiven", "new_name", "node_name", "with_name"]
 
