@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,3 +90,9 @@ def test_a_node_program_asks_the_provider_of_its_machine_and_names_none(path: Pa
         and node.module.startswith("constellation.providers.")
     }
     assert not named & PROVIDERS, "`providers.select` knows which one it is"
+
+
+def test_no_module_imports_in_a_circle_nor_do_its_type_hints() -> None:
+    graph = grimp.build_graph("constellation", cache_dir=None)
+    imports = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
+    TopologicalSorter(imports).prepare()  # CycleError names the circle
