@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test test-vm test-vm-image test-vm-clouds evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos drill-cloud-aws stubs format
+.PHONY: check test test-vm test-vm-image test-vm-clouds evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos drill-cloud-aws drill-cloud-openstack stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
@@ -53,6 +53,9 @@ drill-upgrade: ## roll a new image out to 3+2 nodes under load, count failed req
 
 drill-chaos: ## power, partition, balancer, disk, suspend, clocks under load on 3+2 nodes (root): DRILL="words" for some, MINUTES of power-offs
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.chaos $(addprefix --drill ,$(DRILL)) $(addprefix --minutes ,$(MINUTES)) $(addprefix --seed ,$(SEED))
+
+drill-cloud-openstack: ## OpenStack's own components, built from source, in a 1+1 cluster against a real Keystone and a fake of the rest (root); writes bench/results/drill-cloud-openstack.json
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_openstack
 
 drill-cloud-aws: ## AWS' own cloud controller manager, built from source, in a 1+1 cluster against moto's AWS (root, Terraform); writes bench/results/drill-cloud-aws.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_aws

@@ -69,7 +69,7 @@ class RestService:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
         app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", self._answer)
+        app.router.add_route("*", "/{tail:.*}", self.answer)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -80,7 +80,8 @@ class RestService:
         finally:
             await runner.cleanup()
 
-    async def _answer(self, got: web.Request) -> web.Response:
+    async def answer(self, got: web.Request) -> web.Response:
+        """Answer a request by its route."""
         if self.throttle:
             after = self.throttle.pop(0)
             return web.Response(status=429, headers={"Retry-After": f"{after:g}"}, text="slow down")
