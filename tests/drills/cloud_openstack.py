@@ -7,8 +7,9 @@ Neutron, Octavia and Cinder are ours (`tests.fakes.openstack_components`), each 
 access rules that Keystone says the token has. The components are built from source, their objects
 are those of a release, unchanged; their credential lies where KeyService puts it, by KeyService's
 own code. Seen: what the controller manager makes, changes and removes for Services of type
-LoadBalancer, that both go on with another credential when the first is revoked, what happens to a
-Node whose machine is stopped and then gone, and every call. Results in bench/results.
+LoadBalancer; a claim's volume made, attached, formatted, written, grown, moved and removed; that the
+controller manager goes on with another credential when the first is revoked; what happens to a Node
+whose machine is stopped and then gone; and every call. Results in bench/results.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from constellation.services.keyservice.component_folder import FOLDER, GROUP, Co
 from tests.cluster.conftest import Workspace, eventually
 from tests.cluster.machines import inside, machine, power
 from tests.cluster.wire import network
+from tests.drills.cloud_openstack_storage import Machines, run_storage, storage_logs
 from tests.drills.openstack_cloud import OpenStack
 from tests.drills.upgrade import RESULTS, create, say
 
@@ -41,16 +43,6 @@ HOST = "10.42.0.1"
 """Inside the cloud: its own load balancer's address."""
 UID = "constell-ab12cd"
 PLANE = "node-role.kubernetes.io/control-plane"
-
-
-class NoHardware:
-    """Machines without volumes."""
-
-    def attach(self, server: str, volume: str, size_gb: int) -> str:
-        raise AssertionError(f"{server}: {volume} of {size_gb} GB")
-
-    def detach(self, server: str, volume: str) -> None:
-        raise AssertionError(f"{server}: {volume}")
 
 
 @dataclass(kw_only=True)
@@ -94,17 +86,21 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
     """Do all of it; give what was seen."""
     component = _build(workspace, folder)
     (folder / "keystone").mkdir()
+    machines = Machines(workspace=workspace, folder=folder)
     stack = OpenStack.within(
-        folder / "keystone", net=network(workspace), host=HOST, hardware=NoHardware()
+        folder / "keystone", net=network(workspace), host=HOST, hardware=machines
     )
     try:
         stage = _start(workspace, stack, Path(component["objects"]))
+        machines.nodes |= {i: machine(workspace, role) for role, i in stage.machines.items()}
         _services(stage)
+        volume = run_storage(stage, machines)
         _another_credential(stage)
         _a_machine_goes(stage)
         _services_go(stage)
         log = stage.log()
-        (folder / "controller.log").write_text(log)
+        log += storage_logs(stage)
+        (folder / "components.log").write_text(log)
         assert "forbidden" not in log.lower()
         assert stack.cloud.refused == []
         locked = locks.load().clouds["openstack"].source
@@ -113,9 +109,11 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
             "images": sorted(i["reference"] for i in component["images"]),
             "programs": {n: a.sha256 for n, a in sorted(locked.items()) if "/" not in n},
             "seconds": stage.seen,
+            "volume": volume,
             "calls": sorted(set(stack.cloud.calls)),
         }
     finally:
+        machines.close()
         stack.close()
 
 
@@ -306,7 +304,7 @@ def main() -> int:
     finally:
         gone = workspace.constellation("terminate", "--yes", timeout_s=300)
         say("terminate", gone.returncode, gone.stderr[-500:] if gone.returncode else "")
-    say("log of the controller manager:", folder / "controller.log")
+    say("logs of the components:", folder / "components.log")
     return 0
 
 

@@ -29,7 +29,6 @@ from tests.fakes.rest_service import Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
-    from typing import Self
 
     from tests.fakes.real_keystone import Keystone
 
@@ -51,10 +50,12 @@ class OpenStack:
     asked_as: list[str]
     tokens: dict[str, tuple[str, tuple[Rule, ...]]]
     admin: tuple[str, str]
+    addresses: dict[str, str]
+    """Machines by their address: who asks for metadata."""
     end: Callable[[], None] = field(repr=False)
 
     @classmethod
-    def within(cls, folder: Path, *, net: Path, host: str, hardware: Hardware) -> Self:
+    def within(cls, folder: Path, *, net: Path, host: str, hardware: Hardware) -> OpenStack:
         """Serve it at `host` of a network namespace."""
         listening = _listen(net, host)
         loop, ready = asyncio.new_event_loop(), threading.Event()
@@ -63,31 +64,13 @@ class OpenStack:
         stop = asyncio.Event()
 
         async def serve() -> None:
-            tokens: dict[str, tuple[str, tuple[Rule, ...]]] = {}
-            asked_as: list[str] = []
-            cloud = ComponentCloud(
-                rules_of=lambda token: _rules_of(tokens, token),
-                subnet=_SUBNET,
-                external_network=_EXTERNAL,
-                hardware=hardware,
-            )
+            url = f"http://{host}:{listening.getsockname()[1]}"
             async with keystone_in(folder) as keystone, ClientSession() as session:
-                door = _Door(keystone, session, tokens, asked_as)
-                app = web.Application()
-                app.router.add_route("*", "/identity/v3/{tail:.*}", door.answer)
-                app.router.add_route("*", "/{tail:.*}", cloud.service.answer)
-                runner = web.AppRunner(app, access_log=None)
+                stack = await _stack(keystone, url, hardware=hardware, loop=loop)
+                runner = web.AppRunner(_application(stack, session), access_log=None)
                 await runner.setup()
                 await web.SockSite(runner, listening).start()
-                url = f"http://{host}:{listening.getsockname()[1]}"
-                admin = await keystone.admin()
-                await _catalog(keystone, admin[0], url)
-                made.append(
-                    cls(
-                        cloud=cloud, keystone=keystone, url=url, loop=loop, asked_as=asked_as,
-                        tokens=tokens, admin=admin, end=_nothing,
-                    )
-                )  # fmt: skip
+                made.append(stack)
                 ready.set()
                 await stop.wait()
                 await runner.cleanup()
@@ -108,14 +91,13 @@ class OpenStack:
         if failed:
             thread.join()
             raise failed[0]
-        (self,) = made
 
         def end() -> None:
             loop.call_soon_threadsafe(stop.set)
             thread.join(timeout=60)
 
-        self.end = end
-        return self
+        made[0].end = end
+        return made[0]
 
     def close(self) -> None:
         """End both servers."""
@@ -171,6 +153,46 @@ class OpenStack:
 
 def _nothing() -> None:
     pass
+
+
+async def _stack(
+    keystone: Keystone, url: str, *, hardware: Hardware, loop: asyncio.AbstractEventLoop
+) -> OpenStack:
+    tokens: dict[str, tuple[str, tuple[Rule, ...]]] = {}
+    cloud = ComponentCloud(
+        rules_of=lambda token: _rules_of(tokens, token),
+        subnet=_SUBNET,
+        external_network=_EXTERNAL,
+        hardware=hardware,
+    )
+    admin = await keystone.admin()
+    await _catalog(keystone, admin[0], url)
+    return OpenStack(
+        cloud=cloud,
+        keystone=keystone,
+        url=url,
+        loop=loop,
+        asked_as=[],
+        tokens=tokens,
+        admin=admin,
+        addresses={},
+        end=_nothing,
+    )
+
+
+def _application(stack: OpenStack, session: ClientSession) -> web.Application:
+    async def metadata(got: web.Request) -> web.Response:
+        server = stack.addresses.get(got.remote or "")
+        if server is None:
+            return web.Response(status=404)
+        return web.json_response({"uuid": server, "name": server, "availability_zone": "nova"})
+
+    door = _Door(stack.keystone, session, stack.tokens, stack.asked_as)
+    application = web.Application()
+    application.router.add_route("*", "/identity/v3/{tail:.*}", door.answer)
+    application.router.add_get("/openstack/latest/meta_data.json", metadata)
+    application.router.add_route("*", "/{tail:.*}", stack.cloud.service.answer)
+    return application
 
 
 def _rules_of(tokens: dict[str, tuple[str, tuple[Rule, ...]]], token: str) -> Sequence[Rule]:

@@ -42,6 +42,10 @@ class Hardware(Protocol):
         """Show a volume as a device; gives its name in the machine."""
         ...
 
+    def grow(self, volume: str, size_gb: int) -> None:
+        """Let it be larger."""
+        ...
+
     def detach(self, server: str, volume: str) -> None:
         """Take it away."""
         ...
@@ -215,6 +219,8 @@ class _Services(RestService):
         if in_use and request.headers.get("OpenStack-API-Version") != "volume 3.42":
             raise Refusal(400, "a volume in use is extended since 3.42")
         volume["size"] = size
+        if in_use:
+            self._cloud.hardware.grow(volume["id"], size)
         return web.Response(status=202)
 
     def _delete_volume(self, request: Request) -> Any:
