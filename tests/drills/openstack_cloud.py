@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import ClientSession, web
 
+from constellation.base.errors import Unavailable
 from constellation.base.secret import Secret
 from constellation.providers.openstack.access import Access, Components
 from constellation.providers.openstack.component_calls import component_rules
@@ -112,9 +113,9 @@ class OpenStack:
         """Make an application credential with the components' rules; gives id and secret."""
         token, user = self.admin
         wanted = {"name": name, "access_rules": list(component_rules())}
-        made, _ = self.ask(
-            self.keystone.call(
-                "POST",
+        made = self.ask(
+            _post(
+                self.keystone,
                 f"/users/{user}/application_credentials",
                 token,
                 {"application_credential": wanted},
@@ -247,16 +248,22 @@ async def _catalog(keystone: Keystone, token: str, url: str) -> None:
         ("load-balancer", "/load-balancer"),
         ("volumev3", f"/volumev3/v3/{PROJECT}"),
     ):
-        made, _ = await keystone.call(
-            "POST", "/services", token, {"service": {"type": kind, "name": kind}}
-        )
+        made = await _post(keystone, "/services", token, {"service": {"type": kind, "name": kind}})
         endpoint = {
             "service_id": made["service"]["id"],
             "region_id": "RegionOne",
             "interface": "public",
             "url": url + path,
         }
-        await keystone.call("POST", "/endpoints", token, {"endpoint": endpoint})
+        await _post(keystone, "/endpoints", token, {"endpoint": endpoint})
+
+
+async def _post(keystone: Keystone, path: str, token: str, body: Any) -> dict[str, Any]:
+    """Ask again if a connection was lost on a starved machine."""
+    for _ in range(4):
+        with contextlib.suppress(Unavailable):
+            return (await keystone.call("POST", path, token, body))[0]
+    return (await keystone.call("POST", path, token, body))[0]
 
 
 def _listen(net: Path, host: str) -> socket.socket:
