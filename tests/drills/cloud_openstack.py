@@ -7,7 +7,7 @@ Neutron, Octavia and Cinder are ours (`tests.fakes.openstack_components`), each 
 access rules that Keystone says the token has. The components are built from source, their objects
 are those of a release, unchanged; their credential lies where KeyService puts it, by KeyService's
 own code. Seen: what the controller manager makes, changes and removes for Services of type
-LoadBalancer; a claim's volume made, attached, formatted, written, grown, moved and removed; that the
+LoadBalancer; a claim's volume made, attached, formatted, written, grown, moved, removed; that the
 controller manager goes on with another credential when the first is revoked; what happens to a Node
 whose machine is stopped and then gone; and every call. Results in bench/results.
 """
