@@ -131,6 +131,19 @@ async def test_ports_are_open_to_those_named_and_closed_after_init(
         assert "32767" in made
 
 
+async def test_load_balancers_of_services_reach_node_ports_only_where_they_are_wanted(
+    tmp_path: Path,
+) -> None:
+    rule = "openstack_networking_secgroup_rule_v2.services"
+    async with _bench("openstack", tmp_path) as bench:
+        assert not any(a.startswith(rule) for a in await bench.plan())
+        bench.write(variables("openstack", cloud_integration=True))
+        made = [r for a, r in (await bench.plan()).items() if a.startswith(rule)]
+    assert sorted(r["protocol"] for r in made) == ["tcp", "tcp", "udp", "udp"]
+    assert {r["remote_ip_prefix"] for r in made} == {"10.42.0.0/16"}
+    assert {(r["port_range_min"], r["port_range_max"]) for r in made} == {(30100, 32767)}
+
+
 @pytest.mark.parametrize("cloud", CLOUDS)
 async def test_an_internal_load_balancer_has_no_public_address(cloud: str, tmp_path: Path) -> None:
     public = {"azure": "azurerm_public_ip.outside", "gcp": "google_compute_address.outside",
