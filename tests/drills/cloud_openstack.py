@@ -107,7 +107,7 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
         locked = locks.load().clouds["openstack"].source
         return {
             "kubernetes": DEFAULT_KUBERNETES_VERSION,
-            "images": sorted(i["reference"] for i in component["images"]),
+            "images": sorted(i["image"] for i in component["images"]),
             "programs": {n: a.sha256 for n, a in sorted(locked.items()) if "/" not in n},
             "seconds": stage.seen,
             "volume": volume,
@@ -130,7 +130,7 @@ def _build(workspace: Workspace, folder: Path) -> dict[str, Any]:
     assert built.returncode == 0, built.stderr
     made: dict[str, Any] = json.loads(built.stdout)
     for image in made["images"]:
-        name = image["reference"].partition("@")[0]
+        name = image["image"].partition("@")[0]
         loaded = workspace.constellation("mini", "load-image", image["archive"], "--name", name)
         assert loaded.returncode == 0, loaded.stderr
     return made

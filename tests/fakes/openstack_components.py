@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
@@ -75,12 +76,27 @@ class ComponentCloud:
         self.service = _Services(self)
 
 
+# Octavia's last one is read for what it can do, the others' for their major version
+_VERSIONS = {
+    "compute": ("v2.1",),
+    "network": ("v2.0",),
+    "load-balancer": ("v2.0", "v2.1", "v2.5", "v2.12", "v2.14", "v2.27"),
+    "volumev3": ("v3.0",),
+}
+
+
+def _versions(kind: str, _request: Request) -> Any:
+    *before, last = _VERSIONS[kind]
+    listed = [{"id": v, "status": "SUPPORTED", "links": []} for v in before]
+    return {"versions": [*listed, {"id": last, "status": "CURRENT", "links": []}]}
+
+
 class _Services(RestService):
     def __init__(self, cloud: ComponentCloud) -> None:
         super().__init__()
         self._cloud = cloud
         for kind in _KINDS:
-            self.route("GET", f"/{kind}/", self._versions)
+            self.route("GET", f"/{kind}/", partial(_versions, kind))
         self.route("GET", "/compute/v2.1/servers/{server}", self._server)
         at = "/compute/v2.1/servers/{server}/os-volume_attachments"
         self.route("POST", at, self._attach)
@@ -124,12 +140,6 @@ class _Services(RestService):
                 return
         self._cloud.refused.append(f"{method} {kind} {rest}")
         raise Refusal(403, "no access rule of the application credential allows it")
-
-    def _versions(self, _request: Request) -> Any:
-        # Octavia's is read for what it can do, the others' for their major version
-        minors = ("v2.0", "v2.1", "v2.5", "v2.12", "v2.14", "v2.27")
-        listed = [{"id": m, "status": "SUPPORTED", "links": []} for m in minors[:-1]]
-        return {"versions": [*listed, {"id": minors[-1], "status": "CURRENT", "links": []}]}
 
     # Nova
     def _server(self, request: Request) -> Any:

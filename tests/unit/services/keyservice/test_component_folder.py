@@ -120,18 +120,16 @@ def test_what_an_earlier_start_wrote_is_brought_up_to_date(tmp_path: Path) -> No
     assert '"second"' in there(tmp_path / "cloud")["cloud.conf"]
 
 
-@pytest.mark.parametrize("secret", [b'a"b\\c', "ä#;=]".encode()])
+@pytest.mark.parametrize(
+    ("secret", "written"),
+    [(b'a"b\\c', r'"a\"b\\c"'), ("ä#;=]".encode(), '"ä#;=]"')],
+)
 def test_a_secret_with_signs_is_written_as_the_program_reads_it(
-    shown: ComponentFolder, tmp_path: Path, secret: bytes
+    shown: ComponentFolder, tmp_path: Path, secret: bytes, written: str
 ) -> None:
     shown.follow(access(with_secret(secret)), provider=openstack)
-    (line,) = (
-        line
-        for line in there(tmp_path / "cloud")["cloud.conf"].splitlines()
-        if line.startswith("application-credential-secret")
-    )
-    value = line.partition(" = ")[2]
-    assert value.strip('"').replace('\\"', '"').replace("\\\\", "\\") == secret.decode()
+    lines = there(tmp_path / "cloud")["cloud.conf"].splitlines()
+    assert f"application-credential-secret = {written}" in lines
 
 
 @pytest.mark.parametrize("secret", [b"a\nauth-url = x", b"a\x00", b"\x1b[0m", b"x" * 5000, b"\xff"])
