@@ -32,8 +32,8 @@ from tests.cluster.conftest import Workspace, eventually
 from tests.cluster.machines import inside, machine, power
 from tests.cluster.wire import network
 from tests.drills.cloud_openstack_storage import Machines, run_storage, storage_logs
+from tests.drills.loaded import RESULTS, create, say
 from tests.drills.openstack_cloud import OpenStack
-from tests.drills.upgrade import RESULTS, create, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,8 +120,10 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
 
 def _build(workspace: Workspace, folder: Path) -> dict[str, Any]:
     """Have images and objects as a publisher has them; the images go to the cluster's registry."""
-    words = ("artifacts", "cloud", "openstack", "--registry", REGISTRY)
-    words = (*words, "--to", str(folder / "release"), "-o", "json")
+    words = (
+        *("artifacts", "cloud", "openstack", "--registry", REGISTRY),
+        *("--to", str(folder / "release"), "-o", "json"),
+    )
     built = workspace.constellation(*words, timeout_s=1800)
     end = time.monotonic() + 300
     while built.returncode == CONFLICT and time.monotonic() < end:
@@ -284,7 +286,8 @@ def _worker_node(stage: Stage) -> str:
 
 def _ready(stage: Stage, name: str) -> str:
     (node,) = [n for n in _nodes(stage) if n["metadata"]["name"] == name]
-    return next(c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready")
+    conditions = {c["type"]: str(c["status"]) for c in node["status"]["conditions"]}
+    return conditions["Ready"]
 
 
 def _tainted(stage: Stage, name: str) -> bool:
