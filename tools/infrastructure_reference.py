@@ -11,6 +11,7 @@ from pathlib import Path
 
 from constellation.providers.aws import calls
 from constellation.providers.aws.controller_calls import CONTROLLER
+from constellation.providers.aws.storage_calls import STORAGE
 from constellation.providers.terraform.infrastructure import PORTS
 from tools.cloud_permissions import permission_lines
 
@@ -118,15 +119,17 @@ def _aws_permissions() -> list[str]:
             if caller in call.by
         ]
         lines.append("")
-    lines += [
-        "Control planes, beside these, with `cloudIntegration: true` (AWS' own cloud controller",
-        "manager; calls that its source has and the kept run did not make are marked):",
-        "",
-        "| permission | held to | why |",
-        "|---|---|---|",
-        *(
-            f"| `{c.permission}` | {c.held} | {c.why}{'' if c.seen else ' (not seen)'} |"
-            for c in CONTROLLER
-        ),
-    ]
+    for component, table in (("cloud controller manager", CONTROLLER), ("CSI driver", STORAGE)):
+        lines += [
+            f"Control planes, beside these, with `cloudIntegration: true` (AWS' own {component};",
+            "calls that its source has and the kept run did not make are marked):",
+            "",
+            "| permission | held to | why |",
+            "|---|---|---|",
+            *(
+                f"| `{c.permission}` | {c.held} | {c.why}{'' if c.seen else ' (not seen)'} |"
+                for c in table
+            ),
+            "",
+        ]
     return lines

@@ -59,6 +59,11 @@ class Disk:
         _run("nsenter", f"--target={node.pid}", "--mount", "rm", "-f", name)
         self._permit(workspace, node, "devices.deny")
 
+    def resize_file_system(self) -> None:
+        """Grow its ext4 to the disk, off-line, as an administrator would: it is plugged nowhere."""
+        _run("e2fsck", "-f", "-p", str(self.device))
+        _run("resize2fs", str(self.device))
+
     def close(self) -> None:
         """Give the loop device back, and the file."""
         _run("losetup", "--detach", str(self.device))

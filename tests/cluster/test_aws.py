@@ -15,6 +15,7 @@ import pytest
 
 from constellation.providers.aws import calls
 from constellation.providers.aws.controller_calls import CLUSTER_TAG, CONTROLLER, Held
+from constellation.providers.aws.storage_calls import DRIVER_TAG, STORAGE, StorageHeld
 from constellation.providers.terraform.infrastructure import PORTS
 from tests.fakes.aws_world import MISSING, AwsWorld, is_possible
 
@@ -86,10 +87,12 @@ def _identities(world: AwsWorld) -> None:
                 assert fnmatch("cloudy-0a1b2c", wanted)
                 assert not fnmatch("cloudy2-0a1b2c", wanted)
     _integration(json.loads(state["outputs"]["policies"]["value"]["cloud_integration"]))
+    _storage(json.loads(state["outputs"]["policies"]["value"]["cloud_storage"]))
     # nobody asked for it
     resources = {(r["type"], r["name"]) for r in state["resources"] if r["mode"] == "managed"}
     assert ("aws_iam_role_policy", "control_planes") in resources
-    assert ("aws_iam_role_policy", "cloud_integration") not in resources
+    for name in ("cloud_integration", "cloud_storage"):
+        assert ("aws_iam_role_policy", name) not in resources
 
 
 def _integration(policy: dict[str, Any]) -> None:
@@ -120,6 +123,43 @@ def _integration(policy: dict[str, Any]) -> None:
         assert all(":eu-west-1:*:" in r for r in resources if r != "*")
         allowed |= dict.fromkeys(names, held)
     assert allowed == {call.permission: call.held for call in CONTROLLER}
+
+
+def _storage(policy: dict[str, Any]) -> None:
+    """Hold each permission of the CSI driver to what its table says, and no more."""
+    marked = {f"aws:ResourceTag/{DRIVER_TAG}": "true"}
+    ours = {"aws:ResourceTag/constellation-uid": "true"}
+    volumes, machines = (f"arn:aws:ec2:eu-west-1:*:{kind}/*" for kind in ("volume", "instance"))
+    wanted = {
+        "Look": (StorageHeld.READS, "*", {"StringEquals": {"aws:RequestedRegion": "eu-west-1"}}),
+        "Make": (
+            StorageHeld.MAKES,
+            volumes,
+            {
+                "StringEquals": {f"aws:RequestTag/{DRIVER_TAG}": "true"},
+                "Bool": {"ec2:Encrypted": "true"},
+            },
+        ),
+        "Tag": (
+            StorageHeld.TAGS,
+            volumes,
+            {"StringEquals": {"ec2:CreateAction": "CreateVolume"}},
+        ),
+        "JoinVolume": (StorageHeld.JOINS, volumes, {"StringEquals": marked, "Null": ours}),
+        "JoinMachine": (
+            StorageHeld.JOINS,
+            machines,
+            {"StringLike": {"aws:ResourceTag/constellation-uid": "cloudy-??????"}},
+        ),
+        "Change": (StorageHeld.CHANGES, volumes, {"StringEquals": marked, "Null": ours}),
+    }
+    assert {s["Sid"] for s in policy["Statement"]} == wanted.keys()
+    for statement in policy["Statement"]:
+        held, resource, conditions = wanted[statement["Sid"]]
+        assert statement["Condition"] == conditions
+        assert _list(statement["Resource"]) == [resource]
+        named = set(_list(statement["Action"]))
+        assert named == {c.permission for c in STORAGE if c.held is held}, statement["Sid"]
 
 
 def _list(value: Any) -> list[str]:

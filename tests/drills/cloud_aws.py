@@ -1,4 +1,4 @@
-"""AWS' own cloud controller manager at work in a real cluster, against moto's server (root).
+"""AWS' own cloud controller manager and CSI driver at work in a real cluster, against moto (root).
 
     make drill-cloud-aws
 
@@ -7,7 +7,8 @@ as `constellation create` makes it there, with the real Terraform. The nodes get
 its machines, as a bootstrapper on AWS writes them; the controller manager is built from source, its
 objects are those of a release, and are told where the fake AWS and its metadata service answer.
 Seen: its log, what it makes, changes and removes for Services of type LoadBalancer, what it does to
-a Node whose machine is stopped and then gone, and every call. Results in bench/results.
+a Node whose machine is stopped and then gone, and every call; between these, a claim's volume from
+its making to its removal (cloud_aws_storage.py). Results in bench/results.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from constellation.releases import lock as locks
 from tests.cluster.conftest import Workspace, eventually
 from tests.cluster.machines import machine, power
 from tests.cluster.wire import network
+from tests.drills import cloud_aws_storage as storage
 from tests.drills.loaded import RESULTS, create, say
 from tests.fakes.aws_world import REGION, AwsWorld
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 NAME, REGISTRY = "aws-cloud-controller-manager", "example.test"
 # inside the cloud: its own load balancer's address, and a port for metadata
 HOST, METADATA_PORT = "10.42.0.1", 8169
-AGENT = "kubernetes/v1.36.2"
+AGENT, STORAGE_AGENT = "kubernetes/v1.36.2", "aws-ebs-csi-driver-"
 PROFILES = {
     "instanceProfileControlPlanes": "cloudy-constellation-control-planes",
     "instanceProfileWorkers": "cloudy-constellation-workers",
@@ -99,20 +101,31 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
         machines = _cluster_on_aws(stage)
         _start(stage, component["objects"], machines)
         _services(stage, machines)
+        volume = storage.run_storage(stage, machines, folder)
+        told = storage.logs_of(stage)
+        (folder / "storage.log").write_text(told)
+        assert "forbidden" not in told.lower()
         _a_machine_goes(stage, machines)
         _services_go(stage)
         log = stage.log()
         (folder / "controller.log").write_text(log)
         assert "forbidden" not in log.lower()
+        locked = locks.load().clouds["aws"].source
         return {
             "kubernetes": DEFAULT_KUBERNETES_VERSION,
-            "image": next(i["image"] for i in component["images"] if f"/{NAME}:" in i["name"]),
-            "program": locks.load().clouds["aws"].source[NAME].sha256,
+            "images": sorted(i["image"] for i in component["images"]),
+            "programs": {n: a.sha256 for n, a in sorted(locked.items()) if "/" not in n},
             "seconds": stage.seen,
-            "calls": sorted({c.replace("?", "") for c in world.calls_of(AGENT)}),
+            "calls": _calls(world, AGENT),
+            "storage_calls": _calls(world, STORAGE_AGENT),
+            "volume": volume,
         }
     finally:
         world.close()
+
+
+def _calls(world: AwsWorld, agent: str) -> list[str]:
+    return sorted({call.replace("?", "") for call in world.calls_of(agent)})
 
 
 def _build(workspace: Workspace, folder: Path) -> dict[str, Any]:
@@ -138,7 +151,7 @@ def _cluster_on_aws(stage: Stage) -> dict[str, list[Any]]:
         "list_role_policies",
         json.dumps({"RoleName": PROFILES["instanceProfileControlPlanes"]}),
     )["PolicyNames"]
-    assert sorted(policies) == ["cloud-integration", "constellation"], policies
+    assert sorted(policies) == ["cloud-integration", "cloud-storage", "constellation"], policies
     # a release that names objects for AWS is not what this is about
     world.configure(workers=1, **PROFILES)
     start = time.monotonic()
@@ -158,6 +171,8 @@ def _start(stage: Stage, objects: str, machines: dict[str, list[Any]]) -> None:
         stage.kubectl("patch", "node", node["metadata"]["name"], "-p", json.dumps(patch))
     data = Path(objects).read_bytes()
     check_objects(data)
+    types = stage.aws("ec2", "describe_instances")["Reservations"]
+    storage.label_nodes(stage, types[0]["Instances"][0]["InstanceType"])
     stage.kubectl("apply", "-f", "-", stdin=data.decode())
     config = {
         "apiVersion": "v1",
@@ -178,6 +193,10 @@ def _start(stage: Stage, objects: str, machines: dict[str, list[Any]]) -> None:
     stage.kubectl(
         "-n", "kube-system", "patch", "daemonset", NAME, "--type=json", "-p", json.dumps(more)
     )
+    stage.kubectl(
+        "-n", "kube-system", "patch", "daemonset", storage.CONTROLLER,
+        "-p", json.dumps(_only_here_driver(stage.world.port)),
+    )  # fmt: skip
     stage.wait(
         "its pod is ready, and it leads",
         lambda: "successfully acquired lease" in stage.log().lower(),
@@ -209,6 +228,18 @@ def _only_here() -> dict[str, Any]:
     }
     volume = {"name": "only-here", "configMap": {"name": "only-here"}}
     return {"spec": {"template": {"spec": {"containers": [container], "volumes": [volume]}}}}
+
+
+def _only_here_driver(port: int) -> dict[str, Any]:
+    endpoints = {
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{HOST}:{METADATA_PORT}",
+        "AWS_EC2_ENDPOINT": f"http://{HOST}:{port}",
+    }
+    container = {
+        "name": "aws-ebs-csi-driver",
+        "env": [{"name": name, "value": value} for name, value in endpoints.items()],
+    }
+    return {"spec": {"template": {"spec": {"containers": [container]}}}}
 
 
 def _service(name: str, ports: tuple[int, ...], **annotations: str) -> dict[str, Any]:
@@ -386,7 +417,7 @@ def main() -> int:
     finally:
         gone = workspace.constellation("terminate", "--yes", timeout_s=300)
         say("terminate", gone.returncode, gone.stderr[-500:] if gone.returncode else "")
-    say("log of the controller manager:", folder / "controller.log")
+    say("logs of the components:", folder)
     return 0
 
 

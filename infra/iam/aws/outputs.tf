@@ -14,6 +14,7 @@ output "policies" {
     workers        = data.aws_iam_policy_document.workers.json
     # of control planes too, if cloud_integration is true
     cloud_integration = data.aws_iam_policy_document.cloud_integration.json
+    cloud_storage     = data.aws_iam_policy_document.cloud_storage.json
   }
   description = "The policies, for people and tests."
 }

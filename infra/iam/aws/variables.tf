@@ -14,7 +14,7 @@ variable "region" {
 
 variable "cloud_integration" {
   type        = bool
-  description = "Whether control planes may do what AWS' own cloud controller manager needs: make and remove load balancers for Services."
+  description = "Whether control planes may do what AWS' own components need: make and remove load balancers for Services, and volumes for claims."
   default     = false
 }
 
