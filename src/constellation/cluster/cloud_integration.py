@@ -96,10 +96,12 @@ async def follow_integration(
         Unavailable: not every control plane obeys yet, or the objects are not there in the
             context's `wait_s`; the same command goes on.
     """
+    wants, differs = context.config.provider.wants_integration, integration_differs(context, state)
+    if not (wants or differs):
+        return state
     if state.policy_before is not None and state.policy is not None:
         state = await hand_over(context, state, state.policy)
-    if integration_differs(context, state):
-        wants = context.config.provider.wants_integration
+    if differs:
         if wants:
             check_integration(context, artifact_list.parse(state.artifact_list))
         else:
@@ -111,8 +113,6 @@ async def follow_integration(
         owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
         context.report(Progress(step=_STEP, detail="on" if wants else "off"))
         state = await hand_over(context, state, sign_policy(following, owner.owner_key))
-    elif not context.config.provider.wants_integration:
-        return state
     await _wait(context, wanted_objects(context, state), applied=applied)
     return state
 
