@@ -187,6 +187,24 @@ def test_what_asks_needs_yes_where_nobody_can_answer(tmp_path: Path) -> None:
     assert "Hint: add --yes" in done.stderr
 
 
+@pytest.mark.parametrize("wants", [True, False])
+def test_before_the_question_it_is_said_what_stays_in_the_cloud(
+    tmp_path: Path, *, wants: bool
+) -> None:
+    run(tmp_path, "config", "generate", "aws")
+    conf = tmp_path / "constellation-conf.yaml"
+    aws = {"region": "eu-west-1", "zones": ["eu-west-1a"], "image": "ami-12c6146b"}
+    provider = {"aws": {**aws, "cloudIntegration": wants}}
+    attestation = {"variant": "aws-sev-snp"}
+    conf.write_text(json.dumps({"version": 1, "provider": provider, "attestation": attestation}))
+    (tmp_path / "constellation-terraform").mkdir()
+    (tmp_path / "constellation-admin.conf").write_text("{")
+    done = run(tmp_path, "terminate")
+    assert done.returncode == 3
+    assert ("disks of volumes, if there are any, stay in the cloud" in done.stderr) is wants
+    assert "Hint: add --yes" in done.stderr
+
+
 def test_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
     done = run(tmp_path, "mini", "down", "--yes")
     assert (done.returncode, done.stdout) == (0, "Nothing to remove.\n")

@@ -85,6 +85,7 @@ async def owned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             made.state, artifact_list=artifact_list.dump(listed.with_artifacts(objects))
         )
         write_state(made.workspace.state, made.state)
+        made.workspace.terraform.mkdir()
         yield made
 
 
@@ -255,6 +256,10 @@ async def test_disks_stay_and_are_named_in_the_end(owned: Owned) -> None:
 
 
 async def test_of_machines_that_stay_no_service_is_deleted(owned: Owned) -> None:
+    await follow(owned, Kubernetes(owned=owned), on=True)
+    assert await look_before_removal(owned.workspace) is not None
+    owned.workspace.terraform.rmdir()
+    assert await look_before_removal(owned.workspace) is None
     keeps = dataclasses.replace(removing(owned, Removal(), []), keeps_machines=True)
     done = await terminate(keeps, leavings=Leavings(balancers=(WEB,)), balancers_s=0.0)
     assert done.left == ()

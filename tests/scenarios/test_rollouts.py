@@ -172,6 +172,22 @@ async def test_the_clouds_components_come_between_control_planes_and_workers() -
     assert world.log.index(f"create {CONTROL}") < place < world.log.index(f"create {WORKERS}")
 
 
+async def test_a_roll_out_that_goes_back_brings_the_old_components_back() -> None:
+    world = RolloutWorld.running(control_planes=1, workers=1, kubernetes=NEW)
+    world.wanted_objects = "ab" * 32
+    await Drill(world).until_idle()
+    world.upgrade(policy(serial=2, images=(NEW_IMAGE, OLD_IMAGE), kubernetes=NEW))
+    world.wanted_objects, world.refused_objects = "cd" * 32, "ClusterRole x: is somebody else's"
+    drill = Drill(world)
+    for _ in range(60):
+        await drill.turn()
+    world.upgrade(policy(serial=3, images=(OLD_IMAGE, NEW_IMAGE), kubernetes=NEW))
+    world.wanted_objects, world.refused_objects = "ab" * 32, ""
+    await Drill(world).until_idle()
+    assert world.components.cloud_objects == "ab" * 32
+    assert world.images() == {OLD_IMAGE}
+
+
 async def test_components_that_are_refused_stop_before_workers_and_say_why() -> None:
     world = RolloutWorld.running(control_planes=1, workers=1, kubernetes=NEW)
     await Drill(world).until_idle()
@@ -204,6 +220,7 @@ async def test_killed_at_any_call_the_next_operator_goes_on(first: int) -> None:
     """Each test kills at a call, and again some calls later, until the roll-out has ended."""
     world = RolloutWorld.running(control_planes=3, workers=2, kubernetes=OLD)
     with_kubernetes(world)
+    world.wanted_objects = "ab" * 32
     drill = Drill(world)
     killed = 0
     world.die_at = first
@@ -217,6 +234,7 @@ async def test_killed_at_any_call_the_next_operator_goes_on(first: int) -> None:
     world.die_at = None
     await drill.until_idle()
     assert killed > 3
+    assert world.components.cloud_objects == "ab" * 32
     assert world.broken == []
     assert len(world.names()) == 5
     assert (world.images(), world.kubelets(), world.api_servers()) == ({NEW_IMAGE}, {NEW}, {NEW})

@@ -126,9 +126,10 @@ async def look(kubeconfig: Path) -> Leavings:
 async def look_before_removal(workspace: Workspace) -> Leavings | None:
     """Look, if this cluster's policy lets its cloud's components run; None: it does not.
 
+    Machines that Terraform did not make here stay, and so does all that they run: None as well.
     Who does not answer keeps no cluster alive: then that is what is said.
     """
-    if not _runs_components(workspace):
+    if not workspace.terraform.is_dir() or not _runs_components(workspace):
         return None
     if not workspace.kubeconfig.exists():
         return Leavings(why="there is no kubeconfig to ask the Kubernetes API with")
