@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test test-vm test-vm-image test-vm-clouds evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos drill-cloud-aws drill-cloud-openstack stubs format
+.PHONY: check test test-vm test-vm-image test-vm-clouds evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos drill-cloud-aws drill-cloud-azure drill-cloud-azure-disk drill-cloud-gcp drill-cloud-openstack stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
@@ -59,6 +59,15 @@ drill-cloud-openstack: ## OpenStack's own components, built from source, in a 1+
 
 drill-cloud-aws: ## AWS' own cloud controller manager, built from source, in a 1+1 cluster against moto's AWS (root, Terraform); writes bench/results/drill-cloud-aws.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_aws
+
+drill-cloud-azure: ## Azure's own cloud controller manager, built from source, with a real API server, against an Azure of ours (root); writes bench/results/drill-cloud-azure.json
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_azure
+
+drill-cloud-azure-disk: ## Azure's own disk driver, the same way (root); writes bench/results/drill-cloud-azure-disk.json
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_azure_disk
+
+drill-cloud-gcp: ## Google's own disk driver, built from source, with a real API server, against a Google Cloud of ours (root); writes bench/results/drill-cloud-gcp.json
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_gcp
 
 docs: ## write the reference pages anew
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python tools/golden.py

@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 from constellation.providers.azure import calls as azure
+from constellation.providers.azure import component_calls as azure_components
 from constellation.providers.azure.needs import NEEDS as AZURE_NEEDS
 from constellation.providers.gcp import calls as gcp
+from constellation.providers.gcp import component_calls as gcp_components
 from constellation.providers.gcp.needs import NEEDS as GCP_NEEDS
 from constellation.providers.openstack import calls as openstack
 from constellation.providers.openstack import component_calls
@@ -17,12 +19,30 @@ if TYPE_CHECKING:
 
     from constellation.providers.calls import Call
 
-__all__ = ["dump_access_rules", "dump_component_rules", "dump_permissions", "permission_lines"]
+__all__ = [
+    "COMPONENTS",
+    "dump_access_rules",
+    "dump_component_rules",
+    "dump_permissions",
+    "permission_lines",
+]
 
 _TABLES = {
     "azure": (azure.NODE_GROUP_CALLS, azure.METADATA_CALLS),
     "gcp": (gcp.NODE_GROUP_CALLS, gcp.METADATA_CALLS),
 }
+COMPONENTS = {
+    "azure": {
+        "resource_group": tuple(
+            call
+            for call in (*azure_components.CONTROLLER, *azure_components.DRIVER)
+            if call not in azure_components.OF_SUBSCRIPTION
+        ),
+        "subscription": azure_components.OF_SUBSCRIPTION,
+    },
+    "gcp": {"project": gcp_components.DRIVER, "worker_account": gcp_components.OF_WORKERS},
+}
+"""Calls of a cloud's own components, by what the role is of."""
 _NOTE = "Written from the tables of calls in src/constellation/providers by `make golden`."
 
 
@@ -30,7 +50,9 @@ def dump_permissions(cloud: str) -> str:
     """Write infra/iam/CLOUD/permissions.tf.json: each permission with the call that needs it."""
     control_planes, workers = _TABLES[cloud]
     calls = {"control_planes": _rows(control_planes), "workers": _rows(workers)}
-    return json.dumps({"//": _NOTE, "locals": {"calls": calls}}, indent=2) + "\n"
+    components = {scope: _rows(table) for scope, table in COMPONENTS[cloud].items()}
+    both = {"calls": calls, "component_calls": components}
+    return json.dumps({"//": _NOTE, "locals": both}, indent=2) + "\n"
 
 
 def dump_access_rules() -> str:
@@ -60,6 +82,7 @@ def permission_lines() -> list[str]:
             lines += [title, "", "| permission | call | why |", "|---|---|---|"]
             lines += [_line(call) for call in calls]
             lines += [""]
+        lines += _component_lines(name)
         lines += [_NEEDS, "", "| resource | permissions |", "|---|---|"]
         lines += [
             f"| `{kind}` | {', '.join(f'`{permission}`' for permission in needs[kind])} |"
@@ -82,6 +105,23 @@ def permission_lines() -> list[str]:
     ]
 
 
+def _component_lines(name: str) -> list[str]:
+    lines = [
+        "Control planes, beside these, with `cloudIntegration: true` (the cloud's own components):",
+        "",
+        "| permission | call | why |",
+        "|---|---|---|",
+    ]
+    seen: set[str] = set()
+    for table in COMPONENTS[_SHORT[name]].values():
+        for call in table:
+            line = _line(call)
+            lines += [line] if line not in seen else []
+            seen.add(line)
+    return [*lines, ""]
+
+
+_SHORT = {"Azure": "azure", "Google Cloud": "gcp"}
 _NEEDS = "What Terraform needs, by resource (`create` asks whether you have it):"
 _RULES = (
     "Of the application credential that control planes have (`infra/iam/openstack/"

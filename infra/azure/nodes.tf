@@ -14,7 +14,8 @@ locals {
 resource "azurerm_linux_virtual_machine_scale_set" "this" {
   for_each               = var.node_groups
   name                   = local.names[each.key]
-  computer_name_prefix   = "node"
+  # Azure's own components know machines of all scale sets by this name and their number
+  computer_name_prefix   = local.names[each.key]
   resource_group_name    = var.resource_group
   location               = var.region
   sku                    = each.value.instance_type
@@ -88,6 +89,7 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
   tags = merge(local.tags, {
     "constellation-role"       = each.value.role
     "constellation-node-group" = each.key
+    "constellation-network"    = local.network
   })
 
   lifecycle {

@@ -111,6 +111,22 @@ resource "azurerm_network_security_rule" "probes" {
   destination_application_security_group_ids = [azurerm_application_security_group.role["control-plane"].id]
 }
 
+# a load balancer that Azure's own controller manager makes asks the workers' NodePorts
+resource "azurerm_network_security_rule" "service_probes" {
+  count                                      = var.cloud_integration ? 1 : 0
+  name                                       = "service-probes"
+  resource_group_name                        = var.resource_group
+  network_security_group_name                = azurerm_network_security_group.nodes.name
+  priority                                   = 410
+  direction                                  = "Inbound"
+  access                                     = "Allow"
+  protocol                                   = "Tcp"
+  source_port_range                          = "*"
+  destination_port_range                     = "30100-32767"
+  source_address_prefix                      = "AzureLoadBalancer"
+  destination_application_security_group_ids = [azurerm_application_security_group.role["worker"].id]
+}
+
 resource "azurerm_network_security_rule" "nothing_else" {
   name                        = "nothing-else"
   resource_group_name         = var.resource_group

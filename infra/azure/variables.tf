@@ -131,3 +131,9 @@ variable "secure_boot" {
   description = "True: the firmware starts only what its own keys have signed. What a node boots is measured either way."
   default     = false
 }
+
+variable "cloud_integration" {
+  type        = bool
+  description = "True: Azure's own components run in the cluster, so that its load balancers may ask workers' NodePorts whether they answer."
+  default     = false
+}

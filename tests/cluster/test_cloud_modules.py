@@ -106,6 +106,19 @@ async def test_the_iam_module_fits_the_schema(cloud: str, tmp_path: Path) -> Non
         assert "*" not in str([r.get("permissions") for r in roles])
 
 
+@pytest.mark.parametrize(("cloud", "roles"), [("azure", 4), ("gcp", 4)])
+async def test_a_clouds_own_components_get_roles_of_their_own(
+    cloud: str, roles: int, tmp_path: Path
+) -> None:
+    wanted = IAM[cloud] | {"cloud_integration": True}
+    async with workbench(cloud, f"iam/{cloud}", tmp_path, wanted) as bench:
+        made = await bench.plan()
+        found = [v for a, v in made.items() if "custom_role" in a or "role_definition" in a]
+        assert len(found) == roles
+        applied = await bench.run("apply", "-auto-approve", "-no-color")
+        assert applied.code == 0, applied.said
+
+
 @pytest.mark.parametrize("cloud", CLOUDS)
 async def test_ports_are_open_to_those_named_and_closed_after_init(
     cloud: str, tmp_path: Path

@@ -73,13 +73,14 @@ class _Imds(RestService):
         self.route("GET", "/metadata/identity/oauth2/token", self._token)
 
     def check(self, request: Request) -> None:
-        if request.headers.get("Metadata") != "true":
+        if request.headers.get("Metadata", "").lower() != "true":
             raise Refusal(400, "Bad request. Required metadata header not specified")
         if "X-Forwarded-For" in request.headers:
             raise Refusal(400, "Bad request")
 
     def _instance(self, request: Request) -> Any:
-        if request.query.get("api-version") != "2021-12-13":
+        # the second is what Azure's own components ask with
+        if request.query.get("api-version") not in ("2021-12-13", "2021-10-01"):
             raise Refusal(400, "Bad request. api-version is invalid or was not specified")
         set_name, _, number = self._azure.me.rpartition("_")
         scale_set = self._azure.sets[set_name]
@@ -176,6 +177,7 @@ def _tags(scale_set: ScaleSet) -> dict[str, str]:
         "constellation-uid": scale_set.uid,
         "constellation-role": scale_set.role,
         "constellation-node-group": scale_set.group,
+        "constellation-network": f"{RESOURCE_GROUP}/{scale_set.uid}/{scale_set.uid}-nodes",
     }
 
 

@@ -52,6 +52,11 @@ class _Metadata(RestService):
         base = "/computeMetadata/v1"
         self.route("GET", f"{base}/instance/", self._instance)
         self.route("GET", f"{base}/project/project-id", lambda _: _text(PROJECT))
+        # what Google's own components ask for one by one
+        self.route("GET", f"{base}/instance/zone", lambda _: _text(f"projects/123/zones/{ZONE}"))
+        self.route("GET", f"{base}/instance/name", lambda _: _text(self._cloud.me))
+        self.route("GET", f"{base}/instance/machine-type", self._machine_type)
+        self.route("GET", f"{base}/universe/universe-domain", lambda _: _text("googleapis.com"))
         self.route("GET", f"{base}/instance/attributes/user-data", self._user_data)
         self.route("GET", f"{base}/instance/service-accounts/default/token", self._token)
 
@@ -78,6 +83,9 @@ class _Metadata(RestService):
                 "scheduling": {"automaticRestart": "TRUE"},
             }
         )
+
+    def _machine_type(self, _request: Request) -> Any:
+        return _text(f"projects/123/machineTypes/{self._cloud.machine_type}")
 
     def _user_data(self, _request: Request) -> Any:
         return _text(self._cloud.user_data.decode())

@@ -66,11 +66,15 @@ class RestService:
     def authorised(self, request: Request, method: str, path: str) -> None:
         """Refuse what the caller's rights do not cover."""
 
-    @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[Self]:
+    def app(self) -> web.Application:
+        """Give it for a server of one's own."""
         app = web.Application()
         app.router.add_route("*", "/{tail:.*}", self.answer)
-        runner = web.AppRunner(app, access_log=None)
+        return app
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[Self]:
+        runner = web.AppRunner(self.app(), access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

@@ -253,9 +253,14 @@ def iam_variables(config: Config) -> dict[str, object]:
             "subscription": azure.subscription,
             "region": azure.location,
             "resource_group": azure.resource_group,
+            "cloud_integration": azure.cloud_integration,
         }
-    if provider.gcp is not None:
-        return {"name": config.name, "project": provider.gcp.project}
+    if (gcp := provider.gcp) is not None:
+        return {
+            "name": config.name,
+            "project": gcp.project,
+            "cloud_integration": gcp.cloud_integration,
+        }
     raise Conflict(f"{provider.name} has no identities that this build makes")
 
 

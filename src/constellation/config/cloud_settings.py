@@ -70,6 +70,7 @@ def azure_settings(azure: AzureProvider, *, variant: Variant) -> AzureSettings:
         identity_workers=azure.identity_workers,
         subnet=azure.subnet,
         secure_boot=azure.secure_boot,
+        cloud_integration=azure.cloud_integration,
     )
 
 

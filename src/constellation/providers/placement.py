@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from constellation.base.errors import FormatError
 
-__all__ = ["Placed", "Placement"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Configures", "Placed", "Placement"]
 
 _VALUE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _PROVIDER_ID: Final = re.compile(r"[a-z]{2,16}://[A-Za-z0-9._/()-]{1,400}")
@@ -54,4 +57,13 @@ class Placed(Protocol):
 
     async def placement(self) -> Placement:
         """Say where this machine is. Raises Unavailable, FormatError."""
+        ...
+
+
+@runtime_checkable
+class Configures(Protocol):
+    """Metadata of a cloud whose own components read where their cluster lies."""
+
+    async def component_config(self) -> Mapping[str, bytes]:
+        """Give files by name; no secret is in them. Raises Unavailable, FormatError."""
         ...

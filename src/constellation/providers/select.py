@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from constellation.base.errors import FormatError
-from constellation.providers.placement import Placed
+from constellation.providers.placement import Configures, Placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ __all__ = [
     "balancer_notices_s",
     "check_access",
     "component_files",
+    "configures",
     "metadata",
     "node_groups",
     "placed",
@@ -60,6 +61,16 @@ def placed(provider: str) -> Placed | None:
     """
     found = metadata(provider)
     return found if isinstance(found, Placed) else None
+
+
+def configures(provider: str) -> Configures | None:
+    """Give who says what the provider's own components read; None where they read nothing.
+
+    Raises:
+        FormatError: this build knows no such provider.
+    """
+    found = metadata(provider)
+    return found if isinstance(found, Configures) else None
 
 
 def check_access(provider: str, access: Secret) -> None:

@@ -11,11 +11,13 @@ from typing import Final
 
 from constellation.base.errors import FormatError
 
-__all__ = ["GROUP", "ROLE", "UID", "checked_group", "checked_uid", "resource_part"]
+__all__ = ["GROUP", "NETWORK", "ROLE", "UID", "checked_group", "checked_uid", "resource_part"]
 
 UID: Final = "constellation-uid"
 ROLE: Final = "constellation-role"
 GROUP: Final = "constellation-node-group"
+NETWORK: Final = "constellation-network"
+"""On Azure: GROUP/NETWORK/SUBNET of the nodes, for the cloud's own components."""
 
 _UID = re.compile(r"[a-z0-9][a-z0-9-]{2,18}[a-z0-9]")
 _GROUP = re.compile(r"[a-z0-9][a-z0-9_]{0,29}")

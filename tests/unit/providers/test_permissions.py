@@ -13,7 +13,7 @@ from constellation.base.errors import FormatError
 from constellation.providers.azure import calls as azure
 from constellation.providers.gcp import calls as gcp
 from constellation.providers.openstack import calls as openstack
-from tools.cloud_permissions import dump_access_rules, dump_permissions
+from tools.cloud_permissions import COMPONENTS, dump_access_rules, dump_permissions
 
 if TYPE_CHECKING:
     from constellation.providers.calls import Call
@@ -40,10 +40,33 @@ def test_the_roles_are_the_tables(cloud: str) -> None:
 
 @pytest.mark.parametrize("cloud", TABLES)
 def test_the_module_takes_permissions_from_there_only(cloud: str) -> None:
-    text = (IAM / cloud / "main.tf").read_text()
-    assert "local.calls" in text
-    assert not re.search(r'"(compute\.|Microsoft\.)', text)
-    assert "roles/" not in text
+    for file, table in (("main.tf", "local.calls"), ("components.tf", "local.component_calls")):
+        text = (IAM / cloud / file).read_text()
+        assert table in text
+        assert not re.search(r'"(compute\.|Microsoft\.|iam\.)', text)
+        assert "roles/" not in text
+
+
+@pytest.mark.parametrize("cloud", TABLES)
+def test_components_may_do_what_their_tables_say(cloud: str) -> None:
+    rows = json.loads((IAM / cloud / "permissions.tf.json").read_text())["locals"]
+    assert rows["component_calls"].keys() == COMPONENTS[cloud].keys()
+    for scope, table in COMPONENTS[cloud].items():
+        found = rows["component_calls"][scope]
+        assert [r["permission"] for r in found] == [c.permission for c in table]
+        assert [r["linked"] for r in found] == [list(c.linked) for c in table]
+        assert "*" not in str(found)
+
+
+@pytest.mark.parametrize("cloud", TABLES)
+def test_components_may_do_nothing_unless_they_are_wanted(cloud: str) -> None:
+    text = (IAM / cloud / "components.tf").read_text()
+    for resource in re.findall(
+        r'^resource "[^}]*?\n  (?:for_each|count) +=[^\n]*', text, re.MULTILINE
+    ):
+        assert "var.cloud_integration ?" in resource or "local.scopes" in resource
+    assert text.count("\nresource ") == len(re.findall(r"\n  (?:for_each|count) +=", text))
+    assert re.search(r"default += false", text)
 
 
 def test_access_rules_are_the_table() -> None:

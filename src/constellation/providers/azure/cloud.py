@@ -54,6 +54,7 @@ class AzureSettings:
     identity_workers: str
     subnet: str
     secure_boot: bool
+    cloud_integration: bool
 
 
 class AzureCloud:
@@ -88,6 +89,7 @@ class AzureCloud:
             "identity_control_planes": own.identity_control_planes,
             "identity_workers": own.identity_workers,
             "secure_boot": own.secure_boot,
+            "cloud_integration": own.cloud_integration,
         }
 
     async def preflight(self, uid: str, desired: Desired) -> tuple[str, ...]:

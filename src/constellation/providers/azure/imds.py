@@ -42,7 +42,8 @@ _MAX_USER_DATA = 64 * 1024
 class Self:
     """What the metadata service says about this machine; `name` is its own in its scale set.
 
-    `resource_id` begins with /subscriptions; `zone` is a number, empty in a region without zones.
+    `resource_id` begins with /subscriptions; `zone` is a number, empty in a region without zones;
+    `network`: GROUP/NETWORK/SUBNET as its tag says, empty without one.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Self:
     location: str = ""
     zone: str = ""
     machine_type: str = ""
+    network: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,6 +132,7 @@ def self_of(answer: Fields) -> Self:
         location=compute.text_or("location", "", longest=63),
         zone=compute.text_or("zone", "", longest=16),
         machine_type=compute.text_or("vmSize", "", longest=63),
+        network=found.get(tags.NETWORK, ""),
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from constellation.providers.azure.component_config import FILE, cloud_conf
 from constellation.providers.azure.imds import IMDS_URL, Imds
 from constellation.providers.azure.scale_sets import ARM_URL, ResourceManager
 from constellation.providers.placement import Placement
 from constellation.providers.protocols import Instance
 
 if TYPE_CHECKING:
-    from constellation.providers.placement import Placed
+    from collections.abc import Mapping
+
+    from constellation.providers.placement import Configures, Placed
     from constellation.providers.protocols import Metadata
 
 __all__ = ["AzureMetadata"]
@@ -45,6 +48,10 @@ class AzureMetadata:
             machine_type=own.machine_type,
         ).checked()
 
+    async def component_config(self) -> Mapping[str, bytes]:
+        """Give what Azure's own components read. Raises Unavailable, FormatError."""
+        return {FILE: cloud_conf(await self._imds.self_())}
+
     async def peers(self) -> tuple[Instance, ...]:
         """List the machines of this cluster. Raises Unavailable, Denied, FormatError."""
         manager = ResourceManager.of_machine(
@@ -60,3 +67,4 @@ class AzureMetadata:
 if TYPE_CHECKING:
     _: type[Metadata] = AzureMetadata
     __: type[Placed] = AzureMetadata
+    ___: type[Configures] = AzureMetadata

@@ -19,9 +19,10 @@ from constellation.base.retry import until_available
 from constellation.disk import state_disk
 from constellation.disk.superblock import State
 from constellation.kube.node_record import load_node_record
-from constellation.providers.select import metadata, placed
+from constellation.providers.select import configures, metadata, placed
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.services.bootstrapper.boot import boot_steps
+from constellation.services.bootstrapper.component_config import configure_components
 from constellation.services.bootstrapper.init_run import InitRun
 from constellation.services.bootstrapper.init_server import InitServer
 from constellation.services.bootstrapper.join_loop import join_until_done
@@ -75,6 +76,7 @@ async def _run() -> None:
     provider = metadata(paths.provider)
     own = await until_available(provider.self_, deadline_s=_METADATA_S)
     placement = await _placement(paths.provider)
+    await _configure_components(paths.provider)
     agent = await AgentClient.connect(agent_socket("bootstrapper"))
     disk = state_disk.read_record()
     await leave_spent_boot(disk.state, agent=agent, reboot=reboot_soon)
@@ -122,6 +124,12 @@ async def _placement(provider: str) -> Placement | None:
     if where is None:
         return None
     return await until_available(where.placement, deadline_s=_METADATA_S)
+
+
+async def _configure_components(provider: str) -> None:
+    found = configures(provider)
+    if found is not None:
+        await until_available(lambda: configure_components(found), deadline_s=_METADATA_S)
 
 
 async def _serve_init(prepare: _Preparer, *, lock: NodeLock) -> None:

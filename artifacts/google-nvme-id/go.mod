@@ -1,0 +1,3 @@
+module constellation.internal/artifacts/google-nvme-id
+
+go 1.26.0
