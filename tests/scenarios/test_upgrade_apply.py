@@ -25,6 +25,7 @@ from constellation.cluster import policy_hand_over, roll_out, scale
 from constellation.cluster import upgrade as upgrades
 from constellation.cluster.context import Context, KubernetesNode
 from constellation.cluster.current_policy import current_policy
+from constellation.cluster.plan import Observed, Step, plan, resized
 from constellation.cluster.roll_out import Eyes, Goal, apply_upgrade
 from constellation.cluster.verify import Verified
 from constellation.cluster.way_back import demand_way_back, rollback_to
@@ -666,30 +667,42 @@ async def test_a_group_for_which_the_cloud_has_no_room_changes_nothing(cloud: Cl
     assert (written, cloud.size) == ([1], 3)
 
 
+def _resized(cloud: Cloud) -> tuple[str, ...]:
+    """Give what `apply` resizes, which is what `apply --plan` says."""
+    state = read_state(cloud.context.workspace.state)
+    assert state is not None
+    observed = Observed(infrastructure=state.infrastructure, has_kubeconfig=True, nodes=())
+    shown = [p for p in plan(cloud.config, state, observed) if p.step is Step.SIZES]
+    found = resized(cloud.config, state)
+    wanted = [f"{name}: size {cloud.config.node_groups[name].size} is wanted" for name in found]
+    assert [p.why for p in shown] == wanted
+    return found
+
+
 async def test_apply_finds_groups_of_another_size_and_no_others(cloud: Cloud) -> None:
     def conf(**sizes: int) -> None:
         roles = {GROUP: Role.CONTROL_PLANE, WORK: Role.WORKER}
         groups = {n: NodeGroup(role=roles[n], size=size) for n, size in sizes.items()}
         cloud.config = Config(name="test", node_groups=groups)
 
-    assert scale.resized(cloud.context) == ()
+    assert _resized(cloud) == ()
     conf(**{GROUP: 3, WORK: 1})  # the workers are new: they are made first
-    assert scale.resized(cloud.context) == (GROUP,)
+    assert _resized(cloud) == (GROUP,)
     conf(**{GROUP: 3})
     await scale.scale(cloud.context, GROUP, ask=cloud.set_size, write=nothing)
-    assert scale.resized(cloud.context) == ()
+    assert _resized(cloud) == ()
     cloud.size = 2  # one was lost: the operator's affair
-    assert scale.resized(cloud.context) == ()
+    assert _resized(cloud) == ()
     cloud.size = 3
     conf(**{GROUP: 1})
-    assert scale.resized(cloud.context) == (GROUP,)
+    assert _resized(cloud) == (GROUP,)
     await scale.scale(cloud.context, GROUP, ask=cloud.set_size, write=nothing)
-    assert (scale.resized(cloud.context), cloud.size) == ((), 1)
+    assert (_resized(cloud), cloud.size) == ((), 1)
     cloud.works = False
     with pytest.raises(Unavailable):
         await cloud.upgrade("0.2.0")
     conf(**{GROUP: 3})
-    assert scale.resized(cloud.context) == ()  # a roll-out goes on: upgrade first
+    assert _resized(cloud) == ()  # a roll-out goes on: upgrade first
 
 
 def test_a_size_outside_the_bounds_is_refused() -> None:

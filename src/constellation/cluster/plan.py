@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from constellation.cluster.current_policy import current_policy
+from constellation.trust.cluster_policy import is_rolling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
     from constellation.config.state import State
     from constellation.providers.protocols import InfrastructureState, Instance
 
-__all__ = ["Observed", "Planned", "Step", "plan", "wanted_machines"]
+__all__ = ["Observed", "Planned", "Step", "plan", "resized", "wanted_machines"]
 
 
 class Step(StrEnum):
@@ -23,6 +27,7 @@ class Step(StrEnum):
     ARTIFACTS = "artifacts"
     IMAGE = "image"
     IDENTITY = "identity"
+    SIZES = "sizes"
     MACHINES = "machines"
     INIT = "init"
     READY = "ready"
@@ -69,7 +74,12 @@ def plan(config: Config, state: State | None, observed: Observed) -> tuple[Plann
         ]
     if state is None:
         steps.append(Planned(step=Step.IDENTITY, why="no master secret and node document yet"))
-    why = _machines(config, observed.infrastructure)
+    others = resized(config, state)
+    steps += [
+        Planned(step=Step.SIZES, why=f"{name}: size {config.node_groups[name].size} is wanted")
+        for name in others
+    ]
+    why = _machines(config, observed.infrastructure, without=others)
     if observed.resources:
         why = ", ".join(filter(None, (why, f"{len(observed.resources)} resources differ")))
     if why:
@@ -105,9 +115,37 @@ def wanted_machines(config: Config, there: Iterable[Instance]) -> int:
     )
 
 
-def _machines(config: Config, infrastructure: InfrastructureState | None) -> str:
+def resized(config: Config, state: State | None) -> tuple[str, ...]:
+    """Name the groups of a cluster that runs whose size in the configuration is another now.
+
+    By what the workstation knows: a machine that is missing for another reason is the operator's to
+    replace. A group without machines is new: it is made first. None in a roll-out, and none of
+    hosts: those keep their size.
+    """
+    if state is None or not state.cluster_ca or state.infrastructure is None:
+        return ()
+    policy = current_policy(state)
+    if is_rolling(policy) or config.provider.baremetal is not None:
+        return ()
+    there = Counter(machine.group for machine in state.infrastructure.instances)
+    return tuple(
+        name
+        for name, group in config.node_groups.items()
+        if there[name]
+        and (
+            policy.slots.get(name, group.most) != group.most
+            or (group.autoscaling is None and there[name] != group.size)
+        )
+    )
+
+
+def _machines(
+    config: Config, infrastructure: InfrastructureState | None, *, without: tuple[str, ...]
+) -> str:
     reasons = []
     for name, group in config.node_groups.items():
+        if name in without:
+            continue
         machines = [
             m
             for m in (infrastructure.instances if infrastructure is not None else ())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from constellation.base.clock import monotonic_s
@@ -22,7 +21,7 @@ from constellation.cluster.plan import wanted_machines
 from constellation.cluster.policy_hand_over import hand_over
 from constellation.cluster.secrets import read_secrets
 from constellation.cluster.steps.machines import desired
-from constellation.config.state import read_state, write_state
+from constellation.config.state import write_state
 from constellation.kube.rollout import CONTROL_PLANE_SIZES, Bounds
 from constellation.providers.protocols import Role
 from constellation.trust.cluster_policy import is_rolling, sign_policy
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from constellation.config.schema import Config
     from constellation.config.state import State
 
-__all__ = ["SetSize", "check_size", "means", "resized", "scale"]
+__all__ = ["SetSize", "check_size", "means", "scale"]
 
 _LOOK_S = 1.0
 
@@ -129,30 +128,6 @@ async def scale(context: Context, group: str, *, ask: SetSize, write: Callable[[
     await ask(context.workspace.kubeconfig, group, wanted.size, bounds=bounds)
     state = await _wait(context, state, group)
     return await _sign(context, state)
-
-
-def resized(context: Context) -> tuple[str, ...]:
-    """Name the groups of a cluster that runs whose size in the configuration is another now.
-
-    By what the workstation knows: a machine that is missing for another reason is the operator's to
-    replace. A group without machines is new: it is made first. None in a roll-out.
-    """
-    state = read_state(context.workspace.state)
-    if state is None or not state.cluster_ca or state.infrastructure is None:
-        return ()
-    policy = current_policy(state)
-    if is_rolling(policy):
-        return ()
-    there = Counter(machine.group for machine in state.infrastructure.instances)
-    return tuple(
-        name
-        for name, group in context.config.node_groups.items()
-        if there[name]
-        and (
-            policy.slots.get(name, group.most) != group.most
-            or (group.autoscaling is None and there[name] != group.size)
-        )
-    )
 
 
 async def _sign(context: Context, state: State) -> State:

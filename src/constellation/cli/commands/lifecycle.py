@@ -237,16 +237,16 @@ def _resize(chosen: Settings) -> None:
     """Give groups of a cluster that runs the sizes that the configuration has now: as `scale`."""
     from constellation.cli.world import real_context
     from constellation.cluster.kubernetes import set_group_size
-    from constellation.cluster.scale import check_size, resized, scale
+    from constellation.cluster.plan import resized
+    from constellation.cluster.scale import check_size, scale
     from constellation.config.reader import read_config
+    from constellation.config.state import read_state
 
     workspace = chosen.workspace()
     conf = read_config(workspace.config)
-    if conf.provider.baremetal is not None:
-        return  # groups of hosts keep their size
     with Steps() as steps, workspace.locked():
         engine = real_context(workspace, conf, report=steps.report)
-        for group in resized(engine):
+        for group in resized(conf, read_state(workspace.state)):
             check_size(conf, group, conf.node_groups[group].size)
             run(scale(engine, group, ask=set_group_size, write=lambda: None))
 
