@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 from constellation.base.clock import monotonic_s
 from constellation.base.errors import Conflict, Unavailable
 from constellation.base.progress import Progress
-from constellation.cluster.current_policy import current_policy, next_serial
-from constellation.cluster.policy_hand_over import hand_over
-from constellation.cluster.secrets import read_secrets
+from constellation.cluster.current_policy import current_policy
+from constellation.cluster.policy_follows import follow
 from constellation.cluster.steps.prepare import check_integration
 from constellation.kube.cloud_objects import artifact_name
 from constellation.trust import artifact_list
 from constellation.trust.artifact_list import ArtifactKind
-from constellation.trust.cluster_policy import sign_policy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from constellation.cluster.context import Context
     from constellation.config.state import State
     from constellation.trust.artifact_list import ArtifactList
+    from constellation.trust.cluster_policy import ClusterPolicy
 
     ReadObjects = Callable[[Path], Awaitable[str]]
     LookAround = Callable[[Path], Awaitable[Leavings]]
@@ -96,23 +95,22 @@ async def follow_integration(
         Unavailable: not every control plane obeys yet, or the objects are not there in the
             context's `wait_s`; the same command goes on.
     """
-    wants, differs = context.config.provider.wants_integration, integration_differs(context, state)
-    if not (wants or differs):
+    wants = context.config.provider.wants_integration
+    if not (wants or integration_differs(context, state)):
         return state
-    if state.policy_before is not None and state.policy is not None:
-        state = await hand_over(context, state, state.policy)
-    if differs:
+
+    async def changed(context: Context, state: State, policy: ClusterPolicy) -> ClusterPolicy:
+        if policy.cloud_integration == wants:
+            return policy
         if wants:
             check_integration(context, artifact_list.parse(state.artifact_list))
         else:
             _demand_unused(await look(context.workspace.kubeconfig))
-        policy = current_policy(state)
-        following = dataclasses.replace(
-            policy, serial=next_serial(state, policy), cloud_integration=wants
-        )
-        owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
-        context.report(Progress(step=_STEP, detail="on" if wants else "off"))
-        state = await hand_over(context, state, sign_policy(following, owner.owner_key))
+        return dataclasses.replace(policy, cloud_integration=wants)
+
+    state = await follow(
+        context, state, changed=changed, step=_STEP, begun="on" if wants else "off", done=""
+    )
     await _wait(context, wanted_objects(context, state), applied=applied)
     return state
 

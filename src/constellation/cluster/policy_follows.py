@@ -32,6 +32,7 @@ async def follow(
     """Hand over what `changed` makes of the policy; the same one: nothing happens.
 
     One whose hand-over was interrupted is finished first, also where it says all that is wanted.
+    `done` ends the step; empty: its caller does.
 
     Raises:
         Conflict: the cluster was not initialised.
@@ -47,5 +48,6 @@ async def follow(
     owner = read_secrets(context.workspace, cluster_id=state.cluster_id)
     context.report(Progress(step=step, detail=begun))
     state = await hand_over(context, state, sign_policy(following, owner.owner_key))
-    context.report(Progress(step=step, detail=done, finished=True))
+    if done:
+        context.report(Progress(step=step, detail=done, finished=True))
     return state
