@@ -10,6 +10,8 @@ from constellation.cli.output import Steps, result
 from constellation.cli.run import confirm, run, settings, standard_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from constellation.cli.clouds import TerraformRun
     from constellation.cli.run import Settings
     from constellation.cluster.context import Context
@@ -99,15 +101,13 @@ def apply(
         _resize(chosen_settings)
     _create(chosen_settings, log=log, own_machines=own)
     state = _initialise(chosen_settings, abandon=False, log=log, own_machines=own)
-    if not own:
-        state = _follow_access(chosen_settings, state)
-    state = _follow_sources(chosen_settings, state, own_machines=own)
+    state = _follow(_follow_nodes, chosen_settings, state, own_machines=own)
     if _follows_another(read_config(workspace.config), state):
         from constellation.cli.commands.upgrade import upgrade_to_conf
 
         state = upgrade_to_conf(chosen_settings)
     # after a release that may name the components for the first time
-    state = _follow_integration(chosen_settings, state, own_machines=own)
+    state = _follow(_follow_integration, chosen_settings, state, own_machines=own)
     _tell(chosen_settings, state)
 
 
@@ -251,45 +251,32 @@ def _resize(chosen: Settings) -> None:
             run(scale(engine, group, ask=set_group_size, write=lambda: None))
 
 
-def _follow_access(chosen: Settings, state: State) -> State:
-    """Give control planes the credential that the configuration names now, where they need one."""
-    from constellation.cli.world import real_context
+async def _follow_nodes(engine: Context, state: State) -> State:
+    """Let nodes ask the provider, and fetch artifacts, as the configuration says now."""
     from constellation.cluster.node_access import follow_access
-    from constellation.config.reader import read_config
-
-    workspace = chosen.workspace()
-    conf = read_config(workspace.config)
-    if conf.provider.openstack is None:
-        return state
-    with Steps() as steps, workspace.locked():
-        return run(follow_access(real_context(workspace, conf, report=steps.report), state))
-
-
-def _follow_sources(chosen: Settings, state: State, *, own_machines: bool) -> State:
-    """Let nodes fetch artifacts from where the configuration says now."""
-    from constellation.cli.world import real_context
     from constellation.cluster.node_sources import follow_sources
-    from constellation.config.reader import read_config
 
-    workspace = chosen.workspace()
-    conf = read_config(workspace.config)
-    if conf.provider.local is not None:
-        return state
-    with Steps() as steps, workspace.locked():
-        engine = real_context(workspace, conf, report=steps.report)
-        if own_machines:
-            from constellation.cli.own_machines import with_own_machines
-
-            engine = with_own_machines(engine)
-        return run(follow_sources(engine, state))
+    return await follow_sources(engine, await follow_access(engine, state))
 
 
-def _follow_integration(chosen: Settings, state: State, *, own_machines: bool) -> State:
+async def _follow_integration(engine: Context, state: State) -> State:
     """Let the cloud's components run, or run no more, as the configuration says now."""
-    from constellation.cli.world import real_context
     from constellation.cluster.cloud_integration import follow_integration
     from constellation.cluster.cloud_leavings import look
     from constellation.cluster.kubernetes import read_cloud_objects
+
+    return await follow_integration(engine, state, applied=read_cloud_objects, look=look)
+
+
+def _follow(
+    follow: Callable[[Context, State], Coroutine[Any, Any, State]],
+    chosen: Settings,
+    state: State,
+    *,
+    own_machines: bool,
+) -> State:
+    """Let a part of the policy follow the configuration; the local cloud's has none of them."""
+    from constellation.cli.world import real_context
     from constellation.config.reader import read_config
 
     workspace = chosen.workspace()
@@ -302,8 +289,7 @@ def _follow_integration(chosen: Settings, state: State, *, own_machines: bool) -
             from constellation.cli.own_machines import with_own_machines
 
             engine = with_own_machines(engine)
-        following = follow_integration(engine, state, applied=read_cloud_objects, look=look)
-        return run(following)
+        return run(follow(engine, state))
 
 
 def _summary(state: State) -> dict[str, Any]:
