@@ -14,7 +14,7 @@ from constellation.cli.releases import read_node_image
 from constellation.image.development_release import release_of
 from constellation.image.flavours import flavour_of
 from constellation.image.manifest import Manifest
-from constellation.image.statement import parse_launch, state_image
+from constellation.image.statement import launch_note, parse_launch, state_image
 from constellation.image.store import NodeImage
 from constellation.trust.release import dump_release, parse_release
 from tests.cli.test_transcripts import run
@@ -71,6 +71,14 @@ def test_launch_values_are_those_of_the_variant_and_whole() -> None:
             parse_launch((word,), snp)
     with pytest.raises(UserError, match="CLAIM"):
         parse_launch((f"measurement={VALUE}",), flavour_of("aws", Variant.AWS_NITRO_TPM))
+
+
+def test_an_image_whose_release_accepts_nobody_is_said_to_be_one() -> None:
+    snp, nitro = flavour_of("azure"), flavour_of("aws", Variant.AWS_NITRO_TPM)
+    assert "(measurement or id_key_digest): no cluster accepts azure-sev-snp" in launch_note(
+        snp, {}
+    )
+    assert launch_note(snp, {"id_key_digest": (VALUE,)}) == launch_note(nitro, {}) == ""
 
 
 def test_a_release_states_images_of_clouds_beside_its_own(tmp_path: Path) -> None:

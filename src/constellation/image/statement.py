@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from constellation.image.flavours import MachineFlavour
     from constellation.image.store import NodeImage
 
-__all__ = ["parse_launch", "state_image"]
+__all__ = ["launch_note", "parse_launch", "state_image"]
 
 _VALUE: Final = re.compile(r"[0-9a-f]{96}")
 
@@ -42,6 +42,17 @@ def parse_launch(words: Iterable[str], flavour: MachineFlavour) -> dict[str, tup
             )
         found[claim] = (*found.get(claim, ()), value)
     return found
+
+
+def launch_note(flavour: MachineFlavour, launch: dict[str, tuple[str, ...]]) -> str:
+    """Say what a release of an image without launch values is worth; empty where it needs none."""
+    known = launch_claims(flavour.variant)
+    if launch or not known:
+        return ""
+    return (
+        f"No launch value is stated ({' or '.join(known)}): no cluster accepts {flavour.variant} "
+        "by such a release; --launch gives what the cloud's firmware leaves in a chip's report."
+    )
 
 
 def state_image(

@@ -69,7 +69,7 @@ def build(
     from constellation.image.flavours import flavour_of
     from constellation.image.formats import FORMATS, write_disk
     from constellation.image.machine import ensure_machine_image
-    from constellation.image.statement import parse_launch, state_image
+    from constellation.image.statement import launch_note, parse_launch, state_image
 
     output = settings(context, chosen).output
     if variant is not None and variant not in tuple(Variant):
@@ -104,6 +104,7 @@ def build(
             (
                 f"Wrote {disk} ({flavour.variant}), raw disk SHA-256 {stated.sha256}.",
                 *(f"  PCR {number}: {values[0]}" for number, values in registers.items()),
+                *filter(None, (launch_note(flavour, values),)),
                 f"For a release: constellation release create … --node-image {statement}",
             )
         ),
