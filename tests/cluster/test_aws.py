@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.clouds,
     # six plans and applies take a minute of processor time, most of it to start the provider, and
     # the provider waits for most of another before it looks at a load balancer again
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(os.geteuid() != 0, reason="root makes the namespace"),
     pytest.mark.skipif(not is_possible(), reason=MISSING),
 ]
