@@ -7,9 +7,10 @@ locals {
   subnet_id    = local.make_network ? azurerm_subnet.nodes[0].id : var.existing_network.subnet_id
 
   # GROUP/NETWORK/SUBNET, of an existing subnet by its resource id
-  network = local.make_network ? "${var.resource_group}/${var.uid}/${var.uid}-nodes" : join("/", [
-    for part in [4, 8, 10] : split("/", var.existing_network.subnet_id)[part]
-  ])
+  network = local.make_network ? "${var.resource_group}/${var.uid}/${var.uid}-nodes" : try(join("/", regex(
+    "(?i)^/subscriptions/[^/]+/resourceGroups/([^/]+)/providers/Microsoft\\.Network/virtualNetworks/([^/]+)/subnets/([^/]+)$",
+    var.existing_network.subnet_id
+  )), "")
 
   # ports of control planes that the load balancer leads to, and who may reach them
   ports = {

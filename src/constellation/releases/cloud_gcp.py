@@ -37,7 +37,7 @@ GCP: Final = CloudRecipe(
         *SIDECAR_MODULES,
     ),
     images=(
-        # as cloud_recipe.with_tools; /lib is a folder here, and the node's loader looks in /usr too
+        # as cloud_recipe.with_tools; /lib is a folder here, with the one link that the loader needs
         ImageRecipe(
             reference=reference(_DRIVER, _DRIVER_VERSION),
             files={f"programs/{_DRIVER}": _DRIVER, f"{_CALLED}/google_nvme_id": _NVME_ID},
@@ -45,6 +45,7 @@ GCP: Final = CloudRecipe(
             links={
                 **{folder: f"usr/{folder}" for folder in ("bin", "lib64", "sbin")},
                 f"{_CALLED}/scsi_id": "/usr/lib/udev/scsi_id",
+                "lib/x86_64-linux-gnu": "/usr/lib/x86_64-linux-gnu",
             },
         ),
         *SIDECAR_IMAGES,
