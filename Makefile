@@ -57,7 +57,7 @@ drill-chaos: ## power, partition, balancer, disk, suspend, clocks under load on 
 drill-cloud-openstack: ## OpenStack's own components, built from source, in a 1+1 cluster against a real Keystone and a fake of the rest (root); writes bench/results/drill-cloud-openstack.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_openstack
 
-drill-cloud-aws: ## AWS' own cloud controller manager, built from source, in a 1+1 cluster against moto's AWS (root, Terraform); writes bench/results/drill-cloud-aws.json
+drill-cloud-aws: ## AWS' own cloud controller manager and CSI driver, built from source, in a 1+1 cluster against moto's AWS (root, Terraform); writes bench/results/drill-cloud-aws.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_aws
 
 drill-cloud-azure: ## Azure's own cloud controller manager, built from source, with a real API server, against an Azure of ours (root); writes bench/results/drill-cloud-azure.json

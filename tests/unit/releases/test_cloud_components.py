@@ -109,6 +109,29 @@ async def test_the_objects_keep_the_rules_of_a_release(built: Built, provider: s
             assert context["capabilities"] == {"drop": ["ALL"]}
 
 
+@pytest.mark.parametrize("provider", CLOUDS)
+def test_two_pods_of_one_host_network_do_not_both_lead(provider: str) -> None:
+    # leaders are told apart by the host's name, which such pods share
+    for item in _items(provider):
+        pod = item.get("spec", {}).get("template", {}).get("spec", {})
+        assert not (pod.get("hostNetwork") and item["kind"] == "Deployment"), item["metadata"]
+
+
+@pytest.mark.parametrize("provider", CLOUDS)
+def test_one_container_alone_is_privileged_and_reads_the_measured_programs(provider: str) -> None:
+    pods = [i["spec"]["template"]["spec"] for i in _items(provider) if i["kind"] == "DaemonSet"]
+    mighty = [
+        (pod, container)
+        for pod in pods
+        for container in pod["containers"]
+        if container["securityContext"].get("privileged")
+    ]
+    ((pod, container),) = mighty
+    paths = {v["name"]: v["hostPath"]["path"] for v in pod["volumes"] if "hostPath" in v}
+    mounts = {paths.get(m["name"]): m.get("readOnly") for m in container["volumeMounts"]}
+    assert mounts["/usr"] is True
+
+
 async def test_the_controller_manager_of_aws_serves_nothing_and_deletes_nodes_alone(
     built: Built,
 ) -> None:
@@ -228,6 +251,12 @@ def test_a_cloud_images_version_is_that_of_a_module() -> None:
         for image in recipe.images:
             name, _, version = image.reference.rpartition(":")
             assert version in required or name.endswith("/csi-registrar"), image.reference
+
+
+def _items(provider: str) -> list[dict[str, Any]]:
+    file = locks.artifacts_folder() / CLOUDS[provider].objects
+    items: list[dict[str, Any]] = json.loads(file.read_bytes())["items"]
+    return items
 
 
 def _pods(objects: bytes) -> list[dict[str, Any]]:
