@@ -119,6 +119,23 @@ async def test_a_clouds_own_components_get_roles_of_their_own(
         assert applied.code == 0, applied.said
 
 
+async def test_azures_own_components_tell_machines_apart_and_reach_them(tmp_path: Path) -> None:
+    rule = "azurerm_network_security_rule.service_probes"
+    async with _bench("azure", tmp_path) as bench:
+        made = await bench.plan()
+        assert not [a for a in made if a.startswith(rule)]
+        sets = [v for a, v in made.items() if a.startswith("azurerm_linux_virtual_machine_scale")]
+        assert len(sets) == len({s["computer_name_prefix"] for s in sets}) > 1
+        assert all(s["computer_name_prefix"] == s["name"] for s in sets)
+        (network,) = {s["tags"]["constellation-network"] for s in sets}
+        group, name, subnet = network.split("/")
+        assert (group, f"{name}-nodes") == (sets[0]["resource_group_name"], subnet)
+        bench.write(variables("azure", cloud_integration=True))
+        (probes,) = [v for a, v in (await bench.plan()).items() if a.startswith(rule)]
+        assert probes["source_address_prefix"] == "AzureLoadBalancer"
+        assert probes["destination_port_range"] == "30100-32767"
+
+
 @pytest.mark.parametrize("cloud", CLOUDS)
 async def test_ports_are_open_to_those_named_and_closed_after_init(
     cloud: str, tmp_path: Path

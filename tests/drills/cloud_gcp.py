@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from grpclib import GRPCError
 
+from constellation.base import proc
 from constellation.base.progress import silent
 from constellation.config.workspace import cache_folder
 from constellation.kube.cloud_objects import check_objects
 from constellation.providers.gcp.component_calls import DRIVER
 from constellation.releases import lock as locks
 from constellation.releases.cloud_components import ensure_component
+from constellation.releases.toolchain import ensure_toolchain
 from tests.drills.bare_api import BareApi, alone, container_of
 from tests.drills.csi import ACCESS, CLAIM, Driver
 from tests.drills.false_cloud import METADATA, serving
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 NAME, REGISTRY = "gce-pd-csi-driver", "example.test"
 API, NAMES = "compute.googleapis.com", ("metadata.google.internal",)
 GIB = 2**30
-_START_S = 60.0
+_START_S, _TEST_S = 60.0, 300.0
 
 
 async def run(folder: Path, made: Component, cloud: FakeGce, compute: ComputeStore) -> Any:
@@ -142,12 +144,20 @@ def _shape(method: str, path: str) -> str:
     return f"{method} {'/'.join(parts)}"
 
 
+async def _small_program() -> None:
+    """Run the tests of the program that the driver asks for a disk's name."""
+    go = await ensure_toolchain(locks.load().toolchain, cache=cache_folder(), report=silent)
+    module = locks.artifacts_folder() / "google-nvme-id"
+    await proc.run(go.go, "test", "./...", env=go.environment, cwd=module, timeout_s=_TEST_S)
+
+
 def main() -> int:
     """Run it; 0 if all was seen."""
     folder = Path(tempfile.mkdtemp(prefix="drill-gcp-"))
     made = asyncio.run(
         ensure_component("gcp", registry=REGISTRY, cache=cache_folder(), report=silent)
     )
+    asyncio.run(_small_program())
     names = dict.fromkeys(NAMES, METADATA) | {API: "127.0.0.1"}
     alone(folder, hosts=names, addresses=(METADATA,))
     found = asyncio.run(run(folder, made, FakeGce(), ComputeStore()))
