@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from constellation.rpc.stubs import daemon_pb2 as pb
     from tests.drills.cloud_aws import Stage
 
-__all__ = ["CONTROLLER", "label_nodes", "logs_of", "run_storage"]
+__all__ = ["CONTROLLER", "label_nodes", "logs_of", "may_resize", "run_storage"]
 
 DRIVER, CONTROLLER, NODE = "ebs.csi.aws.com", "ebs-csi-controller", "ebs-csi-node"
 TAG = "ebs.csi.aws.com/cluster"

@@ -95,8 +95,8 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
         stage = _start(workspace, stack, Path(component["objects"]))
         machines.nodes |= {i: machine(workspace, role) for role, i in stage.machines.items()}
         _services(stage)
-        volume = run_storage(stage, machines)
         _another_credential(stage)
+        volume = run_storage(stage, machines)
         _a_machine_goes(stage)
         _services_go(stage)
         log = stage.log()
