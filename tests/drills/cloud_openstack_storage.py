@@ -88,8 +88,8 @@ def _by_id(volume: str) -> str:
 def run_storage(stage: Stage, machines: Machines) -> dict[str, Any]:
     """Do all of it; give what is worth keeping."""
     _load_writer(stage, machines.folder)
-    _metadata(stage, machines)
     try:
+        _metadata(stage, machines)
         stage.wait("the driver is known on both nodes", lambda: _known(stage) == 2, seconds=180)
         stage.kubectl("apply", "-f", "-", stdin=_claim(_FIRST_GIB))
         script = f"echo {_TEXT} > /kept/text && busybox sync"
@@ -118,10 +118,13 @@ def storage_logs(stage: Stage) -> str:
 def _metadata(stage: Stage, machines: Machines) -> None:
     """Let node plugins reach the played metadata service, and nobody else."""
     port = stage.stack.url.rpartition(":")[2]
-    rules = (
-        "table ip drill { chain out { type nat hook output priority -100; "
-        f"meta skgid {GROUP} ip daddr 169.254.169.254 tcp dport 80 dnat to 10.42.0.1:{port}; }} }}"
-    )
+    rules = f"""table ip drill {{
+  chain out {{
+    type nat hook output priority -100
+    meta skgid {GROUP} ip daddr 169.254.169.254 tcp dport 80 dnat to 10.42.0.1:{port}
+  }}
+}}
+"""
     for server, node in machines.nodes.items():
         stage.stack.addresses[node.address] = server
         said = inside(node.pid, "nft", "-f", "-", stdin=rules)
