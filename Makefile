@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENVIRONMENT = $(shell $(PYTHON) ./constellation --dev-env)
 RUN = PYTHONPATH=src $(ENVIRONMENT)/bin/python
 
-.PHONY: check test test-vm test-vm-image test-vm-clouds evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos drill-cloud-aws drill-cloud-azure drill-cloud-azure-disk drill-cloud-gcp drill-cloud-openstack stubs format
+.PHONY: check test test-vm test-vm-image test-vm-clouds evidence every-bit flood fuzz golden bench bench-attestation docs drill-upgrade drill-chaos drill-cloud-aws drill-cloud-azure drill-cloud-azure-disk drill-cloud-gcp drill-cloud-openstack drill-openstack-programs stubs format
 
 check: ## format, lint, types, floors, unit and scenario tests: no root, no network
 	$(RUN) tools/test.py check
@@ -56,6 +56,9 @@ drill-chaos: ## power, partition, balancer, disk, suspend, clocks under load on 
 
 drill-cloud-openstack: ## OpenStack's own components, built from source, in a 1+1 cluster against a real Keystone and a fake of the rest (root); writes bench/results/drill-cloud-openstack.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_openstack
+
+drill-openstack-programs: ## the same programs without nodes: a real Keystone, etcd and API server, in a minute (root); writes bench/results/drill-openstack-programs.json
+	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.openstack_programs
 
 drill-cloud-aws: ## AWS' own cloud controller manager and CSI driver, built from source, in a 1+1 cluster against moto's AWS (root, Terraform); writes bench/results/drill-cloud-aws.json
 	PYTHONPATH=src:. $(ENVIRONMENT)/bin/python -m tests.drills.cloud_aws

@@ -1,13 +1,13 @@
 """Which calls of OpenStack do its own controller manager and Cinder's CSI driver make?
 
 Not our programs: this table is what the application credential of theirs allows
-(`infra/iam/openstack/component-rules.json`), and nothing of ours has that credential. `SEEN`: the
-drill saw it made (`make drill-cloud-openstack`, calls kept in
-bench/results/drill-cloud-openstack.json, which a test compares; no run is kept yet); `SOURCE`: the
-programs' source has it. A rule names no single machine, volume or load balancer:
-Keystone knows of services, methods and paths alone. What only an annotation or another class asks
-for (security groups of its own, certificates, snapshots, backups, shared load balancers) is not
-allowed. Tokens and what versions there are need no rule.
+(`infra/iam/openstack/component-rules.json`), and nothing of ours has that credential. `SEEN`: a
+drill saw it made (`make drill-openstack-programs`, calls kept in
+bench/results/drill-openstack-programs.json, which a test compares); `SOURCE`: the programs' source
+has it, on a way that the drill does not go. A rule names no single machine, volume or load
+balancer: Keystone knows of services, methods and paths alone. What only an annotation or another
+class asks for (security groups of its own, certificates, snapshots, backups, shared load balancers)
+is not allowed. Tokens and what versions there are need no rule.
 Sources: cloud-provider-openstack v1.36.0, pkg/openstack, pkg/csi/cinder, with gophercloud v2.12.0
 (paths; Octavia's as v2.0); Keystone, "Application credentials", access rules.
 """
@@ -51,7 +51,7 @@ class ComponentCall:
 
 
 def _call(
-    service: str, method: str, path: str, whose: Whose, why: str, *, known: Known = Known.SOURCE
+    service: str, method: str, path: str, whose: Whose, why: str, *, known: Known = Known.SEEN
 ) -> ComponentCall:
     return ComponentCall(
         service=service, method=method, path=path, whose=whose, why=why, known=known
@@ -75,7 +75,7 @@ CALLS: Final = (
     _call(BALANCER, "GET", f"{_LB}/loadbalancers", _C, "is a Service's load balancer there"),
     _call(BALANCER, "POST", f"{_LB}/loadbalancers", _C, "one for each Service, with its parts"),
     _call(BALANCER, "GET", f"{_LB}/loadbalancers/*", _C, "its state, before and after a change"),
-    _call(BALANCER, "PUT", f"{_LB}/loadbalancers/*", _C, "its tags"),
+    _call(BALANCER, "PUT", f"{_LB}/loadbalancers/*", _C, "its tags", known=Known.SOURCE),
     _call(BALANCER, "DELETE", f"{_LB}/loadbalancers/*", _C, "its Service is gone"),
     _call(BALANCER, "GET", f"{_LB}/listeners", _C, "its ports, before a change"),
     _call(BALANCER, "POST", f"{_LB}/listeners", _C, "a new port of a Service"),
@@ -83,13 +83,13 @@ CALLS: Final = (
     _call(BALANCER, "DELETE", f"{_LB}/listeners/*", _C, "a port that goes"),
     _call(BALANCER, "GET", f"{_LB}/pools", _C, "which nodes a port leads to"),
     _call(BALANCER, "POST", f"{_LB}/pools", _C, "the nodes of a new port"),
-    _call(BALANCER, "PUT", f"{_LB}/pools/*", _C, "another way to choose"),
+    _call(BALANCER, "PUT", f"{_LB}/pools/*", _C, "another way to choose", known=Known.SOURCE),
     _call(BALANCER, "DELETE", f"{_LB}/pools/*", _C, "the nodes of a port that goes"),
     _call(BALANCER, "GET", f"{_LB}/pools/*/members", _C, "which nodes those are, before a change"),
     _call(BALANCER, "PUT", f"{_LB}/pools/*/members", _C, "nodes that come and go"),
     _call(NETWORK, "GET", "/v2.0/floatingips", _C, "has a load balancer an outer address"),
     _call(NETWORK, "POST", "/v2.0/floatingips", _C, "an outer address of a load balancer"),
-    _call(NETWORK, "PUT", "/v2.0/floatingips/*", _C, "a Service is inner now"),
+    _call(NETWORK, "PUT", "/v2.0/floatingips/*", _C, "a Service is inner now", known=Known.SOURCE),
     _call(NETWORK, "DELETE", "/v2.0/floatingips/*", _C, "its Service is gone"),
     _call(NETWORK, "GET", "/v2.0/security-groups", _C, "whether an earlier one made a group"),
 )

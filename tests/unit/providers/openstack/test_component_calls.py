@@ -8,9 +8,10 @@ from typing import Any
 
 from constellation.providers.openstack.calls import access_rules
 from constellation.providers.openstack.component_calls import CALLS, Known, component_rules
+from constellation.releases import lock as locks
 
 _ROOT = Path(__file__).resolve().parents[4]
-_KEPT = _ROOT / "bench/results/drill-cloud-openstack.json"
+_KEPT = _ROOT / "bench/results/drill-openstack-programs.json"
 _RULES = _ROOT / "infra/iam/openstack/component-rules.json"
 _OBJECTS = _ROOT / "artifacts/cloud-openstack/objects.json"
 _CREDENTIAL = "/run/constellation/cloud"
@@ -31,9 +32,20 @@ def _paths(pod: dict[str, Any]) -> set[str]:
 
 
 def test_each_call_of_the_kept_run_is_allowed_and_nothing_is_called_seen_that_was_not() -> None:
-    kept = json.loads(_KEPT.read_text()) if _KEPT.exists() else {"calls": []}
+    kept = json.loads(_KEPT.read_text())
     seen = {f"{c.method} {c.service} {c.path}" for c in CALLS if c.known is Known.SEEN}
     assert set(kept["calls"]) == seen
+
+
+def test_the_kept_run_was_one_of_the_locked_programs() -> None:
+    kept = json.loads(_KEPT.read_text())["programs"]
+    locked = locks.load().clouds["openstack"].source
+    assert sorted(kept) == [
+        "cinder-csi-plugin",
+        "cloud-follow",
+        "openstack-cloud-controller-manager",
+    ]
+    assert kept == {name: locked[name].sha256 for name in kept}
 
 
 def test_the_rules_that_users_give_the_credential_are_the_table() -> None:
