@@ -9,6 +9,7 @@ Worker nodes have none.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -92,8 +93,15 @@ class Access:
 
 
 def dump_access(access: Access) -> Secret:
-    """Write the file's bytes, which hold a secret."""
-    return Secret(decode.dump(access))
+    """Write the file's bytes, which hold a secret.
+
+    Without components the bytes are as they were before there were any: nodes of older clusters
+    read them, and `apply` finds nothing to replace there.
+    """
+    fields = {f.name: getattr(access, f.name) for f in dataclasses.fields(access)}
+    if access.components is None:
+        del fields["components"]
+    return Secret(decode.dump(fields))
 
 
 def load_access(data: Secret) -> Access:

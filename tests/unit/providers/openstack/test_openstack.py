@@ -9,7 +9,7 @@ import pytest
 from constellation.base.errors import Conflict, FormatError
 from constellation.base.rest import Denied, Throttled
 from constellation.base.secret import Secret
-from constellation.providers.openstack.access import dump_access, load_access
+from constellation.providers.openstack.access import Components, dump_access, load_access
 from constellation.providers.openstack.calls import NODE_GROUP_CALLS
 from constellation.providers.openstack.metadata import (
     ConfigDrive,
@@ -219,6 +219,20 @@ def test_the_access_file_is_secret_and_strict() -> None:
         load_access(dump_access(replace(access, auth_url="https://keystone.example")))
     with pytest.raises(FormatError, match="unknown key"):
         load_access(Secret(dumped.reveal().replace(b'"region"', b'"extra":1,"region"')))
+
+
+def test_an_access_without_components_is_what_nodes_of_older_clusters_read() -> None:
+    access = replace(FakeOpenStack().access(), auth_url="https://keystone.example/v3")
+    assert b"components" not in dump_access(access).reveal()
+    theirs = Components(
+        credential_id="components",
+        credential_secret=Secret(b"theirs"),
+        subnet_id="subnet",
+        floating_network_id="external",
+    )
+    with_theirs = replace(access, components=theirs)
+    assert load_access(dump_access(with_theirs)) == with_theirs
+    assert "theirs" not in repr(with_theirs)
 
 
 async def test_the_access_rules_hold_every_call_and_no_other(cloud: FakeOpenStack) -> None:
