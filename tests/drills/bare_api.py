@@ -14,9 +14,11 @@ import ctypes
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from cryptography.hazmat.primitives import serialization
@@ -28,10 +30,11 @@ from constellation.releases.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
-__all__ = ["BareApi", "alone", "container_of", "eventually"]
+__all__ = ["NOBODY", "BareApi", "alone", "container_of", "eventually"]
 
+NOBODY = 65534
+"""As whom pods run that need not be root."""
 _NEWNS, _NEWNET = 0x00020000, 0x40000000
 _URL = "https://127.0.0.1:6443"
 _START_S, _STOP_S, _CALL_S = 90.0, 10.0, 60.0
@@ -97,9 +100,15 @@ class BareApi:
         finally:
             api.stop()
 
-    def start(self, name: str, program: Path, *arguments: str, **more: str) -> Path:
-        """Start a program; give the file of what it says."""
+    def start(
+        self, name: str, program: Path, *arguments: str, user: int | None = None, **more: str
+    ) -> Path:
+        """Start a program, as a user with no group but its own; give the file of what it says."""
         log = self.folder / f"{name}.log"
+        if user is not None:
+            # the cache is its owner's alone
+            program = Path(shutil.copy(program, self.folder / f"{name}.program"))
+            program.chmod(0o755)
         with log.open("ab") as out:
             self._running.append(
                 subprocess.Popen(
@@ -107,6 +116,9 @@ class BareApi:
                     stdout=out,
                     stderr=subprocess.STDOUT,
                     cwd=self.folder,
+                    user=user,
+                    group=user,
+                    extra_groups=None if user is None else [],
                     env={"PATH": os.environ["PATH"], "HOME": str(self.folder), **more},
                 )
             )
@@ -145,7 +157,16 @@ class BareApi:
     def kubeconfig_of(self, account: str) -> Path:
         """Give the kubeconfig of a ServiceAccount of kube-system."""
         token = self.kubectl("-n", "kube-system", "create", "token", account, "--duration=1h")
-        return self._kubeconfig(account, token.strip())
+        path = self._kubeconfig(account, token.strip())
+        os.chown(path, NOBODY, NOBODY)
+        return path
+
+    def folder_of(self, name: str) -> Path:
+        """Give a folder of its own to a pod without root."""
+        path = self.folder / name
+        path.mkdir()
+        os.chown(path, NOBODY, NOBODY)
+        return path
 
     def _program(self, name: str) -> Path:
         packaged = locks.load()
@@ -153,6 +174,7 @@ class BareApi:
         return self.store.path((version.source | packaged.shared.source)[name].sha256)
 
     def _start(self) -> None:
+        self.folder.chmod(0o755)
         token = secrets.token_hex(16)
         (self.folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
         key = ec.generate_private_key(ec.SECP256R1())

@@ -30,7 +30,7 @@ from constellation.providers.azure.metadata import AzureMetadata
 from constellation.releases import lock as locks
 from constellation.releases.cloud_components import ensure_component
 from constellation.services.bootstrapper.component_config import configure_components
-from tests.drills.bare_api import BareApi, alone, container_of, eventually
+from tests.drills.bare_api import NOBODY, BareApi, alone, container_of, eventually
 from tests.drills.false_cloud import METADATA, serving
 from tests.drills.loaded import RESULTS, say
 from tests.fakes.arm import FakeAzure
@@ -91,9 +91,7 @@ def run(folder: Path, made: Component, azure: FakeAzure, arm: ArmStore) -> dict[
         serving(folder, names=(API,), api=arm.app(), metadata=azure.imds.app()) as authority,
         BareApi.started(folder, cache=cache_folder()) as api,
     ):
-        asyncio.run(
-            configure_components(AzureMetadata(), folder=folder / "cloud", group=os.getgid())
-        )
+        asyncio.run(configure_components(AzureMetadata(), folder=folder / "cloud", group=NOBODY))
         api.apply(*objects)
         machines = _nodes(api, arm)
         container = container_of(objects, NAME, NAME)
@@ -104,6 +102,7 @@ def run(folder: Path, made: Component, azure: FakeAzure, arm: ArmStore) -> dict[
             # where the folder is mounted in a pod
             *(a.replace("=/cloud/", f"={folder}/cloud/") for a in container["args"]),
             f"--kubeconfig={api.kubeconfig_of(NAME)}",
+            user=NOBODY,
             SSL_CERT_FILE=str(authority),
         )
         stage = Stage(api=api, arm=arm, log=log)

@@ -29,7 +29,7 @@ from constellation.providers.azure.metadata import AzureMetadata
 from constellation.releases import lock as locks
 from constellation.releases.cloud_components import ensure_component
 from constellation.services.bootstrapper.component_config import configure_components
-from tests.drills.bare_api import BareApi, alone, container_of
+from tests.drills.bare_api import NOBODY, BareApi, alone, container_of
 from tests.drills.cloud_azure import API, REGISTRY, check_and_load, shape
 from tests.drills.csi import ACCESS, CLAIM, Driver
 from tests.drills.false_cloud import METADATA, serving
@@ -55,35 +55,36 @@ async def run(folder: Path, made: Component, azure: FakeAzure, arm: ArmStore) ->
         serving(folder, names=(API,), api=arm.app(), metadata=azure.imds.app()) as authority,
         BareApi.started(folder, cache=cache_folder()) as api,
     ):
-        await configure_components(AzureMetadata(), folder=folder / "cloud", group=os.getgid())
+        await configure_components(AzureMetadata(), folder=folder / "cloud", group=NOBODY)
         (config,) = (o["data"] for o in objects if o["kind"] == "ConfigMap")
-        (folder / "node").mkdir()
-        (folder / "node/cloud.conf").write_text(config["cloud.conf"])
+        (folder / "configuration").mkdir()
+        (folder / "configuration/cloud.conf").write_text(config["cloud.conf"])
         labels = {"node.kubernetes.io/instance-type": "Standard_DC4as_v5"}
         name = {"name": "worker-default-0", "labels": labels}
         api.apply(*objects, {"apiVersion": "v1", "kind": "Node", "metadata": name})
         said = {}
         for kind in ("controller", "node"):
-            account = f"azuredisk-csi-{kind}"
+            account, sockets = f"azuredisk-csi-{kind}", api.folder_of(kind)
             container = container_of(objects, account, NAME)
             (conf,) = (e["value"] for e in container["env"] if e["name"] == "AZURE_CREDENTIAL_FILE")
             said[kind] = api.start(
                 f"{NAME}-{kind}",
                 api.store.path(locked.sha256),
                 *(
-                    re.sub(r"unix:/.*/", f"unix://{folder}/{kind}-", a).replace(
+                    re.sub(r"unix:/.*/", f"unix://{sockets}/", a).replace(
                         "$(KUBE_NODE_NAME)", "worker-default-0"
                     )
                     for a in container["args"]
                 ),
                 f"--kubeconfig={api.kubeconfig_of(account)}",
+                user=NOBODY if kind == "controller" else None,
                 SSL_CERT_FILE=str(authority),
-                AZURE_CREDENTIAL_FILE=f"{folder}{conf}",
+                AZURE_CREDENTIAL_FILE=f"{folder}{conf.replace('/node/', '/configuration/')}",
             )
         try:
-            async with Driver.at(folder / "node-csi.sock", seconds=_START_S) as node:
+            async with Driver.at(folder / "node/csi.sock", seconds=_START_S) as node:
                 itself = await node.call("Node/NodeGetInfo")
-            async with Driver.at(folder / "controller-csi.sock", seconds=_START_S) as controller:
+            async with Driver.at(folder / "controller/csi.sock", seconds=_START_S) as controller:
                 await _volume(controller, arm, machine=machine, node_id=itself["node_id"])
         except BaseException:
             for log in said.values():

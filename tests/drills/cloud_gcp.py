@@ -31,7 +31,7 @@ from constellation.providers.gcp.component_calls import DRIVER
 from constellation.releases import lock as locks
 from constellation.releases.cloud_components import ensure_component
 from constellation.releases.toolchain import ensure_toolchain
-from tests.drills.bare_api import BareApi, alone, container_of
+from tests.drills.bare_api import NOBODY, BareApi, alone, container_of
 from tests.drills.csi import ACCESS, CLAIM, Driver
 from tests.drills.false_cloud import METADATA, serving
 from tests.drills.loaded import RESULTS, say
@@ -62,8 +62,9 @@ async def run(folder: Path, made: Component, cloud: FakeGce, compute: ComputeSto
         api.apply(*objects)
         said = {}
         for kind in ("controller", "node"):
+            api.folder_of(kind)
             arguments = [
-                re.sub(r"unix:/.*/", f"unix:{folder}/{kind}-", a).replace(
+                re.sub(r"unix:/.*/", f"unix:{folder}/{kind}/", a).replace(
                     "$(KUBE_NODE_NAME)", "worker-default-0"
                 )
                 for a in container_of(objects, f"gce-pd-csi-{kind}", NAME)["args"]
@@ -72,12 +73,13 @@ async def run(folder: Path, made: Component, cloud: FakeGce, compute: ComputeSto
                 f"{NAME}-{kind}",
                 api.store.path(locked.sha256),
                 *arguments,
+                user=NOBODY if kind == "controller" else None,
                 SSL_CERT_FILE=str(authority),
             )
         try:
-            async with Driver.at(folder / "controller-csi.sock", seconds=_START_S) as controller:
+            async with Driver.at(folder / "controller/csi.sock", seconds=_START_S) as controller:
                 volume = await _volume(controller, cloud, compute)
-            async with Driver.at(folder / "node-csi.sock", seconds=_START_S) as node:
+            async with Driver.at(folder / "node/csi.sock", seconds=_START_S) as node:
                 itself = await node.call("Node/NodeGetInfo")
         except BaseException:
             for log in said.values():
