@@ -23,6 +23,8 @@ def test_the_digest_leaves_out_checksum_and_certificates() -> None:
         + data[_CERTIFICATES_ENTRY + 8 : -24]
     )
     assert pe.authenticode_digest(pe.parse(data)) == hashlib.sha256(left_out).digest()
+    longer = pe.authenticode_digest(pe.parse(data), algorithm="sha384")
+    assert longer == hashlib.sha384(left_out).digest()
     assert pe.authenticode_digest(pe.parse(data)) == pe.authenticode_digest(
         pe.parse(efi_program(certificates=b"d" * 24))
     )
