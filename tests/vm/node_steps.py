@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from constellation.base import clock
 from tests.vm.owner_cluster import PLANE, WORKER
-from tests.vm.world import Failed, equal
+from tests.vm.world import UNAVAILABLE, Failed, equal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,6 +142,16 @@ async def _pods(cluster: OwnerCluster) -> list[str]:
 
 
 async def _verified(cluster: OwnerCluster) -> list[str]:
-    """`verify`: every node proves itself anew; gives the line of each, and of all."""
-    text = await cluster.tool("verify", "--wait", "60")
+    """`verify`: every node proves itself anew; gives the line of each, and of all.
+
+    A node may be Ready before its VerificationService answers: "try again" is obeyed for a while.
+    """
+    end = clock.monotonic_s() + READY_S
+    while True:
+        code, text = await cluster.attempt("verify", "--wait", "60", within_s=READY_S)
+        if code == 0:
+            break
+        if code != UNAVAILABLE or clock.monotonic_s() > end:
+            raise Failed(f"verify ended with {code}: {text[-1500:]}")
+        await asyncio.sleep(_TRY_S)
     return [line for line in text.splitlines() if " verified (" in line or line.startswith("All ")]
