@@ -25,8 +25,12 @@ __all__ = [
 ]
 
 _CALL_S = 30.0
+_APPLY_S = 180.0
+"""What one `kubectl apply` of many objects may take: cut off, it begins anew from the first of
+them, so that a machine which needs longer would never come to the last (ADR 131)."""
 _SETTLE_S = 120.0
 _OBJECTS_S = 60.0
+"""So long one that failed is tried again."""
 _UNWANTED_BINDINGS = (
     "kubeadm:kubelet-bootstrap",
     "kubeadm:get-nodes",
@@ -46,12 +50,16 @@ def environment() -> dict[str, str]:
 
 async def kubectl(*words: str, kubeconfig: Path, stdin: bytes = b"") -> bytes:
     """Run kubectl; gives what it printed. Raises Unavailable with the end of its output."""
+    return await _kubectl(*words, kubeconfig=kubeconfig, stdin=stdin, timeout_s=_CALL_S)
+
+
+async def _kubectl(*words: str, kubeconfig: Path, stdin: bytes, timeout_s: float) -> bytes:
     finished = await run(
         units.BIN_DIR / "kubectl",
         "--kubeconfig",
         kubeconfig,
         *words,
-        timeout_s=_CALL_S,
+        timeout_s=timeout_s,
         env=environment(),
         stdin=stdin,
     )
@@ -59,14 +67,15 @@ async def kubectl(*words: str, kubeconfig: Path, stdin: bytes = b"") -> bytes:
 
 
 async def apply_objects(objects: bytes, *, kubeconfig: Path) -> None:
-    """Bring objects (a JSON List) to the API. Raises Unavailable after a minute."""
+    """Bring objects (a JSON List) to the API. Raises Unavailable: not within a few minutes."""
 
     async def attempt() -> None:
-        await kubectl(
+        await _kubectl(
             *("apply", "--server-side", "--field-manager=constellation"),
             *("--force-conflicts", "-f", "-"),
             kubeconfig=kubeconfig,
             stdin=objects,
+            timeout_s=_APPLY_S,
         )
 
     await until_available(attempt, deadline_s=_OBJECTS_S)
