@@ -13,6 +13,7 @@ its making to its removal (cloud_aws_storage.py). Results in bench/results.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from constellation.cluster.cloud_leavings import look, remove_balancers
 from constellation.config.schema import DEFAULT_KUBERNETES_VERSION
 from constellation.kube.cloud_objects import check_objects
 from constellation.releases import lock as locks
@@ -34,6 +36,8 @@ from tests.fakes.aws_world import REGION, AwsWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from constellation.base.progress import Progress
 
 NAME, REGISTRY = "aws-cloud-controller-manager", "example.test"
 # inside the cloud: its own load balancer's address, and a port for metadata
@@ -110,6 +114,7 @@ def run(workspace: Workspace, folder: Path) -> dict[str, Any]:
         log = stage.log()
         (folder / "controller.log").write_text(log)
         assert "forbidden" not in log.lower()
+        _twin_goes(stage)
         locked = locks.load().clouds["aws"].source
         return {
             "kubernetes": DEFAULT_KUBERNETES_VERSION,
@@ -295,13 +300,30 @@ def _a_machine_goes(stage: Stage, machines: dict[str, list[Any]]) -> None:
 
 
 def _services_go(stage: Stage) -> None:
-    """Delete the Services: nothing of theirs is left on AWS."""
-    stage.kubectl("delete", "service", "classic", "network", "--timeout=120s")
+    """Remove them as `terminate` does; nothing of theirs is left on AWS."""
+    kubeconfig = stage.workspace.folder / "constellation-admin.conf"
+    named = {b.name: b.addresses for b in asyncio.run(look(kubeconfig)).balancers}
+    assert named == {name: (_address(stage, name),) for name in ("classic", "network")}, named
+    start = time.monotonic()
+    left = asyncio.run(remove_balancers(kubeconfig, wait_s=120, report=_tell))
+    assert left == ()
+    stage.seen["the Services are deleted, as before a removal"] = round(time.monotonic() - start, 1)
     stage.wait(
         "nothing of the Services is left",
         lambda: not _classic(stage) and not _network(stage) and not _own_groups(stage),
         seconds=60,
     )
+
+
+def _tell(progress: Progress) -> None:
+    say(f"{progress.step}: {progress.detail}")
+
+
+def _twin_goes(stage: Stage) -> None:
+    """Remove the cluster on AWS: no load balancer stands in its network any more."""
+    start = time.monotonic()
+    stage.world.constellation("terminate", "--yes")
+    stage.seen["Terraform removed the cluster's twin"] = round(time.monotonic() - start, 1)
 
 
 def _uid(machines: dict[str, list[Any]]) -> str:
