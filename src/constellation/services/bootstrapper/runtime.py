@@ -76,7 +76,9 @@ async def start_containerd(list_: ArtifactList, *, shelf: Shelf) -> None:
     )
     write_atomic(containerd.CONFIG, config)
     write_atomic(containerd.HOSTS / "_default" / "hosts.toml", containerd.hosts(_REGISTRY))
-    await start_unit("containerd.service")
+    # its configuration stays the same until the next boot. A repeated step must not end it under a
+    # kubelet: the node would not be Ready for a while, and pods that are being made begin anew
+    await _ensure_unit("containerd.service")
 
     async def answers() -> None:
         await run(units.BIN_DIR / "ctr", "version", timeout_s=5, env=environment())
@@ -174,12 +176,17 @@ async def start_upgrade_agent() -> None:
 
 async def ensure_kubelet() -> None:
     """Start kubelet if it does not run: kubeadm started it, but not in this boot."""
-    await run("systemctl", "start", "kubelet.service", timeout_s=_SHORT_S, env=environment())
+    await _ensure_unit("kubelet.service")
 
 
 async def start_unit(name: str) -> None:
     """Start a unit, or restart it if it runs. Raises Unavailable with systemctl's words."""
     await run("systemctl", "restart", name, timeout_s=_CONTAINERD_S, env=environment())
+
+
+async def _ensure_unit(name: str) -> None:
+    """Start a unit unless it runs. Raises Unavailable with systemctl's words."""
+    await run("systemctl", "start", name, timeout_s=_CONTAINERD_S, env=environment())
 
 
 async def _bind_content(content: Path) -> None:
