@@ -97,11 +97,24 @@ def test_the_upgrade_agent_runs_kubeadm_on_a_real_control_plane(changing: Worksp
     assert not names & {"kubeadm:kubelet-bootstrap", "kubeadm:node-autoapprove-bootstrap"}
 
 
-def test_a_group_grows_and_shrinks_by_scale_and_no_request_fails(changing: Workspace) -> None:
+def test_a_group_grows_by_scale_and_shrinks_by_apply_and_no_request_fails(
+    changing: Workspace,
+) -> None:
+    conf = changing.folder / "constellation-conf.yaml"
     with ApiProbe(changing) as probe:
-        for size in (2, 1):
-            done = changing.constellation("scale", "worker_default", str(size), timeout_s=400)
-            assert done.returncode == 0, done.stderr
-            assert f"Group worker_default has {size} nodes." in done.stdout
-            assert ready(changing) == len(changing.objects("nodes")) == 1 + size
+        done = changing.constellation("scale", "worker_default", "2", timeout_s=400)
+        assert done.returncode == 0, done.stderr
+        assert "Group worker_default has 2 nodes." in done.stdout
+        assert ready(changing) == len(changing.objects("nodes")) == 3
+
+        written = conf.read_text()
+        assert written.count("size: 2\n") == 1, written
+        conf.write_text(written.replace("size: 2\n", "size: 1\n"))
+        planned = changing.constellation("apply", "--plan")
+        assert "sizes: worker_default: size 1 is wanted" in planned.stdout, planned.stdout
+        done = changing.constellation("apply", "--yes", timeout_s=400)
+        assert done.returncode == 0, done.stderr
+        assert ready(changing) == len(changing.objects("nodes")) == 2
+        planned = changing.constellation("apply", "--plan")
+        assert planned.stdout.strip() == "Nothing to do.", planned.stdout
     assert probe.failed == []
