@@ -344,12 +344,13 @@ async def main() -> int:
             return await inside()
         await own_network()
         results: dict[str, Any] = {}
+        found = await asyncio.to_thread(revision)
         for step in STEPS:
             if step.name in names:
                 results[step.name] = await attempt(run, step)
+                keep(results, processors=chosen.processors, revision_=found)
         for log in Path(name).glob("*/console.log"):
             shutil.copyfile(log, cache / "vm" / f"console-{log.parent.name}.log")
-    keep(results, processors=chosen.processors, revision_=await asyncio.to_thread(revision))
     passed = all(facts["ok"] for facts in results.values())
     print("passed" if passed else f"FAILED; consoles: {cache / 'vm'}/console-*.log")
     return 0 if passed else 1
