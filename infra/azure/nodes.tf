@@ -61,7 +61,8 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
   network_interface {
     name                           = "node"
     primary                        = true
-    accelerated_networking_enabled = true
+    # Azure refuses it for confidential machines ("DCasv5 and DCadsv5-series", "ECasv5 …": unsupported)
+    accelerated_networking_enabled = !local.confidential
     network_security_group_id      = azurerm_network_security_group.nodes.id
     ip_configuration {
       name                           = "node"

@@ -42,6 +42,14 @@ def test_all_clouds_share_the_names_of_the_seam(module: Path) -> None:
     assert {name for name, _ in blocks(module, "output")} == OUTPUTS
 
 
+def test_no_confidential_machine_of_azure_is_asked_for_what_its_sizes_do_not_have() -> None:
+    (azure,) = [m for m in modules() if m.parent.name == "infra" and m.name == "azure"]
+    found = re.findall(
+        r"accelerated_networking_enabled\s*=\s*(.+)", (azure / "nodes.tf").read_text()
+    )
+    assert found == ["!local.confidential"]
+
+
 @pytest.mark.parametrize("module", modules(), ids=lambda p: p.name)
 def test_no_module_makes_a_secret(module: Path) -> None:
     text = "".join(f.read_text() for f in module.glob("*.tf"))
