@@ -45,8 +45,11 @@ _LOCAL: Final[Mapping[str, re.Pattern[str]]] = {
 }
 """Models of disks that are lost with their host. Network disks: "Amazon Elastic Block Store",
 "MSFT NVMe Accelerator", "nvme_card-pd", "PersistentDisk"."""
-_TEMPORARY: Final = "/00000000-0001-"
-"""In the path of Azure's temporary SCSI disk: its device on Hyper-V's bus."""
+_TEMPORARY: Final = re.compile(
+    r"/00000000-0001-|/f8b3781a-1e82-4818-a1c3-63d806ec15bb/(?:[^/]+/)*\d+:\d+:\d+:1/"
+)
+"""In the path of Azure's temporary SCSI disk: its device on Hyper-V's bus in machines of the first
+generation; in those of the second, as confidential ones are, LUN 1 of the image's controller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,7 @@ def candidates(disks: tuple[Disk, ...], *, provider: str) -> tuple[Disk, ...]:
         for disk in disks
         if not (disk.has_root or disk.read_only or disk.removable)
         and disk.size_bytes >= _LEAST_BYTES
-        and _TEMPORARY not in disk.place
+        and _TEMPORARY.search(disk.place) is None
         and (local is None or local.fullmatch(disk.model) is None)
     )
 

@@ -27,6 +27,10 @@ STATE = Disk(
 )
 
 
+SECOND_GENERATION = "/sys/devices/LNXSYSTM:00/VMBUS:00/f8b3781a-1e82-4818-a1c3-63d806ec15bb"
+"""The controller of image and temporary disk on Azure."""
+
+
 def test_the_only_other_disk_is_it() -> None:
     root = replace(STATE, name="nvme0n1", has_root=True)
     assert candidates((root, STATE), provider="aws") == (STATE,)
@@ -45,6 +49,7 @@ def test_the_only_other_disk_is_it() -> None:
         ("gcp", {"model": "EphemeralDisk"}),
         ("azure", {"model": "Microsoft NVMe Direct Disk v2"}),
         ("azure", {"place": "/sys/devices/VMBUS:00/00000000-0001-8899-0000-000000000000/x/sdb"}),
+        ("azure", {"place": f"{SECOND_GENERATION}/host0/target0:0:0/0:0:0:1/block/sdb"}),
     ],
 )
 def test_what_forgets_or_carries_something_else_is_none(
@@ -66,6 +71,13 @@ def test_what_forgets_or_carries_something_else_is_none(
 )
 def test_a_clouds_network_disk_may_be_it(provider: str, model: str) -> None:
     assert candidates((replace(STATE, model=model),), provider=provider)
+
+
+def test_azures_second_data_disk_may_be_it() -> None:
+    data = SECOND_GENERATION.replace("f8b3781a", "f8b3781b")
+    for lun in (0, 1, 11):
+        disk = replace(STATE, place=f"{data}/host1/target1:0:0/1:0:0:{lun}/block/sdc")
+        assert candidates((disk,), provider="azure") == (disk,)
 
 
 def test_a_known_disk_goes_before_a_blank_one_whatever_their_names() -> None:
