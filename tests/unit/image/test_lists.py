@@ -63,6 +63,13 @@ def test_the_units_that_start_at_boot_are_the_four_in_seams() -> None:
     assert enabled == {f"constellation-{name}.service" for name in wanted}
 
 
+def test_no_unit_that_starts_at_boot_gives_up() -> None:
+    # systemd.unit(5): five starts in ten seconds, and a unit stays off until the next power-on
+    for folder in ("units", "machine/units"):
+        for path in (os_folder() / folder).glob("*.service"):
+            assert "\nStartLimitIntervalSec=0\n" in path.read_text(), path.name
+
+
 def test_a_vm_starts_the_same_programs_and_its_own_devices_and_masks_the_same_measurers() -> None:
     folder = os_folder()
     units = tuple(p.name for f in ("units", "machine/units") for p in (folder / f).iterdir())
