@@ -70,6 +70,19 @@ def test_no_unit_that_starts_at_boot_gives_up() -> None:
             assert "\nStartLimitIntervalSec=0\n" in path.read_text(), path.name
 
 
+def test_a_clouds_image_leaves_the_network_cards_below_another_device_alone() -> None:
+    # systemd.network(5): of all files that match a device the first by name counts
+    shared = os_folder() / "machine/tree/usr/lib/systemd/network/80-constellation.network"
+    assert "Type=ether" in shared.read_text()
+    folder = os_folder() / "machine/azure"
+    (entry,) = [e for e in programs.file_entries(folder, below="") if e.path.endswith(".network")]
+    assert entry.path.rpartition("/")[0] == "usr/lib/systemd/network"
+    assert entry.path.rpartition("/")[2] < shared.name
+    match, _, link = entry.data.decode().partition("[Link]")
+    assert {"mlx5_core", "mana"} <= set(match.split("Driver=")[1].split())
+    assert "Unmanaged=yes" in link.split()
+
+
 def test_a_vm_starts_the_same_programs_and_its_own_devices_and_masks_the_same_measurers() -> None:
     folder = os_folder()
     units = tuple(p.name for f in ("units", "machine/units") for p in (folder / f).iterdir())
