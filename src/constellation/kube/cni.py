@@ -10,11 +10,14 @@ import json
 from pathlib import Path
 from typing import Final
 
-__all__ = ["BIN_DIR", "CONFIG_DIR", "PLUGINS", "configuration"]
+__all__ = ["BIN_DIR", "CONFIG_DIR", "MTU", "PLUGINS", "configuration"]
 
 CONFIG_DIR: Final = Path("/run/constellation/cni/conf")
 BIN_DIR: Final = Path("/run/constellation/cni/bin")
 PLUGINS: Final = ("ptp", "host-local", "portmap", "bridge", "loopback")
+MTU: Final = 1390
+"""Of pods' links and of the mesh: 1450 bytes, what the narrowest cloud's network takes (OpenStack's
+overlays; Google's 1460), less WireGuard's headers over IPv4 (60). More goes in two fragments."""
 _STATE_DIR = "/run/constellation/cni/addresses"
 
 

@@ -45,8 +45,6 @@ __all__ = [
 RESOLV_CONF = Path("/etc/resolv.conf")
 """Part of the image: the cloud's own resolver."""
 _REGISTRY = "http://169.254.169.254:5000"
-_MTU = 1400
-"""Room for the mesh's headers (WireGuard over IPv4: 60 bytes) in a 1500 byte link."""
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _SHORT_S = 30.0
 _CONTAINERD_S = 240.0
@@ -101,7 +99,7 @@ async def configure_pod_network(pod_cidr: str, *, pod_network: str) -> None:
         await asyncio.to_thread(_FORWARDING.write_text, "1")
     write_atomic(
         cni.CONFIG_DIR / "10-constellation.conflist",
-        cni.configuration(pod_cidr=pod_cidr, mtu=_MTU),
+        cni.configuration(pod_cidr=pod_cidr, mtu=cni.MTU),
     )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from constellation.base.errors import Unavailable
 from constellation.base.proc import run
 from constellation.base.retry import until_available
+from constellation.kube import cni
 from constellation.services.mesh import firewall, wireguard
 from constellation.services.mesh.firewall import DEVICE
 
@@ -52,7 +53,7 @@ class Device:
         kernel = await _make(socket)
         device = cls(place=place, private_key=private_key, kernel=kernel, socket=socket)
         await _ip("address", "replace", f"{place.mesh_address}/{_prefix(place)}", "dev", DEVICE)
-        await _ip("link", "set", DEVICE, "mtu", str(wireguard.MTU), "up")
+        await _ip("link", "set", DEVICE, "mtu", str(cni.MTU), "up")
         _log.info("mesh is up", extra={"kernel": kernel, "address": place.mesh_address})
         return device
 

@@ -14,13 +14,10 @@ from constellation.base.secret import Secret
 if TYPE_CHECKING:
     from constellation.kube.peers import Peer
 
-__all__ = ["MTU", "PORT", "others", "routes", "tool_configuration", "uapi_configuration"]
+__all__ = ["PORT", "others", "routes", "tool_configuration", "uapi_configuration"]
 
 PORT = 51820
 """UDP port on a node's own address."""
-
-MTU = 1420
-"""Of wg0: 1500 bytes less WireGuard's headers over IPv6, the larger ones (80 bytes)."""
 
 
 def others(peers: tuple[Peer, ...], *, own_name: str) -> tuple[Peer, ...]:

@@ -6,6 +6,7 @@ import pytest
 from constellation.base.errors import FormatError, Unavailable, Untrusted
 from constellation.base.secret import Secret
 from constellation.crypto import signing
+from constellation.kube.cni import MTU
 from constellation.kube.peers import Peer, SignedPeers, load_peers, sign_peers
 from constellation.rpc.mutual_tls import ServiceTls
 from constellation.services.joinservice.tickets import peer_message
@@ -21,6 +22,11 @@ from tests.fakes.members import CLUSTER_ID, founded
 
 KEY = signing.generate_key()
 PRIVATE = Secret(b"\x01" * 32)
+
+
+def test_a_whole_packet_of_the_mesh_fits_into_every_clouds_network() -> None:
+    # WireGuard over IPv4: 20 + 8 + 32 bytes; links: os/machine, 80-constellation.network
+    assert all(link >= MTU + 60 for link in (1500, 1460, 1450))
 
 
 def peer(index: int) -> Peer:
