@@ -10,7 +10,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from constellation.base.errors import Unavailable
+from constellation.base.errors import FormatError, Unavailable
 from constellation.base.files import write_atomic
 from constellation.base.proc import run
 from constellation.base.retry import until_available
@@ -48,6 +48,7 @@ _REGISTRY = "http://169.254.169.254:5000"
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _SHORT_S = 30.0
 _CONTAINERD_S = 240.0
+_MAX_GIFT_BYTES = 256 * 1024
 
 
 def cgroup_version() -> int:
@@ -159,12 +160,24 @@ def _place_gifts(paths: Paths) -> None:
     empty. The list of hosts is the owner's, on baremetal alone.
     """
     token, hosts = paths.host / "instance-token", paths.host / "hosts.json"
-    given = token.read_bytes() if token.exists() else b""
+    given = _gift(token) if token.exists() else b""
     paths.gifts.mkdir(parents=True, exist_ok=True)
     write_atomic(paths.gifts / token.name, given, mode=0o400)
     if hosts.exists():
         paths.access.parent.mkdir(mode=0o700, exist_ok=True)
-        write_atomic(paths.access.parent / hosts.name, hosts.read_bytes(), mode=0o600)
+        write_atomic(paths.access.parent / hosts.name, _gift(hosts), mode=0o600)
+
+
+def _gift(path: Path) -> bytes:
+    # a medium is whoever's who runs the host: it fills neither memory nor state disk
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_GIFT_BYTES + 1)
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from error
+    if len(data) > _MAX_GIFT_BYTES:
+        raise FormatError(f"{path}: more than {_MAX_GIFT_BYTES} bytes")
+    return data
 
 
 async def start_upgrade_agent() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from constellation.base.errors import FormatError
 from constellation.image.sources import os_folder
 from constellation.kube.membership import NodeRole
 from constellation.services.bootstrapper.paths import REAL, Paths
@@ -58,6 +59,16 @@ def test_a_token_of_the_local_cloud_is_that_of_this_power_on(paths: Paths) -> No
         place_static_pods(NodeRole.CONTROL_PLANE, paths=paths)
         copy = paths.gifts / "instance-token"
         assert (copy.read_bytes(), copy.stat().st_mode & 0o777) == (token, 0o400)
+
+
+@pytest.mark.parametrize("name", ["instance-token", "hosts.json"])
+def test_no_gift_fills_memory_or_the_state_disk(paths: Paths, name: str) -> None:
+    paths.host.mkdir()
+    with (paths.host / name).open("wb") as file:
+        file.truncate(256 * 1024 + 1)
+    with pytest.raises(FormatError, match=name):
+        place_static_pods(NodeRole.CONTROL_PLANE, paths=paths)
+    assert not (paths.access.parent / name).exists()
 
 
 def test_the_operators_pod_mounts_the_copy() -> None:
