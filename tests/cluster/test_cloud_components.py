@@ -90,9 +90,9 @@ def role(name: str, *verbs: str) -> dict[str, Any]:
 
 
 def binding(to: str) -> dict[str, Any]:
-    subject = {"kind": "ServiceAccount", "name": "ct-driver", "namespace": "kube-system"}
+    subject = {"kind": "ServiceAccount", "name": "ct-csi", "namespace": "kube-system"}
     reference = {"apiGroup": RBAC.partition("/")[0], "kind": "ClusterRole", "name": to}
-    return of_cluster("ClusterRoleBinding", "ct-driver", roleRef=reference, subjects=[subject])
+    return of_cluster("ClusterRoleBinding", "ct-csi", roleRef=reference, subjects=[subject])
 
 
 def storage_class(speed: str) -> dict[str, Any]:
@@ -103,22 +103,22 @@ def storage_class(speed: str) -> dict[str, Any]:
 
 
 def daemons(argument: str) -> dict[str, Any]:
-    labels = {"app": "ct-driver"}
+    labels = {"app": "ct-csi"}
     pod = {
-        "serviceAccountName": "ct-driver",
+        "serviceAccountName": "ct-csi",
         "nodeSelector": {"constellation.test/nowhere": "true"},
         "containers": [{"name": "driver", "image": IMAGE, "args": [argument]}],
     }
     template = {"metadata": {"labels": labels}, "spec": pod}
     spec = {"selector": {"matchLabels": labels}, "template": template}
-    return of_system("DaemonSet", "ct-driver", api="apps/v1", spec=spec)
+    return of_system("DaemonSet", "ct-csi", api="apps/v1", spec=spec)
 
 
 def first() -> list[dict[str, Any]]:
     return [
-        of_system("ServiceAccount", "ct-driver"),
-        role("ct-driver", "get"),
-        binding("ct-driver"),
+        of_system("ServiceAccount", "ct-csi"),
+        role("ct-csi", "get"),
+        binding("ct-csi"),
         storage_class("slow"),
         of_cluster("CSIDriver", "ct.example.com", api="storage.k8s.io/v1", spec={}),
         of_system("ConfigMap", "ct-settings", data={"a": "1", "b": "2"}),
@@ -129,7 +129,7 @@ def first() -> list[dict[str, Any]]:
 def second() -> list[dict[str, Any]]:
     """Give the next release's: no settings, no CSIDriver, another role, another kind of disk."""
     return [
-        of_system("ServiceAccount", "ct-driver"),
+        of_system("ServiceAccount", "ct-csi"),
         role("ct-other", "get", "list"),
         binding("ct-other"),
         storage_class("fast"),
@@ -175,13 +175,13 @@ def test_a_release_s_components_are_applied_renewed_and_taken_away(mini: Workspa
         assert apply(mini, second()) == "done"
         renewed = ours(mini)
         assert set(renewed) == named(second())
-        same, anew = "DaemonSet/ct-driver", "StorageClass/ct-disk"
+        same, anew = "DaemonSet/ct-csi", "StorageClass/ct-disk"
         assert renewed[same]["metadata"]["uid"] == there[same]["metadata"]["uid"]
         (pod,) = renewed[same]["spec"]["template"]["spec"]["containers"]
         assert pod["args"] == ["--new"]
         assert renewed[anew]["metadata"]["uid"] != there[anew]["metadata"]["uid"]
         assert renewed[anew]["parameters"] == {"speed": "fast"}
-        assert renewed["ClusterRoleBinding/ct-driver"]["roleRef"]["name"] == "ct-other"
+        assert renewed["ClusterRoleBinding/ct-csi"]["roleRef"]["name"] == "ct-other"
 
         _attacks(mini)
 

@@ -2,11 +2,13 @@
 
 Cloud controller manager and CSI driver come as one file of the signed release (`cloud/NAME` of the
 artifact list, by digest): a JSON List. It is applied only if every image in it is named by digest,
-every kind is one of a few, everything lies in kube-system, its roles read no secret and grant no
-more than its own accounts have, and its pods see nothing of this system's folders. All findings are
-told at once. Sources: Kubernetes API reference (kinds and fields); "Role Based Access Control Good
-Practices" (escalate, bind, impersonate, secrets, wildcards, nodes/proxy); OCI Image Specification
-1.1, "Digests"; distribution/reference (the grammar of image names).
+every kind is one of a few, everything lies in kube-system, its roles read no secret and start no
+pod, its pods act as its own accounts alone, mount no secret and see nothing of this system's
+folders. All findings are told at once. Sources: Kubernetes API reference (kinds and fields); "Role
+Based Access Control Good Practices" (escalate, bind, impersonate, secrets, wildcards, nodes/proxy,
+who may make workloads); "Using RBAC Authorization" ("*/SUBRESOURCE", roles of Kubernetes' own
+controllers); OCI Image Specification 1.1, "Digests"; distribution/reference (the grammar of image
+names).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import re
 from typing import Any, Final
 
 from constellation.base.errors import FormatError, Rejected
+from constellation.kube.cluster_release import API_GROUP
 
 __all__ = ["MAX_BYTES", "artifact_name", "check_objects", "kinds"]
 
@@ -41,13 +44,53 @@ _KINDS: Final = {
     "StorageClass": "storage.k8s.io/v1",
 }
 _OF_CLUSTER: Final = frozenset({"ClusterRole", "ClusterRoleBinding", "CSIDriver", "StorageClass"})
-_VERBS: Final = frozenset({"*", "escalate", "bind", "impersonate"})
+_READ: Final = frozenset({"get", "list", "watch"})
+_VERBS: Final = _READ | {"create", "update", "patch", "delete", "deletecollection"}
+"""No other word: escalate, bind, impersonate and its newer kinds are words of their own."""
 _RESOURCES: Final = frozenset(
-    {"*", "secrets", "pods/exec", "pods/attach", "nodes/proxy", "serviceaccounts/token"}
+    {
+        "secrets",
+        "serviceaccounts/token",
+        "nodes/proxy",
+        "pods/attach",
+        "pods/ephemeralcontainers",
+        "pods/exec",
+        "pods/portforward",
+        "pods/proxy",
+        "services/proxy",
+    }
 )
+_RESOURCES_TO_READ: Final = frozenset(
+    {
+        "configmaps",
+        "cronjobs",
+        "customresourcedefinitions",
+        "daemonsets",
+        "deployments",
+        "jobs",
+        "namespaces",
+        "pods",
+        "podtemplates",
+        "replicasets",
+        "replicationcontrollers",
+        "serviceaccounts",
+        "statefulsets",
+    }
+)
+"""Who writes one of these starts a pod with any account, or changes what kubeadm reads."""
 _GROUPS: Final = frozenset(
-    {"*", _RBAC.partition("/")[0], "certificates.k8s.io", "admissionregistration.k8s.io"}
+    {
+        "*",
+        _RBAC.partition("/")[0],
+        "admissionregistration.k8s.io",
+        "apiregistration.k8s.io",
+        "certificates.k8s.io",
+        API_GROUP,
+    }
 )
+_ACCOUNT: Final = re.compile(r"(?!cloud-provider$)(?:[a-z0-9]+-)*(?:csi|cloud)(?:-[a-z0-9]+)*")
+"""Kubernetes binds roles to accounts by name, before there is such an account; none of its own
+controllers has one of these names."""
 _AGGREGATES: Final = "rbac.authorization.k8s.io/aggregate-to-"
 _BUILT_IN: Final = ("RoleBinding", "Role", "extension-apiserver-authentication-reader")
 """Reads one ConfigMap with which servers know callers of the API server."""
@@ -59,6 +102,8 @@ _CREDENTIAL_PATH: Final = "/run/constellation/cloud"
 """For reading alone, on control planes alone: what OpenStack's own components ask it with."""
 _CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 _PODS: Final = ("containers", "initContainers", "ephemeralContainers")
+_VOLUMES: Final = frozenset({"name", "hostPath", "emptyDir", "configMap"})
+"""Of the others one (secret, projected) reads secrets without a role, and some ask other hosts."""
 
 
 def artifact_name(provider: str) -> str:
@@ -80,10 +125,11 @@ def check_objects(data: bytes) -> None:
     """
     items = _items(data)
     findings: list[str] = []
+    names = [(str(o["kind"]), str(o["metadata"]["name"])) for o in items]
+    roles = {(kind, name) for kind, name in names if kind in ("Role", "ClusterRole")}
+    accounts = {name for kind, name in names if kind == "ServiceAccount"}
     for item in items:
-        findings += _of_object(item)
-    roles = {(o["kind"], _name(o)) for o in items if o["kind"] in ("Role", "ClusterRole")}
-    accounts = {_name(o) for o in items if o["kind"] == "ServiceAccount"}
+        findings += _of_object(item, accounts)
     for item in items:
         if item["kind"] in ("RoleBinding", "ClusterRoleBinding"):
             findings += _of_binding(item, roles, accounts)
@@ -114,7 +160,7 @@ def _items(data: bytes) -> list[dict[str, Any]]:
     return items
 
 
-def _of_object(item: dict[str, Any]) -> list[str]:
+def _of_object(item: dict[str, Any], accounts: set[str]) -> list[str]:
     kind, where = item["kind"], f"{item['kind'][:40]} {_name(item)}"
     if _KINDS.get(kind) != item.get("apiVersion"):
         return [f"{where}: found {str(item.get('apiVersion'))[:60]}, expected a kind of the list"]
@@ -124,7 +170,9 @@ def _of_object(item: dict[str, Any]) -> list[str]:
     if kind in ("Role", "ClusterRole"):
         return _of_role(item, where)
     if kind in ("Deployment", "DaemonSet"):
-        return _of_pods(item, where)
+        return _of_pods(item, where, accounts)
+    if kind == "ServiceAccount" and not _ACCOUNT.fullmatch(_name(item)):
+        return [f"{where}: expected an account called after csi or cloud"]
     return []
 
 
@@ -137,16 +185,22 @@ def _of_role(item: dict[str, Any], where: str) -> list[str]:
         if str(label).startswith(_AGGREGATES)
     ]
     for rule in _objects(item, "rules", where):
-        for field, forbidden in (
-            ("verbs", _VERBS),
-            ("resources", _RESOURCES),
-            ("apiGroups", _GROUPS),
-        ):
-            findings += [
-                f"{where}: {field} has {word[:60]}"
-                for word in _words(rule, field, where)
-                if word in forbidden
-            ]
+        verbs, resources = (_words(rule, field, where) for field in ("verbs", "resources"))
+        groups = _words(rule, "apiGroups", where)
+        writes = not _READ.issuperset(verbs)
+        findings += [f"{where}: verbs has {word[:60]}" for word in verbs if word not in _VERBS]
+        findings += [
+            f"{where}: resources has {word[:60]}"
+            for word in resources
+            # "*/token" is that of every resource
+            if "*" in word or word in _RESOURCES
+        ]
+        findings += [
+            f"{where}: writes {word[:60]}"
+            for word in resources
+            if writes and word in _RESOURCES_TO_READ
+        ]
+        findings += [f"{where}: apiGroups has {word[:60]}" for word in groups if word in _GROUPS]
         if rule.get("nonResourceURLs"):
             findings.append(f"{where}: rules of URLs that are no resources")
     return findings
@@ -166,31 +220,70 @@ def _of_binding(item: dict[str, Any], roles: set[tuple[str, str]], accounts: set
     return findings
 
 
-def _of_pods(item: dict[str, Any], where: str) -> list[str]:
+def _of_pods(item: dict[str, Any], where: str, accounts: set[str]) -> list[str]:
     template = _object(_object(item, "spec", where), "template", where)
     spec = _object(template, "spec", where)
     containers = [c for field in _PODS for c in _objects(spec, field, where)]
     if not containers:
         raise FormatError(f"cloud objects: {where} has no containers")
-    findings = []
+    findings = _of_account(spec, where, accounts)
     for container in containers:
         image = str(container.get("image"))
         if not _PINNED.fullmatch(image):
             findings.append(f"{where}: found image {image[:160]}, expected NAME@sha256:DIGEST")
+        if _reads_secret(container, where):
+            findings.append(f"{where}: has a secret in its environment")
     for volume in _objects(spec, "volumes", where):
-        if volume.get("hostPath") is not None:
-            path = str(_object(volume, "hostPath", where).get("path"))
-            if path == _CREDENTIAL_PATH and _CONTROL_PLANE not in _selector(spec, where):
-                findings.append(f"{where}: sees {path} on any node, expected control planes alone")
-            if path == _CREDENTIAL_PATH or _lies_below(path, _READ_PATHS):
-                if not _only_read(volume, containers, where):
-                    findings.append(f"{where}: may write {path[:80]} of the node")
-            elif not _lies_below(path, _HOST_PATHS):
-                findings.append(f"{where}: sees {path[:80]} of the node")
+        findings += _of_volume(volume, spec, containers, where)
     findings += [
         f"{where}: {field} is not for these" for field in ("hostPID", "hostIPC") if spec.get(field)
     ]
     return findings
+
+
+def _of_volume(
+    volume: dict[str, Any], spec: dict[str, Any], containers: list[dict[str, Any]], where: str
+) -> list[str]:
+    findings = [
+        f"{where}: has a volume of kind {kind[:60]}" for kind in volume if kind not in _VOLUMES
+    ]
+    if volume.get("hostPath") is None:
+        return findings
+    path = str(_object(volume, "hostPath", where).get("path"))
+    if path == _CREDENTIAL_PATH and _CONTROL_PLANE not in _selector(spec, where):
+        findings.append(f"{where}: sees {path} on any node, expected control planes alone")
+    if path == _CREDENTIAL_PATH or _lies_below(path, _READ_PATHS):
+        if not _only_read(volume, containers, where):
+            findings.append(f"{where}: may write {path[:80]} of the node")
+    elif not _lies_below(path, _HOST_PATHS):
+        findings.append(f"{where}: sees {path[:80]} of the node")
+    return findings
+
+
+def _of_account(spec: dict[str, Any], where: str, accounts: set[str]) -> list[str]:
+    """Demand an account of the list; `serviceAccount` is an older name of the same field."""
+    named = [spec.get("serviceAccountName")]
+    if spec.get("serviceAccount") is not None:
+        named.append(spec["serviceAccount"])
+    return [
+        f"{where}: acts as {str(account)[:60]}, who is not among the objects"
+        for account in named
+        if not isinstance(account, str) or account not in accounts
+    ]
+
+
+def _reads_secret(container: dict[str, Any], where: str) -> bool:
+    for source in _objects(container, "envFrom", where):
+        if source.get("secretRef") is not None:
+            return True
+    for variable in _objects(container, "env", where):
+        value = variable.get("valueFrom")
+        if (
+            value is not None
+            and _object(variable, "valueFrom", where).get("secretKeyRef") is not None
+        ):
+            return True
+    return False
 
 
 def _selector(spec: dict[str, Any], where: str) -> dict[str, Any]:

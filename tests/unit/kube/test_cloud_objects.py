@@ -37,6 +37,27 @@ def test_the_measured_images_programs_and_authorities_may_be_read(path: str) -> 
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["cloud-controller-manager", "csi-azuredisk-controller-sa", "ebs-csi-node", "cinder-csi-node"],
+)
+def test_accounts_may_be_called_as_the_clouds_projects_call_theirs(name: str) -> None:
+    items = objects()
+    items[0]["metadata"]["name"] = name
+    items[2]["subjects"][0]["name"] = name
+    _pod(serviceAccountName=name)(items)
+    check_objects(dump(items))
+
+
+def test_workloads_may_be_read_and_configuration_mounted() -> None:
+    items = objects()
+    _role(resources=["pods", "configmaps", "namespaces"], verbs=["get", "list", "watch"])(items)
+    _pod(volumes=[{"name": "x", "configMap": {"name": "x"}}])(items)
+    field = {"name": "x", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    _container(env=[field, {"name": "y", "value": "z"}])(items)
+    check_objects(dump(items))
+
+
+@pytest.mark.parametrize(
     "image",
     [
         "registry.k8s.io/csi:v1",
@@ -72,6 +93,13 @@ def _pod(**changes: Any) -> Callable[[list[dict[str, Any]]], None]:
     return change
 
 
+def _container(**changes: Any) -> Callable[[list[dict[str, Any]]], None]:
+    def change(items: list[dict[str, Any]]) -> None:
+        items[-1]["spec"]["template"]["spec"]["containers"][0] |= changes
+
+    return change
+
+
 def _binding(**changes: Any) -> Callable[[list[dict[str, Any]]], None]:
     def change(items: list[dict[str, Any]]) -> None:
         next(i for i in items if i["kind"] == "ClusterRoleBinding").update(changes)
@@ -102,6 +130,22 @@ def _host(path: str, **mount: Any) -> Callable[[list[dict[str, Any]]], None]:
         (_role(resources=["secrets"]), "resources has secrets"),
         (_role(resources=["pods/exec"]), "resources has pods/exec"),
         (_role(resources=["nodes/proxy"]), "resources has nodes/proxy"),
+        # each reaches what the plain word of it is refused for
+        (_role(resources=["*/token"], verbs=["create"]), "resources has */token"),
+        (_role(resources=["*/proxy"], verbs=["create"]), "resources has */proxy"),
+        (_role(resources=["pods/ephemeralcontainers"], verbs=["patch"]), "resources has pods/eph"),
+        (_role(resources=["pods/proxy"]), "resources has pods/proxy"),
+        (_role(resources=["pods/portforward"]), "resources has pods/portforward"),
+        (_role(verbs=["impersonate:user-info"]), "verbs has impersonate:user-info"),
+        (_role(verbs=["approve"]), "verbs has approve"),
+        (_role(resources=["pods"], verbs=["create"]), "writes pods"),
+        (_role(resources=["daemonsets"], apiGroups=["apps"], verbs=["patch"]), "writes daemonsets"),
+        (_role(resources=["jobs"], apiGroups=["batch"], verbs=["update"]), "writes jobs"),
+        (_role(resources=["configmaps"], verbs=["get", "update"]), "writes configmaps"),
+        (_role(resources=["serviceaccounts"], verbs=["create"]), "writes serviceaccounts"),
+        (_role(resources=["namespaces"], verbs=["patch"]), "writes namespaces"),
+        (_role(apiGroups=["apiregistration.k8s.io"]), "apiGroups has apiregistration"),
+        (_role(apiGroups=["constellation.internal"]), "apiGroups has constellation.internal"),
         (_role(apiGroups=["*"]), "apiGroups has *"),
         (_role(apiGroups=["rbac.authorization.k8s.io"]), "apiGroups has rbac"),
         (_role(nonResourceURLs=["/metrics"]), "URLs that are no resources"),
@@ -131,6 +175,31 @@ def _host(path: str, **mount: Any) -> Callable[[list[dict[str, Any]]], None]:
         ),
         (_pod(hostPID=True), "hostPID is not for these"),
         (_pod(hostIPC=True), "hostIPC is not for these"),
+        # an account of Kubernetes' own, which may do all that roles here may not
+        (_pod(serviceAccountName="clusterrole-aggregation-controller"), "acts as clusterrole-aggr"),
+        (_pod(serviceAccount="clusterrole-aggregation-controller"), "acts as clusterrole-aggr"),
+        (_pod(serviceAccountName=None), "acts as None"),
+        (
+            _more(
+                apiVersion="v1",
+                kind="ServiceAccount",
+                metadata={"name": "expand-controller", "namespace": "kube-system"},
+            ),
+            "expected an account called after csi or cloud",
+        ),
+        (_pod(volumes=[{"name": "x", "secret": {"secretName": "s"}}]), "volume of kind secret"),
+        (
+            _pod(volumes=[{"name": "x", "projected": {"sources": [{"secret": {"name": "s"}}]}}]),
+            "volume of kind projected",
+        ),
+        (_pod(volumes=[{"name": "x", "csi": {"driver": "d"}}]), "volume of kind csi"),
+        (_container(envFrom=[{"secretRef": {"name": "s"}}]), "has a secret in its environment"),
+        (
+            _container(
+                env=[{"name": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+            ),
+            "has a secret in its environment",
+        ),
         (_host("/var/lib/constellation"), "sees /var/lib/constellation of the node"),
         (_host("/"), "sees / of the node"),
         (_host("/run/constellation/host"), "of the node"),
