@@ -67,6 +67,7 @@ class Stack:
     ports: tuple[int, int]
     config: Config = field(default_factory=lambda: conf("openstack"))
     theirs: str = "theirs"
+    components: str = "components"
     progress: list[Progress] = field(default_factory=list)
 
     def infrastructure(self, uid: str) -> OpenStackInfrastructure:
@@ -81,7 +82,7 @@ class Stack:
             settings,
             mine,
             control_planes=theirs,
-            components=parse_login(path, cloud="components", region=""),
+            components=parse_login(path, cloud=self.components, region=""),
             pause_s=0.001,
             drain_s=0.001,
         )
@@ -265,6 +266,27 @@ async def test_the_clouds_components_have_a_part_of_their_own_in_what_control_pl
     assert load_access(await context.node_access(state.uid, wanted(context, state))) == (
         dataclasses.replace(access, components=None)
     )
+
+
+@pytest.mark.parametrize("whose", ["mine", "planes"])
+async def test_components_get_no_credential_that_makes_machines(whose: str, stack: Stack) -> None:
+    # "planes": another one than the control planes', with the rules of theirs
+    path = stack.workspace.folder / "clouds.yaml"
+    _, _, own = path.read_text().partition("  theirs:\n")
+    block = own.partition("  components:\n")[0]
+    assert ": cred\n" in block
+    another = block.replace(": cred\n", ": cred2\n").replace(": sesame\n", ": open sesame\n")
+    path.write_text(f"{path.read_text().rstrip()}\n  planes:\n{another}")
+    await create(stack.context())
+    state = read_state(stack.workspace.state)
+    assert state is not None
+    stack.config = conf("openstack", cloudIntegration=True, floatingIPPool="external")
+    stack.components = whose
+    context = stack.context()
+    assert context.node_access is not None
+    with pytest.raises(UserError, match="allows more than its rules") as told:
+        await context.node_access(state.uid, wanted(context, state))
+    assert told.value.where == "provider.openstack.componentsCloud"
 
 
 async def test_access_is_sent_once_and_never_to_a_node_that_was_given_to_its_cluster(

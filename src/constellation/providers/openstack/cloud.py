@@ -7,6 +7,7 @@ first machines here that makes later ones on control planes (`node_groups`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass
@@ -265,12 +266,14 @@ class OpenStackCloud:
         theirs, ours = Region(self._plain_access(uid, login)), Region(self._plain_access(uid))
         if await theirs.project() != await ours.project():
             raise refuse_login("the credential is of another project")
-        try:
-            compute = await theirs.caller(calls.COMPUTE)
-            await compute.call(calls.LIST_ZONES, parts={})
-        except (Denied, Missing):
-            return login
-        raise refuse_login("the credential allows more than its rules")
+        # one with the control planes' rules is restricted as well, and makes machines
+        beyond = (calls.LIST_ZONES, *([calls.LIST_PORTS] if where == _COMPONENTS_WHERE else ()))
+        for call in beyond:
+            with contextlib.suppress(Denied, Missing):
+                caller = await theirs.caller(call.permission)
+                await caller.call(call, parts={}, query={"name": uid})
+                raise refuse_login("the credential allows more than its rules")
+        return login
 
     async def _list(self, uid: str) -> tuple[Instance, ...]:
         compute = await Region(self._plain_access(uid)).caller(calls.COMPUTE)
