@@ -241,6 +241,33 @@ async def test_an_api_that_does_not_answer_keeps_no_cluster_alive(owned: Owned) 
     assert done.left == (line,)
 
 
+KUBECONFIG = """apiVersion: v1
+kind: Config
+clusters: [{{name: c, cluster: {{server: "https://{0}", certificate-authority-data: QQ==}}}}{1}]
+users: [{{name: u, user: {{client-certificate-data: QQ==, client-key-data: QQ==}}}}]
+contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+current-context: x
+"""
+
+
+async def test_another_cluster_is_not_asked_for_its_services(owned: Owned) -> None:
+    """Of a kubeconfig to which another program added its cluster, or that is another one."""
+    await follow(owned, Kubernetes(owned=owned), on=True)
+    write_state(owned.workspace.state, owned.state)
+    assert owned.state.infrastructure is not None
+    own = owned.state.infrastructure.user_endpoint
+    more = ', {name: production, cluster: {server: "https://127.0.0.9:9"}}'
+    for endpoint, others, why in (
+        (own, more, "want kind Config and one cluster"),
+        ("127.0.0.9:9", "", f"leads to 127.0.0.9:9, expected {own}"),
+        (own, "", "cannot be used: SSLError"),  # its own, with certificates that are none
+    ):
+        owned.workspace.kubeconfig.write_text(KUBECONFIG.format(endpoint, others))
+        found = await look_before_removal(owned.workspace)
+        assert found is not None
+        assert why in found.why
+
+
 async def test_what_stands_in_the_network_is_told_by_its_tags(owned: Owned) -> None:
     removal = Removal(fails="left of u: subnet-1")
     leavings = Leavings(why="the Kubernetes API does not answer")

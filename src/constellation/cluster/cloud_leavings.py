@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from constellation.base.clock import monotonic_s
-from constellation.base.errors import Unavailable, UserError
+from constellation.base.errors import FormatError, Unavailable, UserError
 from constellation.base.progress import Progress
 from constellation.cluster.current_policy import current_policy
+from constellation.cluster.kubeconfig import only_endpoint
 from constellation.cluster.kubernetes import ask_api
 from constellation.config.reader import read_config
 from constellation.config.state import read_state
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lightkube import AsyncClient
 
     from constellation.base.progress import Report
+    from constellation.config.state import State
     from constellation.config.workspace import Workspace
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
 _STEP = "Load balancers of Services"
 _LOOK_S = 2.0
 _MOST_TOLD = 40
+_LONGEST_WORD = 253
 _TAGS = {
     "aws": "load balancers and security groups with the tag KubernetesCluster = {uid}",
     "azure": "public addresses with the tag k8s-azure-service, and the load balancer of theirs",
@@ -62,7 +65,7 @@ class Balancer:
     def __str__(self) -> str:
         """Name it for people."""
         shown = f" ({', '.join(self.addresses)})" if self.addresses else ""
-        return f"Service {self.namespace}/{self.name}{shown}"
+        return _plain(f"Service {self.namespace}/{self.name}{shown}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,8 @@ class Disk:
     def __str__(self) -> str:
         """Name it for people."""
         of = f", claim {self.claim}" if self.claim else ""
-        return f"disk {self.handle} of {self.driver} ({self.name}{of}, {self.policy})"
+        of_what = f"{self.driver[:_LONGEST_WORD]} ({self.name}{of}, {self.policy})"
+        return _plain(f"disk {self.handle[:_LONGEST_WORD]} of {of_what}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +138,7 @@ async def look_before_removal(workspace: Workspace) -> Leavings | None:
     if not workspace.kubeconfig.exists():
         return Leavings(why="there is no kubeconfig to ask the Kubernetes API with")
     try:
+        _demand_own(workspace)
         return await look(workspace.kubeconfig)
     except (Unavailable, UserError) as error:
         return Leavings(why=str(error))
@@ -171,10 +176,7 @@ async def remove_balancers(kubeconfig: Path, *, wait_s: float, report: Report) -
 
 def _runs_components(workspace: Workspace) -> bool:
     """Say whether the policy lets them run; of a cluster whose state is lost the conf says it."""
-    try:
-        state = read_state(workspace.state)
-    except UserError:
-        state = None
+    state = _state(workspace)
     if state is not None:
         return state.policy is not None and current_policy(state).cloud_integration
     if not workspace.kubeconfig.exists():
@@ -183,6 +185,35 @@ def _runs_components(workspace: Workspace) -> bool:
         return read_config(workspace.config).provider.wants_integration
     except UserError:
         return False
+
+
+def _demand_own(workspace: Workspace) -> None:
+    """Refuse a kubeconfig that leads to another cluster, whose Services would be deleted.
+
+    Raises:
+        UserError: it is none, names several clusters, or another one than the state does.
+    """
+    path = workspace.kubeconfig
+    try:
+        found = only_endpoint(path.read_bytes())
+    except (FormatError, OSError) as error:
+        raise UserError(f"cannot be used: {error}", where=str(path)) from error
+    state = _state(workspace)
+    expected = state.infrastructure.user_endpoint if state and state.infrastructure else found
+    if found != expected:
+        raise UserError(f"leads to {found[:80]}, expected {expected}", where=str(path))
+
+
+def _state(workspace: Workspace) -> State | None:
+    try:
+        return read_state(workspace.state)
+    except UserError:
+        return None
+
+
+def _plain(text: str) -> str:
+    """Keep a line a line: a volume's handle is whatever its maker wrote."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def hint_on_leavings(provider: str, uid: str) -> str:

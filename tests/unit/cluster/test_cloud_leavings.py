@@ -14,7 +14,7 @@ import pytest
 from constellation.base import clock
 from constellation.base.errors import Unavailable
 from constellation.cluster import cloud_leavings
-from constellation.cluster.cloud_leavings import look, remove_balancers
+from constellation.cluster.cloud_leavings import Disk, Leavings, look, remove_balancers
 from constellation.crypto.signing import dump_private_key, generate_key, spki
 from constellation.crypto.x509 import CertificateAuthority
 from tests.fakes.kube_api import KubeApi
@@ -162,6 +162,14 @@ async def test_services_and_disks_are_named_with_the_clouds_ids(cluster: Cluster
         f"disk vol-2 of ebs.csi.aws.com (kept, Retain): {stays}",
         f"disk vol-1 of ebs.csi.aws.com (pvc-1, claim shop/data, Delete): {stays}",
     )
+
+
+def test_what_a_volumes_maker_wrote_stays_on_its_line() -> None:
+    handle = "vol-1\n\x1b[2JService shop/web: deleted first" + "x" * 10_000
+    disk = Disk(name="pv", driver="d.example", handle=handle, policy="Delete", claim="")
+    (line,) = Leavings(disks=(disk,)).lines()
+    assert line.isprintable()
+    assert len(line) < 500
 
 
 async def test_services_go_and_their_controller_is_waited_for(cluster: Cluster) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from constellation.cli.output import Steps, result
+from constellation.cli.output import Steps, printable, result
 from constellation.cli.run import confirm, run, settings, standard_options
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def terminate(context: click.Context, /, terraform_log: str | None, **chosen: An
     workspace = chosen_settings.workspace()
     leavings = run(look_before_removal(workspace))
     for line in leavings.lines() if leavings is not None else ():
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
     confirm(f"Remove the cluster in {workspace.folder} with all its data?", chosen=chosen_settings)
     with Steps() as steps, workspace.locked():
         engine = removal_context(workspace, report=steps.report, log=terraform_log or "")
