@@ -100,6 +100,12 @@ _READ_PATHS: Final = ("/etc/ssl/certs", "/usr")
 and its programs (mkfs, mount, blkid), which a CSI driver calls on the node."""
 _CREDENTIAL_PATH: Final = "/run/constellation/cloud"
 """For reading alone, on control planes alone: what OpenStack's own components ask it with."""
+_DEFAULT_CLASS: Final = frozenset(
+    {
+        "storageclass.kubernetes.io/is-default-class",
+        "storageclass.beta.kubernetes.io/is-default-class",
+    }
+)
 _CONTROL_PLANE: Final = "node-role.kubernetes.io/control-plane"
 _PODS: Final = ("containers", "initContainers", "ephemeralContainers")
 _VOLUMES: Final = frozenset({"name", "hostPath", "emptyDir", "configMap"})
@@ -167,13 +173,32 @@ def _of_object(item: dict[str, Any], accounts: set[str]) -> list[str]:
     space = item["metadata"].get("namespace", "")
     if space != ("" if kind in _OF_CLUSTER else _SPACE):
         return [f"{where}: found namespace {str(space)[:60]!r}, expected {_SPACE}"]
-    if kind in ("Role", "ClusterRole"):
-        return _of_role(item, where)
-    if kind in ("Deployment", "DaemonSet"):
-        return _of_pods(item, where, accounts)
-    if kind == "ServiceAccount" and not _ACCOUNT.fullmatch(_name(item)):
-        return [f"{where}: expected an account called after csi or cloud"]
-    return []
+    match kind:
+        case "Role" | "ClusterRole":
+            return _of_role(item, where)
+        case "Deployment" | "DaemonSet":
+            return _of_pods(item, where, accounts)
+        case "StorageClass":
+            return _of_class(item, where)
+        case _:
+            return _of_name(item, where)
+
+
+def _of_name(item: dict[str, Any], where: str) -> list[str]:
+    if item["kind"] != "ServiceAccount" or _ACCOUNT.fullmatch(_name(item)):
+        return []
+    return [f"{where}: expected an account called after csi or cloud"]
+
+
+def _of_class(item: dict[str, Any], where: str) -> list[str]:
+    """Refuse to be the default: who stores where the cloud can read has asked for it."""
+    marks = item["metadata"].get("annotations")
+    marks = _object(item["metadata"], "annotations", where) if marks is not None else {}
+    return [
+        f"{where}: is the default, expected a class that is asked for"
+        for name, value in marks.items()
+        if name in _DEFAULT_CLASS and value != "false"
+    ]
 
 
 def _of_role(item: dict[str, Any], where: str) -> list[str]:

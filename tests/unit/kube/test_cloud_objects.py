@@ -48,6 +48,18 @@ def test_accounts_may_be_called_as_the_clouds_projects_call_theirs(name: str) ->
     check_objects(dump(items))
 
 
+@pytest.mark.parametrize(
+    "annotations", [None, {}, {"a": "b"}, {"storageclass.kubernetes.io/is-default-class": "false"}]
+)
+def test_a_class_that_is_asked_for_is_taken(annotations: object) -> None:
+    items = objects()
+    _storage_class(annotations)(items)
+    check_objects(dump(items))
+    _storage_class([1])(items)
+    with pytest.raises(FormatError, match="annotations is no object"):
+        check_objects(dump(items))
+
+
 def test_workloads_may_be_read_and_configuration_mounted() -> None:
     items = objects()
     _role(resources=["pods", "configmaps", "namespaces"], verbs=["get", "list", "watch"])(items)
@@ -109,6 +121,15 @@ def _binding(**changes: Any) -> Callable[[list[dict[str, Any]]], None]:
 
 def _more(**item: Any) -> Callable[[list[dict[str, Any]]], None]:
     return lambda items: items.append(item)
+
+
+def _storage_class(annotations: object) -> Callable[[list[dict[str, Any]]], None]:
+    return _more(
+        apiVersion="storage.k8s.io/v1",
+        kind="StorageClass",
+        metadata={"name": "cloud-disk", "annotations": annotations},
+        provisioner="csi.example.com",
+    )
 
 
 def _host(path: str, **mount: Any) -> Callable[[list[dict[str, Any]]], None]:
@@ -191,6 +212,14 @@ def _host(path: str, **mount: Any) -> Callable[[list[dict[str, Any]]], None]:
         (
             _pod(volumes=[{"name": "x", "projected": {"sources": [{"secret": {"name": "s"}}]}}]),
             "volume of kind projected",
+        ),
+        (
+            _storage_class({"storageclass.kubernetes.io/is-default-class": "true"}),
+            "is the default, expected a class that is asked for",
+        ),
+        (
+            _storage_class({"storageclass.beta.kubernetes.io/is-default-class": "true"}),
+            "is the default, expected a class that is asked for",
         ),
         (_pod(volumes=[{"name": "x", "csi": {"driver": "d"}}]), "volume of kind csi"),
         (_container(envFrom=[{"secretRef": {"name": "s"}}]), "has a secret in its environment"),
