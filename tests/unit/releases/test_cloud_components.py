@@ -130,6 +130,10 @@ def test_one_container_alone_is_privileged_and_reads_the_measured_programs(provi
     paths = {v["name"]: v["hostPath"]["path"] for v in pod["volumes"] if "hostPath" in v}
     mounts = {paths.get(m["name"]): m.get("readOnly") for m in container["volumeMounts"]}
     assert mounts["/usr"] is True
+    # what is on a disk is the cloud's: no control plane's kernel mounts it
+    found = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    workers = {"key": "node-role.kubernetes.io/control-plane", "operator": "DoesNotExist"}
+    assert found == {"nodeSelectorTerms": [{"matchExpressions": [workers]}]}
 
 
 async def test_the_controller_manager_of_aws_serves_nothing_and_deletes_nodes_alone(
