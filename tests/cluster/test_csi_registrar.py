@@ -11,6 +11,8 @@ import contextlib
 import dataclasses
 import signal
 import socket
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,8 +28,9 @@ from constellation.releases.clouds import CLOUDS
 from constellation.releases.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator
+
+pytestmark = [pytest.mark.cluster, pytest.mark.clouds]
 
 DRIVER = "ebs.csi.aws.com"
 _PROGRAM = "csi-registrar"
@@ -69,6 +72,13 @@ def program() -> Path:
         )
     )
     return Store(cache_folder()).path(made[_PROGRAM].sha256)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder with a short name: a socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="csi") as name:
+        yield Path(name)
 
 
 @contextlib.asynccontextmanager
@@ -121,21 +131,21 @@ def _listen(folder: Path) -> socket.socket:
 
 
 async def test_it_says_where_a_driver_answers_once_it_does_and_takes_that_back(
-    program: Path, tmp_path: Path
+    program: Path, folder: Path
 ) -> None:
-    registration = tmp_path / "plugins_registry" / f"{DRIVER}-reg.sock"
-    async with _started(program, tmp_path) as running:
+    registration = folder / "plugins_registry" / f"{DRIVER}-reg.sock"
+    async with _started(program, folder) as running:
         # a file of a predecessor that was killed is no registration
         registration.touch()
         await asyncio.sleep(1)
         assert not registration.is_socket()
-        with _listen(tmp_path):
+        with _listen(folder):
             await _appears(registration)
             told = await _call(registration, "GetInfo")
             assert told == b"".join(
                 _text(field, value)
                 for field, value in enumerate(
-                    ("CSIPlugin", DRIVER, str(tmp_path / "csi.sock"), "1.0.0"), start=1
+                    ("CSIPlugin", DRIVER, str(folder / "csi.sock"), "1.0.0"), start=1
                 )
             )
             assert registration.stat().st_mode & 0o077 == 0
@@ -147,11 +157,11 @@ async def test_it_says_where_a_driver_answers_once_it_does_and_takes_that_back(
 
 
 async def test_it_ends_with_kubelets_words_if_the_registration_failed(
-    program: Path, tmp_path: Path
+    program: Path, folder: Path
 ) -> None:
-    registration = tmp_path / "plugins_registry" / f"{DRIVER}-reg.sock"
-    async with _started(program, tmp_path) as running:
-        with _listen(tmp_path):
+    registration = folder / "plugins_registry" / f"{DRIVER}-reg.sock"
+    async with _started(program, folder) as running:
+        with _listen(folder):
             await _appears(registration)
             said = _text(2, "no such driver\n")
             # it ends at once, maybe before its answer is out; kubelet has nothing to do with it
@@ -168,8 +178,8 @@ async def test_it_ends_with_kubelets_words_if_the_registration_failed(
 
 @pytest.mark.parametrize("driver", ["", "Ebs", "a/b", "../a", "a" * 64, "a.", "a b"])
 async def test_a_name_that_no_driver_has_is_refused(
-    program: Path, tmp_path: Path, driver: str
+    program: Path, folder: Path, driver: str
 ) -> None:
-    async with _started(program, tmp_path, driver=driver) as running:
+    async with _started(program, folder, driver=driver) as running:
         assert await asyncio.wait_for(running.wait(), 10) == 1
-    assert not list((tmp_path / "plugins_registry").iterdir())
+    assert not list((folder / "plugins_registry").iterdir())
