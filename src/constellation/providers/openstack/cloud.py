@@ -241,6 +241,12 @@ class OpenStackCloud:
         )
         if not self._settings.cloud_integration:
             return login, None
+        if self._components is not None and self._components.credential_id == login.credential_id:
+            raise UserError(
+                "the cloud's own components have the control planes' credential",
+                where=_COMPONENTS_WHERE,
+                hint=_MAKE.format(rules="component-rules.json"),
+            )
         theirs = await self._restricted(
             uid,
             self._components,
@@ -248,12 +254,6 @@ class OpenStackCloud:
             where=_COMPONENTS_WHERE,
             rules="component-rules.json",
         )
-        if theirs.credential_id == login.credential_id:
-            raise UserError(
-                "the cloud's own components have the control planes' credential",
-                where=_COMPONENTS_WHERE,
-                hint=_MAKE.format(rules="component-rules.json"),
-            )
         return login, theirs
 
     async def _restricted(
