@@ -209,7 +209,7 @@ def _attacks(mini: Workspace) -> None:
         ([secret], "", "Rejected Secret ct-secret"),
         ([aggregated], "", "Rejected ClusterRole ct-more: label"),
         (first(), "ab" * 32, "Rejected artifact cloud/aws: found SHA-256"),
-        ([role("ct-new", "get"), strange[-1]], "", "Failed kubectl ended with 1"),
+        ([strange[0], role("ct-new", "get"), strange[-1]], "", "Failed kubectl ended with 1"),
     ]
     whole = versions(mini)
     for items, digest, refusal in attacks:
