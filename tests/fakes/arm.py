@@ -8,6 +8,7 @@ azure.slow_updates = 2            # a changed machine is "Updating" for two look
 azure.usages["…"] = (10, 8)        # a quota: limit and current value
 azure.roles = [(["*/read"], [])]  # what the caller may do, and what not
 azure.sizes["…"] = (["1"], [])     # a machine size: its zones, and those that are restricted
+azure.wire.reports                # what the wire server was told: see `wire_server`
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from aiohttp import web
 
 from tests.fakes.rest_service import Refusal, Request, RestService
+from tests.fakes.wire_server import FakeWireServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,6 +41,7 @@ _POOL = "/subscriptions/x/providers/Microsoft.Network/loadBalancers/lb/backendAd
 
 _IMAGE = {
     "hyperVGeneration": "V2",
+    "osState": "Generalized",
     "features": [{"name": "SecurityType", "value": "ConfidentialVmSupported"}],
 }
 
@@ -142,6 +145,7 @@ class FakeAzure:
     deleted: list[tuple[str, bool]] = field(default_factory=list)  # name, was it in a pool?
     imds: RestService = field(init=False)
     arm: RestService = field(init=False)
+    wire: FakeWireServer = field(default_factory=FakeWireServer)
 
     def __post_init__(self) -> None:
         self.imds, self.arm = _Imds(self), _Arm(self)
@@ -168,7 +172,7 @@ class FakeAzure:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
-        async with self.imds.serving(), self.arm.serving():
+        async with self.imds.serving(), self.arm.serving(), self.wire.serving():
             yield self
 
 

@@ -3,7 +3,8 @@
 `fetch` is for files and documents; this is for calls that change something. A request goes where it
 is sent and nowhere else: redirects are not followed, since they would carry a token along. Plain
 http is for this machine and for the link-local address at which clouds answer their own machines
-(RFC 3927), and goes there directly, by no proxy.
+(RFC 3927), and goes there directly, by no proxy. A caller may name one address more, for its own
+request alone.
 """
 
 from __future__ import annotations
@@ -104,15 +105,18 @@ async def send(
     timeout_s: float,
     max_bytes: int,
     tls: ssl.SSLContext | None = None,
+    plain_too: str = "",
 ) -> Answer:
     """Send one request; give the answer, whatever its status.
 
+    `plain_too`: an address at which the caller's cloud answers its own machines by plain http.
+
     Raises:
-        UserError: neither https nor http to this machine or to 169.254.169.254.
+        UserError: neither https nor http to this machine, 169.254.169.254 or `plain_too`.
         FormatError: the answer is longer than `max_bytes`; the address or a header cannot be sent.
         Unavailable: no answer, or not whole within `timeout_s` seconds.
     """
-    direct = _checked(url)
+    direct = _checked(url, plain_too)
     where = _where(method, url)
     sent = {"Accept-Encoding": "identity", **headers}
     try:
@@ -181,12 +185,12 @@ def _where(method: str, url: str) -> str:
     return f"{method} {parts.scheme}://{parts.netloc}{parts.path}"
 
 
-def _checked(url: str) -> bool:
+def _checked(url: str, plain_too: str) -> bool:
     try:
         parts = urlsplit(url)
     except ValueError:
         raise UserError(f"{url[:200]!r} is no address") from None
-    plain = parts.scheme == "http" and parts.hostname in _PLAIN
+    plain = parts.scheme == "http" and parts.hostname in (*_PLAIN, plain_too)
     if parts.scheme != "https" and not plain:
         raise UserError(
             f"{url[:200]}: want https", hint="plain http is for this machine's own cloud only"

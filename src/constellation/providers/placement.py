@@ -17,7 +17,7 @@ from constellation.base.errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Configures", "Placed", "Placement"]
+__all__ = ["Awaits", "Configures", "Placed", "Placement"]
 
 _VALUE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _PROVIDER_ID: Final = re.compile(r"[a-z]{2,16}://[A-Za-z0-9._/()-]{1,400}")
@@ -66,4 +66,13 @@ class Configures(Protocol):
 
     async def component_config(self) -> Mapping[str, bytes]:
         """Give files by name; no secret is in them. Raises Unavailable, FormatError."""
+        ...
+
+
+@runtime_checkable
+class Awaits(Protocol):
+    """Metadata of a cloud that waits until a machine says that it was set up."""
+
+    async def report_ready(self) -> None:
+        """Say it, once; nothing is learned from it. Raises Unavailable, Conflict, FormatError."""
         ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from constellation.base.errors import FormatError
-from constellation.providers.placement import Configures, Placed
+from constellation.providers.placement import Awaits, Configures, Placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from constellation.providers.protocols import Metadata, NodeGroups
 
 __all__ = [
+    "awaits",
     "balancer_notices_s",
     "check_access",
     "component_files",
@@ -71,6 +72,16 @@ def configures(provider: str) -> Configures | None:
     """
     found = metadata(provider)
     return found if isinstance(found, Configures) else None
+
+
+def awaits(provider: str) -> Awaits | None:
+    """Give whom a machine tells that it was set up; None where nobody waits for that.
+
+    Raises:
+        FormatError: this build knows no such provider.
+    """
+    found = metadata(provider)
+    return found if isinstance(found, Awaits) else None
 
 
 def check_access(provider: str, access: Secret) -> None:

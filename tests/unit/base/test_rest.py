@@ -108,3 +108,19 @@ def test_a_next_page_elsewhere_gets_no_token(url: str) -> None:
 def test_a_next_page_of_the_service_is_followed() -> None:
     url = "https://api.example.org/x?page=2"
     assert next_page(url, base_url="https://api.example.org") == url
+
+
+async def test_plain_http_goes_to_one_address_more_if_a_caller_names_it() -> None:
+    # 127.0.0.2 stands for such an address: nobody listens there
+    url = "http://127.0.0.2:9/"
+
+    async def get(plain_too: str) -> None:
+        await rest.send(
+            "GET", url, headers={}, body=None, timeout_s=5, max_bytes=9, plain_too=plain_too
+        )
+
+    with pytest.raises(Unavailable, match="ConnectError"):
+        await get("127.0.0.2")
+    for other in ("", "127.0.0.3", "127.0.0.2:9"):
+        with pytest.raises(UserError, match="want https"):
+            await get(other)

@@ -70,6 +70,17 @@ def test_no_unit_that_starts_at_boot_gives_up() -> None:
             assert "\nStartLimitIntervalSec=0\n" in path.read_text(), path.name
 
 
+def test_on_azure_and_nowhere_else_a_vm_says_that_it_is_ready_and_no_unit_waits_for_that() -> None:
+    folder, name = os_folder(), "constellation-ready.service"
+    unit = (folder / "machine/units" / name).read_text().splitlines()
+    assert "ConditionKernelCommandLine=constellation.provider=azure" in unit
+    assert "ExecStart=/usr/lib/constellation/bin/diskmapper ready" in unit
+    assert {"Restart=on-failure", "Type=exec"} <= set(unit)
+    assert f"enable {name} multi-user.target" in (folder / "machine/units.txt").read_text()
+    others = [p for f in ("units", "machine/units") for p in (folder / f).iterdir()]
+    assert [p.name for p in others if name in p.read_text()] == []
+
+
 def test_a_clouds_image_leaves_the_network_cards_below_another_device_alone() -> None:
     # systemd.network(5): of all files that match a device the first by name counts
     shared = os_folder() / "machine/tree/usr/lib/systemd/network/80-constellation.network"

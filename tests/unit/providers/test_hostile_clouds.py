@@ -16,7 +16,7 @@ from constellation.base import rest
 from constellation.base.errors import FormatError, Unavailable
 from constellation.config.cloud_settings import azure_settings
 from constellation.providers import answers, listing
-from constellation.providers.aws.elements import parse_xml
+from constellation.providers.elements import parse_xml
 from constellation.providers.aws.imds import Imds
 from constellation.providers.aws.metadata import AwsMetadata
 from constellation.providers.azure import scale_sets

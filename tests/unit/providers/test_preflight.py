@@ -160,10 +160,11 @@ async def test_sizes_that_zones_of_azure_do_not_have_are_named(azure: FakeAzure)
 async def test_an_image_that_confidential_machines_do_not_boot_is_named(azure: FakeAzure) -> None:
     usual = conf("azure").provider.azure
     assert usual is not None
-    azure.image = {"hyperVGeneration": "V1", "features": []}
+    azure.image = {"hyperVGeneration": "V1", "features": [], "osState": "Specialized"}
     assert await _refusal(_azure(azure)) == [
         f"image {usual.image} is not for confidential machines (SecurityType -)",
         f"image {usual.image} is of Hyper-V generation 1, V2 is needed",
+        f"image {usual.image} is not of the state Generalized (osState)",
     ]
     azure.image = None
     assert await _refusal(_azure(azure)) == [

@@ -15,7 +15,7 @@ from constellation.providers.listing import MOST_ENTRIES
 from constellation.providers.protocols import Instance
 
 if TYPE_CHECKING:
-    from constellation.providers.aws.elements import Xml
+    from constellation.providers.elements import Xml
     from constellation.providers.aws.query import QueryClient
 
 __all__ = ["list_instances", "parse_page"]

@@ -25,7 +25,7 @@ from constellation.providers.aws.instances import list_instances
 from constellation.providers.aws.query import QueryClient
 
 if TYPE_CHECKING:
-    from constellation.providers.aws.elements import Xml
+    from constellation.providers.elements import Xml
     from constellation.providers.protocols import Instance, NodeGroups
 
 __all__ = ["AwsNodeGroups"]

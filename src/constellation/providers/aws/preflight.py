@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from constellation.providers.aws.calls import QueryCall
-    from constellation.providers.aws.elements import Xml
+    from constellation.providers.elements import Xml
     from constellation.providers.aws.query import QueryClient
     from constellation.providers.protocols import Desired
 

@@ -1,7 +1,8 @@
 """Is a node image for the machines of a variant? By its definition in the user's gallery.
 
 Source: Azure, Compute, "Gallery Images - Get" (2023-07-03): `features` has SecurityType; Hyper-V
-generation 2 boots by UEFI.
+generation 2 boots by UEFI; `osState`: the scale sets send a profile of the system, which Azure
+refuses for a specialized image (ADR 139).
 """
 
 from __future__ import annotations
@@ -50,4 +51,6 @@ def image_lines(definition: Fields, image: str, *, variant: Variant) -> tuple[st
         lines.append(f"image {image} is not for {kind} (SecurityType {', '.join(security) or '-'})")
     if properties.text_or("hyperVGeneration", "V1") != "V2":
         lines.append(f"image {image} is of Hyper-V generation 1, V2 is needed")
+    if properties.text_or("osState", "") != "Generalized":
+        lines.append(f"image {image} is not of the state Generalized (osState)")
     return tuple(lines)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from constellation.providers.azure.component_config import FILE, cloud_conf
 from constellation.providers.azure.imds import IMDS_URL, Imds
 from constellation.providers.azure.scale_sets import ARM_URL, ResourceManager
+from constellation.providers.azure.wire_server import WIRE_SERVER_URL, WireServer
 from constellation.providers.placement import Placement
 from constellation.providers.protocols import Instance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from constellation.providers.placement import Configures, Placed
+    from constellation.providers.placement import Awaits, Configures, Placed
     from constellation.providers.protocols import Metadata
 
 __all__ = ["AzureMetadata"]
@@ -22,8 +23,15 @@ __all__ = ["AzureMetadata"]
 class AzureMetadata:
     """This machine and its cluster, by the metadata service and Azure Resource Manager."""
 
-    def __init__(self, *, imds_url: str = IMDS_URL, arm_url: str = ARM_URL) -> None:
+    def __init__(
+        self,
+        *,
+        imds_url: str = IMDS_URL,
+        arm_url: str = ARM_URL,
+        wire_server_url: str = WIRE_SERVER_URL,
+    ) -> None:
         self._imds = Imds(url=imds_url)
+        self._wire_server = WireServer(url=wire_server_url)
         self._arm_url = arm_url
 
     async def self_(self) -> Instance:
@@ -63,8 +71,13 @@ class AzureMetadata:
         """Give the node document's bytes, 64 KiB at most. Raises Unavailable, FormatError."""
         return await self._imds.user_data()
 
+    async def report_ready(self) -> None:
+        """Tell Azure that this machine was set up. Raises Unavailable, Conflict, FormatError."""
+        await self._wire_server.report_ready()
+
 
 if TYPE_CHECKING:
     _: type[Metadata] = AzureMetadata
     __: type[Placed] = AzureMetadata
     ___: type[Configures] = AzureMetadata
+    ____: type[Awaits] = AzureMetadata

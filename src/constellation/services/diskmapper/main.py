@@ -1,4 +1,7 @@
-"""The disk mapper: `measure` (node document into PCR 8), then `open` (state disk). Wiring only."""
+"""The disk mapper: `measure` (node document into PCR 8), then `open` (state disk). Wiring only.
+
+`ready` tells a cloud that waits for it that this machine was set up.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from constellation.base.errors import ConstellationError, Rejected
 from constellation.base.secret import Secret
 from constellation.disk import state_disk
 from constellation.kube.node_record import NODE_JSON, load_node_record
-from constellation.providers.select import metadata
+from constellation.providers.select import awaits, metadata
 from constellation.rpc.agent_client import AgentClient, agent_socket
 from constellation.rpc.errors import raise_ours
 from constellation.rpc.stubs import join_pb2
@@ -33,6 +36,7 @@ from constellation.services.diskmapper.open_disk import (
     Shown,
     open_disk,
 )
+from constellation.services.diskmapper.ready import report_ready
 from constellation.services.diskmapper.recovery import RecoveryService
 from constellation.services.diskmapper.unlock import Unlock
 from constellation.services.join_channel import judged_channel
@@ -68,7 +72,7 @@ _ANSWER_IS_READ_S = 2.0
 
 
 def main() -> None:
-    """Run `measure` or `open`; the exit code is the error's (design, section 4)."""
+    """Run `measure`, `open` or `ready`; the exit code is the error's (design, section 4)."""
     os.umask(0o077)
     logs.set_up("diskmapper")
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -78,6 +82,8 @@ def main() -> None:
                 asyncio.run(_measure())
             case "open":
                 asyncio.run(_open())
+            case "ready":
+                asyncio.run(report_ready(awaits(machine_settings().provider)))
             case _:
                 sys.exit(2)
     except ConstellationError as error:

@@ -10,7 +10,7 @@ import pytest
 from constellation.base.errors import Conflict, FormatError, Unavailable, UserError
 from constellation.base.rest import Denied
 from constellation.providers.aws import calls
-from constellation.providers.aws.elements import parse_xml
+from constellation.providers.elements import parse_xml
 from constellation.providers.aws.imds import Imds
 from constellation.providers.aws.instances import list_instances, parse_page
 from constellation.providers.aws.metadata import AwsMetadata

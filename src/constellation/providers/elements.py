@@ -1,4 +1,4 @@
-"""Reading AWS' XML: elements by name, lists and texts bounded; namespaces are left out of names."""
+"""Reading clouds' XML: elements by name, lists and texts bounded; namespaces are left out of names."""
 
 from __future__ import annotations
 
