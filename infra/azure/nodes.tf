@@ -22,6 +22,8 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
   instances              = each.value.size
   zones                  = each.value.zones
   zone_balance           = length(each.value.zones) > 1
+  # Generalized: this resource always sends a profile of the system (user, key), which Azure refuses
+  # for a specialized image. A node tells Azure itself that it was set up (ADR 139).
   source_image_id        = var.image
   user_data              = var.node_document
   upgrade_mode           = "Manual"

@@ -1,4 +1,4 @@
-"""Azure's wire server, as far as "Creating generalized images without a provisioning agent" says it.
+"""Azure's wire server, by "Creating generalized images without a provisioning agent".
 
 wire = FakeWireServer(); async with wire.serving(): …
 wire.moves = 1                    # the goal state is another before the next report: it is refused

@@ -10,11 +10,11 @@ from constellation.attestation.model import Variant
 from constellation.base import rest
 from constellation.base.errors import FormatError, Unavailable
 from constellation.base.secret import Secret
-from constellation.providers import answers
-from constellation.providers.aws import calls, elements, preflight, query
+from constellation.providers import answers, elements
+from constellation.providers.aws import calls, preflight, query
 from constellation.providers.aws import imds as aws_imds
 from constellation.providers.aws import instances as aws_instances
-from constellation.providers.azure import images, needs, scale_sets, sizes
+from constellation.providers.azure import images, needs, scale_sets, sizes, wire_server
 from constellation.providers.azure import imds as azure_imds
 from constellation.providers.azure.node_groups import detached
 from constellation.providers.baremetal import hosts
@@ -22,12 +22,16 @@ from constellation.providers.gcp import instances, metadata_server
 from constellation.providers.openstack import access, identity, servers
 from constellation.providers.protocols import Role
 from tests.fakes import arm, aws_query, gce, openstack
+from tests.fakes import wire_server as wire
 from tests.fuzz.target import Target, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["TARGETS"]
+
+_REPORTS_TAGS = 19
+"""Nine elements, and the declaration."""
 
 _SET = scale_sets.ScaleSet(
     name="s", group="g", role=Role.WORKER, capacity=1, sku="Standard_DC4as_v5", tier="Standard"
@@ -200,6 +204,21 @@ def _accesses() -> Iterable[bytes]:
     yield access.dump_access(openstack.FakeOpenStack().access()).reveal()
 
 
+def _goal_state(data: bytes) -> object:
+    """Read what Azure's wire server says, and make a report of it."""
+    goal = wire_server.parse_goal_state(data)
+    report = wire_server.ready(goal)
+    assert report.count(b"<") == _REPORTS_TAGS, "the answer has added to the report"
+    return report
+
+
+def _goal_states() -> Iterable[bytes]:
+    said = "<Incarnation>1</Incarnation><Container><ContainerId>{}</ContainerId>{}</Container>"
+    role = f"<RoleInstance><InstanceId>{wire.INSTANCE}</InstanceId></RoleInstance>"
+    inner = said.format(wire.CONTAINER, f"<RoleInstanceList>{role}</RoleInstanceList>")
+    yield f'<?xml version="1.0"?><GoalState>{inner}</GoalState>'.encode()
+
+
 TARGETS = (
     Target(
         name="machine-metadata",
@@ -218,6 +237,12 @@ TARGETS = (
         run=_aws,
         seeds=_aws_answers,
         long=repeated(b"<R><reservationSet>", b"<item/>", b"</reservationSet></R>"),
+    ),
+    Target(
+        name="azure-goal-state",
+        run=_goal_state,
+        seeds=_goal_states,
+        long=repeated(b"<GoalState><Container>", b"<a/>", b"</Container></GoalState>"),
     ),
     Target(
         name="baremetal-hosts",

@@ -1,4 +1,4 @@
-"""Reading clouds' XML: elements by name, lists and texts bounded; namespaces are left out of names."""
+"""Reading clouds' XML: elements by name, lists and texts bounded; names without namespaces."""
 
 from __future__ import annotations
 

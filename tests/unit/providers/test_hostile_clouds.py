@@ -16,12 +16,12 @@ from constellation.base import rest
 from constellation.base.errors import FormatError, Unavailable
 from constellation.config.cloud_settings import azure_settings
 from constellation.providers import answers, listing
-from constellation.providers.elements import parse_xml
 from constellation.providers.aws.imds import Imds
 from constellation.providers.aws.metadata import AwsMetadata
 from constellation.providers.azure import scale_sets
 from constellation.providers.azure.cloud import AzureCloud
 from constellation.providers.azure.node_groups import AzureNodeGroups
+from constellation.providers.elements import parse_xml
 from constellation.providers.gcp import instances
 from constellation.providers.gcp.credentials import WorkstationToken
 from constellation.providers.gcp.node_groups import GcpNodeGroups

@@ -15,8 +15,8 @@ from constellation.providers.listing import MOST_ENTRIES
 from constellation.providers.protocols import Instance
 
 if TYPE_CHECKING:
-    from constellation.providers.elements import Xml
     from constellation.providers.aws.query import QueryClient
+    from constellation.providers.elements import Xml
 
 __all__ = ["list_instances", "parse_page"]
 

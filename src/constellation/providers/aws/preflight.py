@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from constellation.providers.aws.calls import QueryCall
-    from constellation.providers.elements import Xml
     from constellation.providers.aws.query import QueryClient
+    from constellation.providers.elements import Xml
     from constellation.providers.protocols import Desired
 
 __all__ = ["image_lines", "offer_lines", "quota_lines", "right_lines"]

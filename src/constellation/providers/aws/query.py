@@ -20,8 +20,8 @@ from constellation.base import clock, rest
 from constellation.base.errors import Conflict, ConstellationError, FormatError, Unavailable
 from constellation.base.rest import Denied, Missing, Throttled
 from constellation.providers import answers
-from constellation.providers.elements import Xml, parse_xml
 from constellation.providers.aws.signature import signed_headers
+from constellation.providers.elements import Xml, parse_xml
 from constellation.providers.listing import Listing
 
 if TYPE_CHECKING:

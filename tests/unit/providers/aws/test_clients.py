@@ -10,12 +10,12 @@ import pytest
 from constellation.base.errors import Conflict, FormatError, Unavailable, UserError
 from constellation.base.rest import Denied
 from constellation.providers.aws import calls
-from constellation.providers.elements import parse_xml
 from constellation.providers.aws.imds import Imds
 from constellation.providers.aws.instances import list_instances, parse_page
 from constellation.providers.aws.metadata import AwsMetadata
 from constellation.providers.aws.node_groups import AwsNodeGroups
 from constellation.providers.aws.query import QueryClient
+from constellation.providers.elements import parse_xml
 from constellation.providers.protocols import Role
 from tests.fakes.aws_query import UID, FakeAws
 

@@ -44,7 +44,7 @@ async def test_a_machine_says_once_that_it_is_ready(wire: FakeWireServer) -> Non
 
 async def test_a_report_about_a_goal_state_that_is_over_is_refused(wire: FakeWireServer) -> None:
     wire.moves = 1
-    with pytest.raises(Missing, match="POST /machine.comp=health: status 410"):
+    with pytest.raises(Missing, match=r"POST /machine\?comp=health: status 410"):
         await WireServer(url=wire.url).report_ready()
     await WireServer(url=wire.url).report_ready()
     assert wire.reports == [INSTANCE]
