@@ -300,12 +300,19 @@ def _goes(stage: Stage, hardware: Hardware) -> None:
     stage.kubectl("delete", "pod", "reader", "--timeout=60s")
     stage.kubectl("delete", "pvc", "kept", "--timeout=60s")
     stage.wait("nothing of the claim is left", lambda: _gone(stage, hardware), seconds=120)
-    assert not json.loads(stage.kubectl("get", "pv,volumeattachments", "-o", "json"))["items"]
+    stage.wait("its objects are gone", lambda: not _objects(stage), seconds=30)
 
 
 def _gone(stage: Stage, hardware: Hardware) -> bool:
     hardware.look()
     return not volumes_of(stage)
+
+
+def _objects(stage: Stage) -> list[Any]:
+    found: list[Any] = json.loads(stage.kubectl("get", "pv,volumeattachments", "-o", "json"))[
+        "items"
+    ]
+    return found
 
 
 def _explain(stage: Stage) -> None:
