@@ -84,7 +84,12 @@ def test_an_image_whose_release_accepts_nobody_is_said_to_be_one() -> None:
 def test_a_release_states_images_of_clouds_beside_its_own(tmp_path: Path) -> None:
     flavour = flavour_of("aws")
     image = built(tmp_path, "constellation-node-aws", digits=96)
-    stated = state_image(image, flavour, launch={"measurement": (VALUE,)})
+    stated = state_image(
+        image,
+        provider=flavour.provider,
+        variant=flavour.variant,
+        launch={"measurement": (VALUE,)},
+    )
     path, whole = tmp_path / "statement.json", release("0.2.0")
     path.write_bytes(decode.dump(stated) + b"\n")
     made = release_of(

@@ -16,14 +16,9 @@ from constellation.base import clock
 from constellation.cli.world import LocalSupplies
 from constellation.config.schema import Config
 from constellation.crypto.signing import generate_key, spki
+from constellation.image.statement import state_image
 from constellation.releases.repository import LIFETIMES, ROLES, Repository, RoleKeys
-from constellation.trust.release import (
-    ReferenceSet,
-    Release,
-    ReleaseImage,
-    dump_release,
-    sign_release,
-)
+from constellation.trust.release import Release, dump_release, sign_release
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,27 +42,12 @@ async def publish(
     """Make a repository in `folder`/site with a release of this image; gives its statement."""
     usual = Config.model_validate({"provider": {"local": {}}})
     listed = await LocalSupplies(cache=cache).artifacts(usual, report=report)
-    manifest, key = image.manifest, generate_key()
-    registers = {n: tuple(v.hex() for v in vs) for n, vs in image.reference_values.items()}
+    key = generate_key()
     release = Release(
         format=1,
         version=VERSION,
         created=int(clock.now().timestamp()),
-        images=(
-            ReleaseImage(
-                provider=flavour.provider,
-                variant=flavour.variant,
-                name=manifest.name,
-                sha256=manifest.sha256,
-                size_bytes=manifest.size_bytes,
-                urls=(),
-                reference=(
-                    ReferenceSet(
-                        not_before=manifest.build_time, not_after=None, registers=registers
-                    ),
-                ),
-            ),
-        ),
+        images=(state_image(image, provider=flavour.provider, variant=flavour.variant),),
         services_bundle=listed.get("services").sha256,
         kubernetes={listed.kubernetes_version: listed},
         minimum_version=VERSION,

@@ -16,11 +16,10 @@ import constellation
 from constellation.attestation.model import Variant
 from constellation.crypto.signing import spki
 from constellation.image.release_key import ensure_development_key
+from constellation.image.statement import state_image
 from constellation.releases.repository import LIFETIMES, ROLES, Repository, RoleKeys
 from constellation.trust.release import (
-    ReferenceSet,
     Release,
-    ReleaseImage,
     dump_release,
     sign_release,
     version_order,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from constellation.image.store import NodeImage
     from constellation.trust.artifact_list import ArtifactList
+    from constellation.trust.release import ReleaseImage
 
 __all__ = ["ensure_development_release", "ensure_development_repository", "release_of"]
 
@@ -102,29 +102,12 @@ def release_of(
 
     `image` is the local cloud's, `more` are images for other providers.
     """
-    manifest = image.manifest
-    registers = {
-        register: tuple(value.hex() for value in values)
-        for register, values in image.reference_values.items()
-    }
     return Release(
         format=1,
         version=version,
         created=created,
         images=(
-            ReleaseImage(
-                provider=_PROVIDER,
-                variant=Variant.LOCAL_VTPM,
-                name=manifest.name,
-                sha256=manifest.sha256,
-                size_bytes=manifest.size_bytes,
-                urls=(),
-                reference=(
-                    ReferenceSet(
-                        not_before=manifest.build_time, not_after=None, registers=registers
-                    ),
-                ),
-            ),
+            state_image(image, provider=_PROVIDER, variant=Variant.LOCAL_VTPM),
             *more,
         ),
         services_bundle=services.manifest.sha256,

@@ -7,6 +7,7 @@ the image's to know: whoever publishes it takes those launch values from the clo
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from constellation.attestation.node_rules import launch_claims
@@ -14,8 +15,9 @@ from constellation.base.errors import UserError
 from constellation.trust.release import ReferenceSet, ReleaseImage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from constellation.attestation.model import Variant
     from constellation.image.flavours import MachineFlavour
     from constellation.image.store import NodeImage
 
@@ -56,14 +58,18 @@ def launch_note(flavour: MachineFlavour, launch: dict[str, tuple[str, ...]]) -> 
 
 
 def state_image(
-    image: NodeImage, flavour: MachineFlavour, *, launch: dict[str, tuple[str, ...]]
+    image: NodeImage,
+    *,
+    provider: str,
+    variant: Variant,
+    launch: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> ReleaseImage:
     """State an image: its raw disk by SHA-256, registers, launch values, good from its build on."""
     manifest = image.manifest
     registers = {n: tuple(v.hex() for v in found) for n, found in image.reference_values.items()}
     return ReleaseImage(
-        provider=flavour.provider,
-        variant=flavour.variant,
+        provider=provider,
+        variant=variant,
         name=manifest.name,
         sha256=manifest.sha256,
         size_bytes=manifest.size_bytes,
@@ -73,7 +79,7 @@ def state_image(
                 not_before=manifest.build_time,
                 not_after=None,
                 registers=registers,
-                launch=launch,
+                launch=dict(launch),
             ),
         ),
     )

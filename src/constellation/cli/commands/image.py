@@ -81,7 +81,7 @@ def build(
         built = run(
             ensure_machine_image(cache_folder(), flavour, steps.report, release_root=pinned)
         )
-    stated = state_image(built, flavour, launch=values)
+    stated = state_image(built, provider=flavour.provider, variant=flavour.variant, launch=values)
     target.mkdir(parents=True, exist_ok=True)
     disk = target / f"{built.manifest.name}.{FORMATS[provider]}"
     write_disk(
