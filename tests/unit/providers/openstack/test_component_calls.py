@@ -9,9 +9,11 @@ from typing import Any
 from constellation.providers.openstack.calls import access_rules
 from constellation.providers.openstack.component_calls import CALLS, Known, component_rules
 from constellation.releases import lock as locks
+from constellation.releases.clouds import CLOUDS
 
 _ROOT = Path(__file__).resolve().parents[4]
 _KEPT = _ROOT / "bench/results/drill-openstack-programs.json"
+_IN_A_CLUSTER = _ROOT / "bench/results/drill-cloud-openstack.json"
 _RULES = _ROOT / "infra/iam/openstack/component-rules.json"
 _OBJECTS = _ROOT / "artifacts/cloud-openstack/objects.json"
 _CREDENTIAL = "/run/constellation/cloud"
@@ -46,6 +48,15 @@ def test_the_kept_run_was_one_of_the_locked_programs() -> None:
         "openstack-cloud-controller-manager",
     ]
     assert kept == {name: locked[name].sha256 for name in kept}
+
+
+def test_in_a_cluster_they_called_the_same() -> None:
+    kept, alone = json.loads(_IN_A_CLUSTER.read_text()), json.loads(_KEPT.read_text())
+    assert set(kept["calls"]) <= set(alone["calls"])
+    locked = locks.load().clouds["openstack"].source
+    assert kept["programs"] == {n: a.sha256 for n, a in locked.items() if "/" not in n}
+    names = {i.partition("@")[0].rpartition("/")[2] for i in kept["images"]}
+    assert names == {i.reference.rpartition("/")[2] for i in CLOUDS["openstack"].images}
 
 
 def test_the_rules_that_users_give_the_credential_are_the_table() -> None:
