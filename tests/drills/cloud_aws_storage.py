@@ -9,31 +9,40 @@ Control planes have no node plugin, and mount none of these volumes.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.machines import inside, machine
 from tests.cluster.plugged import Disk
-from tests.drills.loaded import say
+from tests.drills.claims import (
+    FIRST_GIB,
+    TEXT,
+    THEN_GIB,
+    claim,
+    conditions,
+    explain,
+    load_writer,
+    may_resize,
+    objects,
+    pod,
+    reads,
+    size,
+)
 from tests.fakes.aws_world import REGION
-from tests.fakes.user_image import write_archive
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from constellation.rpc.stubs import daemon_pb2 as pb
     from tests.drills.cloud_aws import Stage
 
-__all__ = ["CONTROLLER", "label_nodes", "logs_of", "may_resize", "run_storage"]
+__all__ = ["CONTROLLER", "label_nodes", "logs_of", "run_storage"]
 
 DRIVER, CONTROLLER, NODE = "ebs.csi.aws.com", "ebs-csi-controller", "ebs-csi-node"
 TAG = "ebs.csi.aws.com/cluster"
-IMAGE, CLASS = "example.test/writer:1", "aws-holds-the-key"
+CLASS = "aws-holds-the-key"
 _GIB = 2**30
-_SYS_RESOURCE = 24  # CAP_SYS_RESOURCE, linux/capability.h
-_FIRST_GIB, _THEN_GIB = 1, 2
-_TEXT = "kept across pods"
 
 
 @dataclass(kw_only=True)
@@ -104,7 +113,7 @@ def label_nodes(stage: Stage, machine_type: str) -> None:
 
 def run_storage(stage: Stage, machines: dict[str, list[Any]], folder: Path) -> dict[str, Any]:
     """Do all of it; give what is worth keeping."""
-    _load_writer(stage, folder)
+    load_writer(stage, folder)
     nodes = {
         machines[role][0]: machine(stage.workspace, role) for role in ("control-plane", "worker")
     }
@@ -117,7 +126,7 @@ def run_storage(stage: Stage, machines: dict[str, list[Any]], folder: Path) -> d
         _moves(stage, hardware)
         _goes(stage, hardware)
     except BaseException:
-        _explain(stage)
+        explain(stage, logs_of(stage))
         raise
     finally:
         hardware.close()
@@ -131,50 +140,10 @@ def logs_of(stage: Stage) -> str:
     return "".join(f.stdout + f.stderr for f in found)
 
 
-def _load_writer(stage: Stage, folder: Path) -> None:
-    busybox = shutil.which("busybox")
-    assert busybox is not None
-    archive = folder / "writer.tar"
-    write_archive(archive, reference=IMAGE, busybox=Path(busybox))
-    loaded = stage.workspace.constellation("mini", "load-image", str(archive))
-    assert loaded.returncode == 0, loaded.stderr
-
-
 def _known(stage: Stage) -> int:
     listed = json.loads(stage.kubectl("get", "csinodes", "-o", "json"))["items"]
     drivers = [d for node in listed for d in node["spec"].get("drivers") or ()]
     return sum(d["name"] == DRIVER for d in drivers)
-
-
-def _claim(gib: int) -> str:
-    return json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "kept"},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": CLASS,
-                "resources": {"requests": {"storage": f"{gib}Gi"}},
-            },
-        }
-    )
-
-
-def _pod(name: str, *, script: str) -> str:
-    spec = {
-        "terminationGracePeriodSeconds": 1,
-        "containers": [
-            {
-                "name": "it",
-                "image": IMAGE,
-                "command": ["/bin/sh", "-c", f"{script}; exec sleep 3600"],
-                "volumeMounts": [{"name": "kept", "mountPath": "/kept"}],
-            }
-        ],
-        "volumes": [{"name": "kept", "persistentVolumeClaim": {"claimName": "kept"}}],
-    }
-    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
 
 
 def _runs(stage: Stage, hardware: Hardware, pod: str) -> bool:
@@ -184,13 +153,13 @@ def _runs(stage: Stage, hardware: Hardware, pod: str) -> bool:
 
 def _first_pod(stage: Stage, hardware: Hardware) -> None:
     """Make a claim and a pod: a volume is made, attached, formatted, mounted, written."""
-    stage.kubectl("apply", "-f", "-", stdin=_claim(_FIRST_GIB))
-    script = f"echo {_TEXT} > /kept/text && busybox sync"
-    stage.kubectl("apply", "-f", "-", stdin=_pod("writer", script=script))
+    stage.kubectl("apply", "-f", "-", stdin=claim(FIRST_GIB, CLASS))
+    script = f"echo {TEXT} > /kept/text && busybox sync"
+    stage.kubectl("apply", "-f", "-", stdin=pod("writer", script=script))
     stage.wait(
         "a pod on the worker has its volume", lambda: _runs(stage, hardware, "writer"), seconds=180
     )
-    stage.wait("it has written", lambda: _reads(stage, "writer") == _TEXT, seconds=20)
+    stage.wait("it has written", lambda: reads(stage, "writer") == TEXT, seconds=20)
 
 
 def _as_asked(stage: Stage, hardware: Hardware) -> dict[str, Any]:
@@ -198,7 +167,7 @@ def _as_asked(stage: Stage, hardware: Hardware) -> dict[str, Any]:
     (volume,) = volumes_of(stage)
     tags = {t["Key"]: t["Value"] for t in volume["Tags"]}
     assert volume["Encrypted"] is True, volume
-    assert (volume["Size"], volume["VolumeType"]) == (_FIRST_GIB, "gp3"), volume
+    assert (volume["Size"], volume["VolumeType"]) == (FIRST_GIB, "gp3"), volume
     assert tags[TAG] == "true"
     assert tags["kubernetes.io/created-for/pvc/name"] == "kept"
     (disk,) = hardware.disks.values()
@@ -217,52 +186,26 @@ def _as_asked(stage: Stage, hardware: Hardware) -> dict[str, Any]:
     }
 
 
-def _reads(stage: Stage, pod: str) -> str:
-    done = stage.workspace.kubectl("exec", pod, "--", "cat", "/kept/text")
-    return done.stdout.strip()
-
-
-def _size(stage: Stage, pod: str) -> int:
-    """Give the size of the pod's file system in KiB."""
-    done = stage.workspace.kubectl("exec", pod, "--", "busybox", "df", "-k", "/kept")
-    return int(done.stdout.splitlines()[-1].split()[1]) if done.returncode == 0 else 0
-
-
 def _grows(stage: Stage, hardware: Hardware) -> None:
     """Ask for more while the pod runs: volume and file system grow."""
-    before = _size(stage, "writer")
-    hardware.grow(_THEN_GIB * _GIB)
-    assert _size(stage, "writer") == before
-    stage.kubectl("apply", "-f", "-", stdin=_claim(_THEN_GIB))
+    before = size(stage, "writer")
+    hardware.grow(THEN_GIB * _GIB)
+    assert size(stage, "writer") == before
+    stage.kubectl("apply", "-f", "-", stdin=claim(THEN_GIB, CLASS))
     if may_resize():
         stage.wait(
             "the pod's file system has grown",
-            lambda: _size(stage, "writer") > before * 1.8,
+            lambda: size(stage, "writer") > before * 1.8,
             seconds=180,
         )
     else:
         stage.wait(
             "the kernel refuses a file system's growth here, and the claim says so",
-            lambda: "Permission denied to resize filesystem" in _conditions(stage),
+            lambda: "Permission denied to resize filesystem" in conditions(stage),
             seconds=180,
         )
     (volume,) = volumes_of(stage)
-    assert volume["Size"] == _THEN_GIB, volume
-
-
-def may_resize() -> bool:
-    """Say whether this machine has what the kernel asks for to grow a mounted file system.
-
-    Source: fs/ext4/resize.c, ext4_resize_begin: CAP_SYS_RESOURCE. Where a machine is itself
-    confined, no node on it has that; the drill then lets an administrator grow it off-line.
-    """
-    status = Path("/proc/self/status").read_text()
-    (effective,) = (line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective, 16) >> _SYS_RESOURCE & 1)
-
-
-def _conditions(stage: Stage) -> str:
-    return stage.kubectl("get", "pvc", "kept", "-o", "jsonpath={.status.conditions}")
+    assert volume["Size"] == THEN_GIB, volume
 
 
 def _moves(stage: Stage, hardware: Hardware) -> None:
@@ -274,14 +217,14 @@ def _moves(stage: Stage, hardware: Hardware) -> None:
     if not may_resize():
         (disk,) = hardware.disks.values()
         disk.resize_file_system()
-    stage.kubectl("apply", "-f", "-", stdin=_pod("reader", script="true"))
+    stage.kubectl("apply", "-f", "-", stdin=pod("reader", script="true"))
     stage.wait("another pod has it", lambda: _runs(stage, hardware, "reader"), seconds=180)
     assert _known(stage) == 1, "a control plane has a node plugin"
-    assert _reads(stage, "reader") == _TEXT
-    assert _size(stage, "reader") > _FIRST_GIB * 2**20
+    assert reads(stage, "reader") == TEXT
+    assert size(stage, "reader") > FIRST_GIB * 2**20
     stage.wait(
         "the claim has what it asked for",
-        lambda: _capacity(stage) == f"{_THEN_GIB}Gi",
+        lambda: _capacity(stage) == f"{THEN_GIB}Gi",
         seconds=120,
     )
 
@@ -300,26 +243,9 @@ def _goes(stage: Stage, hardware: Hardware) -> None:
     stage.kubectl("delete", "pod", "reader", "--timeout=60s")
     stage.kubectl("delete", "pvc", "kept", "--timeout=60s")
     stage.wait("nothing of the claim is left", lambda: _gone(stage, hardware), seconds=120)
-    stage.wait("its objects are gone", lambda: not _objects(stage), seconds=30)
+    stage.wait("its objects are gone", lambda: not objects(stage), seconds=30)
 
 
 def _gone(stage: Stage, hardware: Hardware) -> bool:
     hardware.look()
     return not volumes_of(stage)
-
-
-def _objects(stage: Stage) -> list[Any]:
-    found: list[Any] = json.loads(stage.kubectl("get", "pv,volumeattachments", "-o", "json"))[
-        "items"
-    ]
-    return found
-
-
-def _explain(stage: Stage) -> None:
-    """Say what there is to say of a run that failed."""
-    for words in (
-        ("get", "pods,pvc,pv,volumeattachments,csinodes", "-A", "-o", "wide"),
-        ("get", "events", "-A", "--sort-by=.lastTimestamp"),
-    ):
-        say(stage.workspace.kubectl(*words).stdout[-8000:])
-    say(logs_of(stage)[-16000:])
